@@ -1,0 +1,10 @@
+{
+  "targets": [
+    {
+      "target_name": "netlink_socket",
+      "sources": ["netlink_socket.cc"],
+      "defines": ["NAPI_VERSION=8"],
+      "cflags_cc": ["-std=c++17", "-Wall", "-Wextra", "-O2", "-fno-exceptions"],
+    }
+  ]
+}
