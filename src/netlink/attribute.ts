@@ -1,0 +1,80 @@
+/**
+ * Netlink attributes out of a buffer (linux/netlink.h).
+ *
+ *    0               2               4
+ *   +---------------+---------------+----------------- - - -+---------+
+ *   | length        | type          | payload               | padding |
+ *   +---------------+---------------+----------------- - - -+---------+
+ *   length counts header and payload; padding fills up to 4 bytes; the two
+ *   high bits of the type say "nested" and "network byte order".
+ */
+import { DecodeError } from './error.ts'
+
+/** Added to the type of an attribute that holds attributes, where the family insists on it. */
+export const NLA_F_NESTED = 0x8000
+/** Added to the type of a number in network byte order, where the family insists on it. */
+export const NLA_F_NET_BYTEORDER = 0x4000
+const TYPE_MASK = 0x3fff
+
+/** Called for each attribute with its type and where its payload begins and how long it is. */
+export type AttributeVisitor = (type: number, start: number, length: number) => void
+
+/** Walks over the attributes between `start` and `end`. Throws DecodeError where a length does not fit. */
+export function visitAttributes(buffer: Buffer, start: number, end: number, visit: AttributeVisitor): void {
+  let offset = start
+  while (offset < end) {
+    if (end - offset < 4)
+      throw new DecodeError(`Cannot decode an attribute at ${offset}: ${end - offset} bytes left`)
+    const length = buffer.readUInt16LE(offset)
+    if (length < 4 || offset + length > end) {
+      throw new DecodeError(`Cannot decode an attribute at ${offset}: length ${length}, ${end - offset} left`)
+    }
+    visit(buffer.readUInt16LE(offset + 2) & TYPE_MASK, offset + 4, length - 4)
+    offset += (length + 3) & ~3
+  }
+}
+
+function expectLength(name: string, length: number, expected: number): void {
+  if (length !== expected) {
+    throw new DecodeError(`Cannot decode attribute ${name}: expected ${expected} bytes, got ${length}`)
+  }
+}
+
+export function readU8(buffer: Buffer, start: number, length: number, name: string): number {
+  expectLength(name, length, 1)
+  return buffer.readUInt8(start)
+}
+
+export function readU16(buffer: Buffer, start: number, length: number, name: string): number {
+  expectLength(name, length, 2)
+  return buffer.readUInt16LE(start)
+}
+
+/** Network byte order. */
+export function readU16be(buffer: Buffer, start: number, length: number, name: string): number {
+  expectLength(name, length, 2)
+  return buffer.readUInt16BE(start)
+}
+
+export function readU32(buffer: Buffer, start: number, length: number, name: string): number {
+  expectLength(name, length, 4)
+  return buffer.readUInt32LE(start)
+}
+
+/** Network byte order. */
+export function readU32be(buffer: Buffer, start: number, length: number, name: string): number {
+  expectLength(name, length, 4)
+  return buffer.readUInt32BE(start)
+}
+
+/** As a double: exact up to 2^53, which a byte counter reaches after 9 PB. */
+export function readU64(buffer: Buffer, start: number, length: number, name: string): number {
+  expectLength(name, length, 8)
+  return buffer.readUInt32LE(start) + buffer.readUInt32LE(start + 4) * 2 ** 32
+}
+
+/** Up to the terminating NUL, or to the end. */
+export function readString(buffer: Buffer, start: number, length: number): string {
+  const terminator = buffer.subarray(start, start + length).indexOf(0)
+  return buffer.toString('latin1', start, start + (terminator < 0 ? length : terminator))
+}

@@ -1,0 +1,154 @@
+/** Requests and their answers on one netlink socket: sequence numbers, errors by request, a deadline. */
+import type { NativeExchange, NativeSocket } from '../../native/index.d.ts'
+import { readString, readU32, visitAttributes } from './attribute.ts'
+import { DecodeError, isInterrupted, NetlinkError } from './error.ts'
+import {
+  align,
+  HEADER_BYTES,
+  type Message,
+  MessageWriter,
+  NLM_F_ACK_TLVS,
+  NLM_F_CAPPED,
+  NLM_F_DUMP_INTR,
+  NLMSG_DONE,
+  NLMSG_ERROR,
+  readMessages,
+} from './message.ts'
+import type { Socket } from './socket.ts'
+
+const RECEIVE_BYTES = 4 * 1024 * 1024
+const TIMEOUT_MS = 30_000
+const DUMP_ATTEMPTS = 5
+
+const NLMSGERR_ATTR_MSG = 1
+const NLMSGERR_ATTR_OFFS = 2
+
+/** The answers to one batch. */
+export interface Reply {
+  readonly messages: readonly Message[]
+  /** By sequence number. A request that is not here, and not interrupted, succeeded. */
+  readonly errors: ReadonlyMap<number, NetlinkError>
+}
+
+/** The acknowledgement of one request: undefined for success. Throws DecodeError. */
+export function decodeAcknowledgement(message: Message, action: string): NetlinkError | undefined {
+  const { body, flags } = message
+  if (body.length < 4) throw new DecodeError(`Cannot decode an acknowledgement: ${body.length} bytes`)
+  const errno = -body.readInt32LE(0)
+  if (errno === 0) return undefined
+  if (errno < 0) throw new DecodeError(`Cannot decode an acknowledgement: errno ${errno}`)
+  let kernelMessage: string | undefined
+  let offset: number | undefined
+  if ((flags & NLM_F_ACK_TLVS) !== 0 && message.type === NLMSG_ERROR) {
+    if (body.length < 4 + HEADER_BYTES)
+      throw new DecodeError(`Cannot decode an acknowledgement: ${body.length} bytes`)
+    const echoed = (flags & NLM_F_CAPPED) !== 0 ? HEADER_BYTES : body.readUInt32LE(4)
+    if (echoed > body.length)
+      throw new DecodeError(`Cannot decode an acknowledgement: it echoes ${echoed} bytes`)
+    visitAttributes(body, 4 + align(echoed), body.length, (type, start, length) => {
+      if (type === NLMSGERR_ATTR_MSG) kernelMessage = readString(body, start, length)
+      if (type === NLMSGERR_ATTR_OFFS) offset = readU32(body, start, length, 'NLMSGERR_ATTR_OFFS')
+    })
+  }
+  return new NetlinkError(action, errno, { kernelMessage, offset })
+}
+
+/** Sorts the kernel's messages into data and errors by request. Throws DecodeError. */
+export function decodeReply(replies: Buffer, action: string): Reply {
+  const messages: Message[] = []
+  const errors = new Map<number, NetlinkError>()
+  for (const message of readMessages(replies)) {
+    if ((message.flags & NLM_F_DUMP_INTR) !== 0) {
+      errors.set(message.sequence, new NetlinkError(`${action} (interrupted dump)`, 4))
+    }
+    if (message.type === NLMSG_ERROR || (message.type === NLMSG_DONE && message.body.length >= 4)) {
+      const error = decodeAcknowledgement(message, action)
+      if (error !== undefined) errors.set(message.sequence, error)
+    } else if (message.type !== NLMSG_DONE) {
+      messages.push(message)
+    }
+  }
+  return { messages, errors }
+}
+
+/**
+ * A netlink connection of one protocol. Exchanges run one after the other. After a failed exchange
+ * the socket is replaced, so that no late answer is taken for another request's.
+ */
+export class NetlinkConnection {
+  readonly #addon: Socket
+  readonly #protocol: number
+  readonly #timeoutMs: number
+  #socket: NativeSocket | undefined
+  #nextSequence = 1
+  #tail: Promise<unknown> = Promise.resolve()
+
+  constructor(addon: Socket, protocol: number, timeoutMs = TIMEOUT_MS) {
+    this.#addon = addon
+    this.#protocol = protocol
+    this.#timeoutMs = timeoutMs
+    this.#open()
+  }
+
+  /** An empty batch for `exchange`. */
+  batch(): MessageWriter {
+    return new MessageWriter(this.#nextSequence)
+  }
+
+  /**
+   * Sends the batch and waits for its answers. Errors of single requests are in the reply; it throws
+   * NetlinkError when the exchange itself failed (ENOBUFS, ETIMEDOUT, EMSGSIZE): what the batch did is then unknown.
+   */
+  async exchange(batch: MessageWriter, action: string): Promise<Reply> {
+    const turn = this.#tail.then(() => this.#run(batch, action))
+    this.#tail = turn.catch(() => undefined)
+    return turn
+  }
+
+  /**
+   * Sends a batch of dump or get requests and returns the messages. Asks again, a few times, when the kernel
+   * says that a table changed meanwhile; throws rather than return a list that may be partial.
+   */
+  async read(build: (batch: MessageWriter) => void, action: string): Promise<readonly Message[]> {
+    for (let attempt = 1; ; attempt++) {
+      const batch = this.batch()
+      build(batch)
+      const { messages, errors } = await this.exchange(batch, action)
+      const [error] = errors.values()
+      if (error === undefined) return messages
+      if (!isInterrupted(error) || attempt === DUMP_ATTEMPTS) throw error
+    }
+  }
+
+  close(): void {
+    if (this.#socket !== undefined) this.#addon.close(this.#socket)
+    this.#socket = undefined
+  }
+
+  async #run(batch: MessageWriter, action: string): Promise<Reply> {
+    if (batch.count === 0) return { messages: [], errors: new Map() }
+    this.#nextSequence = (batch.firstSequence + batch.count) >>> 0
+    const socket = this.#socket ?? this.#open()
+    const result: NativeExchange = await this.#addon.exchange(socket, batch.bytes(), this.#timeoutMs)
+    if (result.errno !== 0) {
+      this.close()
+      throw new NetlinkError(
+        `${action} (${result.step}, ${result.sent} of ${batch.count} sent)`,
+        result.errno,
+      )
+    }
+    return decodeReply(result.replies, action)
+  }
+
+  #open(): NativeSocket {
+    try {
+      this.#socket = this.#addon.open(this.#protocol, RECEIVE_BYTES)
+    } catch (error) {
+      const errno = /^errno (\d+)$/.exec((error as NodeJS.ErrnoException).code ?? '')?.[1]
+      throw new NetlinkError(`Cannot open netlink protocol ${this.#protocol}`, Number(errno ?? 0), {
+        cause: error,
+      })
+    }
+    return this.#socket
+  }
+}
