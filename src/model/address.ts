@@ -1,0 +1,45 @@
+/** IP addresses as canonical text: dotted decimal, or RFC 5952. */
+import ipaddr from 'ipaddr.js'
+
+declare const canonical: unique symbol
+
+/** Canonical text of an IP address; only this file makes one, so equal addresses are equal strings. */
+export type Address = string & { readonly [canonical]: true }
+
+export type Family = 'IPv4' | 'IPv6'
+
+const CANONICAL_IPV4 = /^(?:(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)(?:\.(?!$)|$)){4}$/
+const FOUR_DECIMALS = /^\d{1,3}(?:\.\d{1,3}){3}$/
+
+/**
+ * Parses an address as Kubernetes does: leading zeros of an IPv4 octet are decimal, an IPv4-mapped IPv6
+ * address is the IPv4 address, a zone is refused. Returns undefined for anything else.
+ */
+export function parseAddress(text: string): Address | undefined {
+  if (CANONICAL_IPV4.test(text)) return text as Address
+  if (FOUR_DECIMALS.test(text)) {
+    const decimal = text.split('.').map(Number).join('.')
+    return CANONICAL_IPV4.test(decimal) ? (decimal as Address) : undefined
+  }
+  if (text.includes('%') || !ipaddr.IPv6.isValid(text)) return undefined
+  return ipaddr.process(text).toString() as Address
+}
+
+export function familyOf(address: Address): Family {
+  return address.includes(':') ? 'IPv6' : 'IPv4'
+}
+
+/** Network byte order: 4 or 16 bytes. */
+export function addressBytes(address: Address): number[] {
+  return ipaddr.parse(address).toByteArray()
+}
+
+/** From 4 or 16 bytes in network byte order. */
+export function addressFromBytes(bytes: Uint8Array): Address {
+  return ipaddr.fromByteArray([...bytes]).toString() as Address
+}
+
+/** `10.96.0.1:443` or `[fd00::1]:443`. */
+export function formatSocketAddress(address: Address, port: number): string {
+  return familyOf(address) === 'IPv6' ? `[${address}]:${port}` : `${address}:${port}`
+}

@@ -1,0 +1,101 @@
+/** The endpoints of one Service port, and which of them traffic may use. */
+import type { Family } from './address.ts'
+import type { Endpoint, EndpointSlice, ServicePort, TrafficPolicy } from './facts.ts'
+import { type RealServerKey, realServer, type RealServer } from './virtual-server.ts'
+
+/** An endpoint of one Service port as a real server. */
+export interface Backend {
+  readonly realServer: RealServer
+  readonly endpoint: Endpoint
+}
+
+/** Where this node stands. */
+export interface Place {
+  readonly nodeName: string
+  readonly zone: string | undefined
+}
+
+/** What a virtual server does with the backends of its Service port. */
+export interface Selection {
+  /** Get new connections. In the order of their text, as kube-proxy adds them. */
+  readonly inService: readonly Backend[]
+  /** Published but not chosen: a connection that is open there may go on. */
+  readonly lingering: ReadonlySet<RealServerKey>
+}
+
+/** Of two entries for the same address and port, the one that is more alive counts, whatever their order. */
+function rank({ endpoint: { ready, serving, terminating } }: Backend): number {
+  return (terminating ? 0 : 4) + (ready ? 2 : 0) + (serving ? 1 : 0)
+}
+
+/**
+ * The backends of a Service port in all slices of one family, without duplicates, in the order of their
+ * text. Slices name their ports as the Service does; a target port is already a number in them.
+ */
+export function collectBackends(
+  slices: Iterable<EndpointSlice>,
+  port: Pick<ServicePort, 'name' | 'protocol'>,
+  family: Family,
+): Backend[] {
+  const backends = new Map<RealServerKey, Backend>()
+  for (const slice of slices) {
+    if (slice.family !== family) continue
+    for (const { name, protocol, port: number } of slice.ports) {
+      if (name !== port.name || protocol !== port.protocol) continue
+      for (const endpoint of slice.endpoints) {
+        const backend = { realServer: realServer(endpoint.address, number), endpoint }
+        const other = backends.get(backend.realServer.key)
+        if (other === undefined || rank(backend) > rank(other)) backends.set(backend.realServer.key, backend)
+      }
+    }
+  }
+  return [...backends.values()].sort((a, b) => (a.realServer.key < b.realServer.key ? -1 : 1))
+}
+
+const isReady = ({ endpoint }: Backend): boolean => endpoint.ready
+const isServingTerminating = ({ endpoint }: Backend): boolean => endpoint.serving && endpoint.terminating
+
+/** Hints count only when every ready endpoint has one and at least one names us (KEP-2433, KEP-3015). */
+function hinted(
+  ready: readonly Backend[],
+  hints: (endpoint: Endpoint) => readonly string[] | undefined,
+  own?: string,
+): readonly Backend[] | undefined {
+  if (own === undefined || !ready.every(({ endpoint }) => hints(endpoint) !== undefined)) return undefined
+  const ours = ready.filter(({ endpoint }) => hints(endpoint)?.includes(own))
+  return ours.length > 0 ? ours : undefined
+}
+
+function nearest(ready: readonly Backend[], place: Place): readonly Backend[] {
+  return (
+    hinted(ready, (endpoint) => endpoint.nodeHints, place.nodeName) ??
+    hinted(ready, (endpoint) => endpoint.zoneHints, place.zone) ??
+    ready
+  )
+}
+
+/** Ready ones; when there are none, those that still serve while they terminate (KEP-1669). */
+function usable(
+  backends: readonly Backend[],
+  prefer: (ready: readonly Backend[]) => readonly Backend[],
+): readonly Backend[] {
+  const ready = backends.filter(isReady)
+  return ready.length > 0 ? prefer(ready) : backends.filter(isServingTerminating)
+}
+
+/**
+ * Chooses the backends for traffic under a policy. `Local` never reaches another node: without a
+ * usable local endpoint nothing is chosen. Topology hints count for `Cluster` only.
+ */
+export function selectBackends(backends: readonly Backend[], policy: TrafficPolicy, place: Place): Selection {
+  const inService =
+    policy === 'Local'
+      ? usable(
+          backends.filter(({ endpoint }) => endpoint.nodeName === place.nodeName),
+          (ready) => ready,
+        )
+      : usable(backends, (ready) => nearest(ready, place))
+  const chosen = new Set(inService)
+  const lingering = backends.filter((backend) => !chosen.has(backend)).map(({ realServer }) => realServer.key)
+  return { inService, lingering: new Set(lingering) }
+}

@@ -1,0 +1,67 @@
+/** All claims by the kernel object they are on: reference counts, ownership and conflicts in one place. */
+import type { Claim } from './claims.ts'
+import type { ServiceName } from './facts.ts'
+import type { ObjectKey } from './kernel-object.ts'
+
+/** A Service that wants a virtual server which an older Service has. */
+export interface Conflict {
+  readonly key: ObjectKey
+  readonly winner: ServiceName
+  readonly loser: ServiceName
+}
+
+function isSenior(a: Claim, b: Claim): boolean {
+  return a.createdAt === b.createdAt ? a.owner < b.owner : a.createdAt < b.createdAt
+}
+
+export class Ledger {
+  readonly #byOwner = new Map<ServiceName, readonly Claim[]>()
+  readonly #byKey = new Map<ObjectKey, readonly Claim[]>()
+
+  /** Replaces all claims of a Service (none: it is gone) and returns the keys that may be affected. */
+  replace(owner: ServiceName, claims: readonly Claim[]): Set<ObjectKey> {
+    const affected = new Set<ObjectKey>()
+    for (const { key } of this.#byOwner.get(owner) ?? []) {
+      affected.add(key)
+      this.#set(
+        key,
+        this.#claimsOn(key).filter((claim) => claim.owner !== owner),
+      )
+    }
+    for (const claim of claims) {
+      affected.add(claim.key)
+      this.#set(
+        claim.key,
+        [...this.#claimsOn(claim.key), claim].sort((a, b) => (isSenior(a, b) ? -1 : 1)),
+      )
+    }
+    if (claims.length > 0) this.#byOwner.set(owner, claims)
+    else this.#byOwner.delete(owner)
+    return affected
+  }
+
+  /** The claim that counts: the oldest Service's. Undefined when nobody wants the object. */
+  wanted(key: ObjectKey): Claim | undefined {
+    return this.#byKey.get(key)?.[0]
+  }
+
+  /** Everybody but the winner, when the object can only be one Service's: a virtual server. */
+  conflicts(key: ObjectKey): Conflict[] {
+    const [winner, ...losers] = this.#claimsOn(key)
+    if (winner?.virtualServer === undefined) return []
+    return losers.map((loser) => ({ key, winner: winner.owner, loser: loser.owner }))
+  }
+
+  keys(): IterableIterator<ObjectKey> {
+    return this.#byKey.keys()
+  }
+
+  #claimsOn(key: ObjectKey): readonly Claim[] {
+    return this.#byKey.get(key) ?? []
+  }
+
+  #set(key: ObjectKey, claims: readonly Claim[]): void {
+    if (claims.length > 0) this.#byKey.set(key, claims)
+    else this.#byKey.delete(key)
+  }
+}

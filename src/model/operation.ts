@@ -1,0 +1,80 @@
+/** One change to the kernel, as data: made by plan, executed by kernel, printed by ipvsadm.ts. */
+import type { Address } from './address.ts'
+import type { KernelState, ObjectKey, SetMemberKey } from './kernel-object.ts'
+import type { RealServer, VirtualServerId, VirtualServerSettings } from './virtual-server.ts'
+
+export type Operation =
+  | {
+      readonly kind: 'createVirtualServer' | 'updateVirtualServer'
+      readonly of: VirtualServerId
+      readonly settings: VirtualServerSettings
+    }
+  | { readonly kind: 'deleteVirtualServer'; readonly of: VirtualServerId }
+  | {
+      readonly kind: 'createRealServer' | 'updateRealServer' | 'deleteRealServer'
+      readonly of: VirtualServerId
+      readonly realServer: RealServer
+    }
+  | { readonly kind: 'bindAddress' | 'unbindAddress'; readonly address: Address }
+  | { readonly kind: 'addSetMember' | 'deleteSetMember'; readonly member: SetMemberKey }
+
+export type OperationKind = Operation['kind']
+
+/** The object an operation is about; a real server's is its virtual server. */
+export function objectOf(operation: Operation): ObjectKey {
+  switch (operation.kind) {
+    case 'bindAddress':
+    case 'unbindAddress':
+      return operation.address
+    case 'addSetMember':
+    case 'deleteSetMember':
+      return operation.member
+    case 'createVirtualServer':
+    case 'updateVirtualServer':
+    case 'deleteVirtualServer':
+    case 'createRealServer':
+    case 'updateRealServer':
+    case 'deleteRealServer':
+      return operation.of.key
+  }
+}
+
+/** Changes `state` as the kernel changes when the operation succeeds. */
+export function project(state: KernelState, operation: Operation): void {
+  switch (operation.kind) {
+    case 'createVirtualServer': {
+      const { of: id, settings } = operation
+      state.virtualServers.set(id.key, { id, settings, realServers: new Map() })
+      return
+    }
+    case 'updateVirtualServer': {
+      const known = state.virtualServers.get(operation.of.key)
+      if (known !== undefined)
+        state.virtualServers.set(known.id.key, { ...known, settings: operation.settings })
+      return
+    }
+    case 'deleteVirtualServer':
+      state.virtualServers.delete(operation.of.key)
+      return
+    case 'createRealServer':
+    case 'updateRealServer':
+      state.virtualServers
+        .get(operation.of.key)
+        ?.realServers.set(operation.realServer.key, operation.realServer)
+      return
+    case 'deleteRealServer':
+      state.virtualServers.get(operation.of.key)?.realServers.delete(operation.realServer.key)
+      return
+    case 'bindAddress':
+      state.addresses.add(operation.address)
+      return
+    case 'unbindAddress':
+      state.addresses.delete(operation.address)
+      return
+    case 'addSetMember':
+      state.setMembers.add(operation.member)
+      return
+    case 'deleteSetMember':
+      state.setMembers.delete(operation.member)
+  }
+}

@@ -1,0 +1,247 @@
+/** From API objects or manifests (any JSON) to facts. Never throws: faults come back as sentences. */
+import { type Address, type Family, familyOf, parseAddress } from './address.ts'
+import type { Endpoint, EndpointSlice, Node, Parsed, Service, ServicePort, TrafficPolicy } from './facts.ts'
+import type { Protocol } from './virtual-server.ts'
+
+/** KEP-2447 and friends: the labels that hand a Service to somebody else. */
+const PROXY_NAME_LABEL = 'service.kubernetes.io/service-proxy-name'
+const HEADLESS_LABEL = 'service.kubernetes.io/headless'
+const SERVICE_NAME_LABEL = 'kubernetes.io/service-name'
+const ZONE_LABEL = 'topology.kubernetes.io/zone'
+const DNS_LABEL = 'k8s-app'
+
+/** The API server's default and bounds for sessionAffinityConfig.clientIP.timeoutSeconds. */
+const DEFAULT_AFFINITY_SECONDS = 10_800
+const MAX_AFFINITY_SECONDS = 86_400
+
+const PROTOCOLS: readonly string[] = ['TCP', 'UDP', 'SCTP'] satisfies Protocol[]
+
+type Json = Readonly<Record<string, unknown>>
+
+class Fault extends Error {}
+
+function record(value: unknown): Json {
+  return typeof value === 'object' && value !== null && !Array.isArray(value) ? (value as Json) : {}
+}
+
+/** Lists of the API may be absent or null. */
+function list(value: unknown, path: string): readonly unknown[] {
+  if (value === undefined || value === null) return []
+  return Array.isArray(value) ? value : fault(path, value, 'a list')
+}
+
+function fault(path: string, value: unknown, expected: string): never {
+  throw new Fault(
+    `${path} is ${value === undefined ? 'missing' : JSON.stringify(value)}, expected ${expected}`,
+  )
+}
+
+function text(value: unknown, path: string): string {
+  return typeof value === 'string' ? value : fault(path, value, 'a string')
+}
+
+function integer(value: unknown, path: string, min: number, max: number): number {
+  if (Number.isInteger(value) && Number(value) >= min && Number(value) <= max) return Number(value)
+  return fault(path, value, `a number from ${min} to ${max}`)
+}
+
+function oneOf<T extends string>(value: unknown, path: string, words: readonly T[], otherwise: T): T {
+  if (value === undefined || value === null || value === '') return otherwise
+  return words.find((word) => word === value) ?? fault(path, value, words.join(', '))
+}
+
+function address(value: unknown, path: string): Address {
+  return parseAddress(text(value, path)) ?? fault(path, value, 'an IP address')
+}
+
+function protocol(value: unknown, path: string): Protocol {
+  return oneOf(value, path, PROTOCOLS, 'TCP') as Protocol
+}
+
+interface Metadata {
+  readonly name: string
+  readonly labels: Json
+  readonly creationTimestamp: unknown
+}
+
+function metadata(object: unknown, { namespaced }: { readonly namespaced: boolean }): Metadata {
+  const { name, namespace, labels, creationTimestamp } = record(record(object).metadata)
+  const own = typeof name === 'string' ? name : ''
+  const scope = typeof namespace === 'string' && namespace !== '' ? namespace : 'default'
+  return { name: namespaced ? `${scope}/${own}` : own, labels: record(labels), creationTimestamp }
+}
+
+/** Runs `parse`; a fault becomes the object's problem, and the object unusable. */
+function parsing<Fact>(kind: string, name: string, parse: () => Omit<Parsed<Fact>, 'name'>): Parsed<Fact> {
+  try {
+    if (name === '' || name.endsWith('/')) throw new Fault('metadata.name is missing')
+    return { name, ...parse() }
+  } catch (error) {
+    if (!(error instanceof Fault)) throw error
+    return { name, unusable: true, problems: [`Cannot use ${kind} ${name}: ${error.message}`] }
+  }
+}
+
+function servicePort(value: unknown, path: string): ServicePort {
+  const port = record(value)
+  return {
+    name: port.name === undefined || port.name === null ? '' : text(port.name, `${path}.name`),
+    protocol: protocol(port.protocol, `${path}.protocol`),
+    port: integer(port.port, `${path}.port`, 1, 65_535),
+  }
+}
+
+function servicePorts(value: unknown): readonly ServicePort[] {
+  const ports = list(value, 'spec.ports').map((port, i) => servicePort(port, `spec.ports[${i}]`))
+  const seen = new Set<string>()
+  for (const [i, { port, protocol }] of ports.entries()) {
+    const frontend = `${port}/${protocol}`
+    if (seen.has(frontend)) throw new Fault(`spec.ports[${i}] repeats ${frontend}`)
+    seen.add(frontend)
+  }
+  return ports
+}
+
+function clusterIps(spec: Json): readonly Address[] {
+  const several = list(spec.clusterIPs, 'spec.clusterIPs')
+  const values = several.length > 0 ? several : [spec.clusterIP]
+  const addresses = values.map((value, i) =>
+    address(value, several.length > 0 ? `spec.clusterIPs[${i}]` : 'spec.clusterIP'),
+  )
+  if (new Set(addresses.map(familyOf)).size < addresses.length) {
+    fault('spec.clusterIPs', values, 'one address per family')
+  }
+  return addresses
+}
+
+function affinitySeconds(spec: Json): number {
+  if (oneOf(spec.sessionAffinity, 'spec.sessionAffinity', ['None', 'ClientIP'], 'None') === 'None') return 0
+  const { timeoutSeconds } = record(record(spec.sessionAffinityConfig).clientIP)
+  if (timeoutSeconds === undefined || timeoutSeconds === null) return DEFAULT_AFFINITY_SECONDS
+  return integer(
+    timeoutSeconds,
+    'spec.sessionAffinityConfig.clientIP.timeoutSeconds',
+    1,
+    MAX_AFFINITY_SECONDS,
+  )
+}
+
+const POLICIES: readonly TrafficPolicy[] = ['Cluster', 'Local']
+
+/** Headless, ExternalName, waiting for an address, or left to another proxy. */
+function isNotOurs(spec: Json, labels: Json): boolean {
+  const { clusterIP, clusterIPs, type } = spec
+  const first = clusterIP ?? (Array.isArray(clusterIPs) ? (clusterIPs as unknown[])[0] : undefined) ?? ''
+  return (
+    first === '' ||
+    first === 'None' ||
+    type === 'ExternalName' ||
+    PROXY_NAME_LABEL in labels ||
+    HEADLESS_LABEL in labels
+  )
+}
+
+/** A Service; without a fact when it is none of ours. */
+export function parseService(object: unknown): Parsed<Service> {
+  const { name, labels, creationTimestamp } = metadata(object, { namespaced: true })
+  const spec = record(record(object).spec)
+  return parsing('Service', name, () => {
+    if (isNotOurs(spec, labels)) return { problems: [] }
+    const fact: Service = {
+      name,
+      createdAt: typeof creationTimestamp === 'string' ? Date.parse(creationTimestamp) || 0 : 0,
+      essential:
+        name === 'default/kubernetes' || labels[DNS_LABEL] === 'kube-dns' || labels[DNS_LABEL] === 'coredns',
+      clusterIps: clusterIps(spec),
+      ports: servicePorts(spec.ports),
+      affinitySeconds: affinitySeconds(spec),
+      internalTrafficPolicy: oneOf(
+        spec.internalTrafficPolicy,
+        'spec.internalTrafficPolicy',
+        POLICIES,
+        'Cluster',
+      ),
+    }
+    return { fact, problems: [] }
+  })
+}
+
+function hints(value: unknown, path: string): readonly string[] | undefined {
+  const names = list(value, path).map((hint, i) => text(record(hint).name, `${path}[${i}].name`))
+  return names.length > 0 ? names : undefined
+}
+
+/** `undefined` and `null` conditions mean: ready and serving yes, terminating no (EndpointConditions, discovery/v1). */
+function endpoint(value: unknown, path: string, family: Family): Endpoint {
+  const { addresses, conditions, nodeName, hints: hinted } = record(value)
+  const { ready, serving, terminating } = record(conditions)
+  const first = address(list(addresses, `${path}.addresses`)[0], `${path}.addresses[0]`)
+  if (familyOf(first) !== family) fault(`${path}.addresses[0]`, first, `an ${family} address`)
+  return {
+    address: first,
+    ready: ready !== false,
+    serving: serving !== false,
+    terminating: terminating === true,
+    nodeName: typeof nodeName === 'string' ? nodeName : undefined,
+    zoneHints: hints(record(hinted).forZones, `${path}.hints.forZones`),
+    nodeHints: hints(record(hinted).forNodes, `${path}.hints.forNodes`),
+  }
+}
+
+/** Parses what can be used of a list; each fault costs its own item only. */
+function usable<Item>(
+  values: readonly unknown[],
+  path: string,
+  parse: (value: unknown, path: string) => Item,
+): {
+  readonly items: readonly Item[]
+  readonly faults: readonly string[]
+} {
+  const items: Item[] = []
+  const faults: string[] = []
+  for (const [i, value] of values.entries()) {
+    try {
+      items.push(parse(value, `${path}[${i}]`))
+    } catch (error) {
+      if (!(error instanceof Fault)) throw error
+      faults.push(error.message)
+    }
+  }
+  return { items, faults }
+}
+
+/** An EndpointSlice; without a fact when it belongs to no Service of ours or is of type FQDN. */
+export function parseEndpointSlice(object: unknown): Parsed<EndpointSlice> {
+  const { name, labels } = metadata(object, { namespaced: true })
+  const { addressType, ports, endpoints } = record(object)
+  return parsing('EndpointSlice', name, () => {
+    const service = labels[SERVICE_NAME_LABEL]
+    if (typeof service !== 'string' || service === '' || HEADLESS_LABEL in labels) return { problems: [] }
+    const family = oneOf(addressType, 'addressType', ['IPv4', 'IPv6', 'FQDN'], 'IPv4')
+    if (family === 'FQDN') return { problems: [] }
+    const usablePorts = usable(list(ports, 'ports'), 'ports', servicePort)
+    const usableEndpoints = usable(list(endpoints, 'endpoints'), 'endpoints', (value, path) =>
+      endpoint(value, path, family),
+    )
+    const fact: EndpointSlice = {
+      name,
+      service: `${name.slice(0, name.indexOf('/'))}/${service}`,
+      family,
+      ports: usablePorts.items,
+      endpoints: usableEndpoints.items,
+    }
+    const faults = [...usablePorts.faults, ...usableEndpoints.faults]
+    return {
+      fact,
+      problems: faults.map((message) => `Cannot use a part of EndpointSlice ${name}: ${message}`),
+    }
+  })
+}
+
+export function parseNode(object: unknown): Parsed<Node> {
+  const { name, labels } = metadata(object, { namespaced: false })
+  return parsing('Node', name, () => {
+    const zone = labels[ZONE_LABEL]
+    return { fact: { name, zone: typeof zone === 'string' && zone !== '' ? zone : undefined }, problems: [] }
+  })
+}

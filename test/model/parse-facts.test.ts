@@ -1,0 +1,284 @@
+import { expect } from 'chai'
+import { parseEndpointSlice, parseNode, parseService } from '../../src/model/parse-facts.ts'
+import { endpoint, node, service, slice } from '../support/builders.ts'
+
+describe('parseService', () => {
+  it('keeps what the proxy uses', () => {
+    const { name, fact, problems } = parseService(
+      service({
+        spec: {
+          clusterIPs: ['10.96.0.10', 'fd00::10'],
+          sessionAffinity: 'ClientIP',
+          sessionAffinityConfig: { clientIP: { timeoutSeconds: 600 } },
+          internalTrafficPolicy: 'Local',
+        },
+        ports: [
+          { name: 'http', port: 80 },
+          { name: 'dns', port: 53, protocol: 'UDP', nodePort: 30053 },
+        ],
+      }),
+    )
+
+    expect(name).to.equal('shop/web')
+    expect(problems).to.deep.equal([])
+    expect(fact).to.deep.equal({
+      name: 'shop/web',
+      createdAt: Date.UTC(2026, 0, 1),
+      essential: false,
+      clusterIps: ['10.96.0.10', 'fd00::10'],
+      ports: [
+        { name: 'http', protocol: 'TCP', port: 80 },
+        { name: 'dns', protocol: 'UDP', port: 53 },
+      ],
+      affinitySeconds: 600,
+      internalTrafficPolicy: 'Local',
+    })
+  })
+
+  const ignored: readonly [string, Parameters<typeof service>[0]][] = [
+    ['a headless Service', { clusterIP: 'None', spec: { clusterIPs: ['None'] } }],
+    ['one that waits for its address', { clusterIP: '' }],
+    [
+      'an ExternalName Service, even with a cluster IP',
+      { spec: { type: 'ExternalName', externalName: 'example.org' } },
+    ],
+    [
+      'one for another proxy',
+      { metadata: { labels: { 'service.kubernetes.io/service-proxy-name': 'other' } } },
+    ],
+    [
+      'one for another proxy, whatever the value',
+      { metadata: { labels: { 'service.kubernetes.io/service-proxy-name': '' } } },
+    ],
+    ['one labelled headless', { metadata: { labels: { 'service.kubernetes.io/headless': '' } } }],
+  ]
+  for (const [name, parts] of ignored) {
+    it(`ignores ${name}`, () => {
+      expect(parseService(service(parts))).to.deep.equal({ name: 'shop/web', problems: [] })
+    })
+  }
+
+  const faulty: readonly [string, Parameters<typeof service>[0], string][] = [
+    ['a port of 0', { ports: [{ port: 0 }] }, 'spec.ports[0].port is 0, expected a number from 1 to 65535'],
+    [
+      'a port of 65536',
+      { ports: [{ port: 80 }, { port: 65_536 }] },
+      'spec.ports[1].port is 65536, expected a number from 1 to 65535',
+    ],
+    [
+      'a port that is text',
+      { ports: [{ port: 'http' }] },
+      'spec.ports[0].port is "http", expected a number from 1 to 65535',
+    ],
+    [
+      'an unknown protocol',
+      { ports: [{ port: 80, protocol: 'ICMP' }] },
+      'spec.ports[0].protocol is "ICMP", expected TCP, UDP, SCTP',
+    ],
+    [
+      'the same port twice',
+      {
+        ports: [
+          { name: 'a', port: 80 },
+          { name: 'b', port: 80 },
+        ],
+      },
+      'spec.ports[1] repeats 80/TCP',
+    ],
+    ['ports that are no list', { spec: { ports: 80 } }, 'spec.ports is 80, expected a list'],
+    [
+      'an impossible cluster IP',
+      { clusterIP: '10.96.0.300' },
+      'spec.clusterIP is "10.96.0.300", expected an IP address',
+    ],
+    [
+      'two cluster IPs of one family',
+      { spec: { clusterIPs: ['10.0.0.1', '10.0.0.2'] } },
+      'spec.clusterIPs is ["10.0.0.1","10.0.0.2"], expected one address per family',
+    ],
+    [
+      'an unknown affinity',
+      { spec: { sessionAffinity: 'Cookie' } },
+      'spec.sessionAffinity is "Cookie", expected None, ClientIP',
+    ],
+    [
+      'an affinity beyond a day',
+      {
+        spec: {
+          sessionAffinity: 'ClientIP',
+          sessionAffinityConfig: { clientIP: { timeoutSeconds: 86_401 } },
+        },
+      },
+      'spec.sessionAffinityConfig.clientIP.timeoutSeconds is 86401, expected a number from 1 to 86400',
+    ],
+    [
+      'an unknown traffic policy',
+      { spec: { internalTrafficPolicy: 'Zone' } },
+      'spec.internalTrafficPolicy is "Zone", expected Cluster, Local',
+    ],
+  ]
+  for (const [name, parts, message] of faulty) {
+    it(`refuses ${name}, naming the field`, () => {
+      expect(parseService(service(parts))).to.deep.equal({
+        name: 'shop/web',
+        unusable: true,
+        problems: [`Cannot use Service shop/web: ${message}`],
+      })
+    })
+  }
+
+  it('gives ClientIP affinity three hours unless told', () => {
+    expect(parseService(service({ spec: { sessionAffinity: 'ClientIP' } })).fact?.affinitySeconds).to.equal(
+      10_800,
+    )
+  })
+
+  it('takes a Service without namespace for one of "default"', () => {
+    const { name } = parseService({
+      kind: 'Service',
+      metadata: { name: 'kubernetes' },
+      spec: { clusterIP: '10.96.0.1' },
+    })
+
+    expect(name).to.equal('default/kubernetes')
+  })
+
+  it("knows the API server's Service and the cluster's DNS", () => {
+    const essential = [
+      service({ namespace: 'default', name: 'kubernetes' }),
+      service({
+        namespace: 'kube-system',
+        name: 'kube-dns',
+        metadata: { labels: { 'k8s-app': 'kube-dns' } },
+      }),
+      service({ namespace: 'other', name: 'kubernetes' }),
+    ].map((object) => parseService(object).fact?.essential)
+
+    expect(essential).to.deep.equal([true, true, false])
+  })
+
+  const nonsense: readonly unknown[] = [
+    undefined,
+    null,
+    7,
+    'text',
+    [],
+    {},
+    { metadata: null },
+    { metadata: { name: 7 } },
+    { spec: [] },
+  ]
+  for (const object of nonsense) {
+    it(`survives ${JSON.stringify(object)}`, () => {
+      expect(parseService(object).problems).to.have.length(1)
+    })
+  }
+})
+
+describe('parseEndpointSlice', () => {
+  it('keeps what the proxy uses', () => {
+    const { fact, problems } = parseEndpointSlice(
+      slice({
+        endpoints: [
+          endpoint('10.244.0.7', {
+            conditions: { ready: false, serving: true, terminating: true },
+            hints: { forZones: [{ name: 'a' }], forNodes: [{ name: 'node-1' }] },
+          }),
+        ],
+      }),
+    )
+
+    expect(problems).to.deep.equal([])
+    expect(fact).to.deep.equal({
+      name: 'shop/web-1',
+      service: 'shop/web',
+      family: 'IPv4',
+      ports: [{ name: 'http', protocol: 'TCP', port: 8080 }],
+      endpoints: [
+        {
+          address: '10.244.0.7',
+          ready: false,
+          serving: true,
+          terminating: true,
+          nodeName: 'node-1',
+          zoneHints: ['a'],
+          nodeHints: ['node-1'],
+        },
+      ],
+    })
+  })
+
+  it('takes endpoints and ports that are null for none', () => {
+    const { fact } = parseEndpointSlice(slice({ endpoints: null, ports: null }))
+
+    expect(fact).to.include({ name: 'shop/web-1' })
+    expect(fact?.endpoints).to.deep.equal([])
+    expect(fact?.ports).to.deep.equal([])
+  })
+
+  it('takes missing conditions for ready, serving and not terminating', () => {
+    const { fact } = parseEndpointSlice(
+      slice({
+        endpoints: [
+          endpoint('10.0.0.1', { conditions: undefined }),
+          endpoint('10.0.0.2', { conditions: { ready: null } }),
+        ],
+      }),
+    )
+
+    expect(
+      fact?.endpoints.map(({ ready, serving, terminating }) => [ready, serving, terminating]),
+    ).to.deep.equal([
+      [true, true, false],
+      [true, true, false],
+    ])
+  })
+
+  it('leaves out what cannot be used, and uses the rest', () => {
+    const { fact, problems } = parseEndpointSlice(
+      slice({
+        ports: [{ name: 'http', port: 8080 }, { name: 'all' }, { name: 'bad', port: 99_999 }],
+        endpoints: ['10.0.0.1', 'nonsense', 'fd00::1', endpoint('10.0.0.2', { addresses: [] })],
+      }),
+    )
+
+    expect(fact?.ports.map(({ name }) => name)).to.deep.equal(['http'])
+    expect(fact?.endpoints.map(({ address }) => address)).to.deep.equal(['10.0.0.1'])
+    expect(problems).to.deep.equal(
+      [
+        'ports[1].port is missing, expected a number from 1 to 65535',
+        'ports[2].port is 99999, expected a number from 1 to 65535',
+        'endpoints[1].addresses[0] is "nonsense", expected an IP address',
+        'endpoints[2].addresses[0] is "fd00::1", expected an IPv4 address',
+        'endpoints[3].addresses[0] is missing, expected a string',
+      ].map((fault) => `Cannot use a part of EndpointSlice shop/web-1: ${fault}`),
+    )
+  })
+
+  it('ignores slices of type FQDN, without a Service, and of headless Services', () => {
+    const headless = slice()
+    ;(headless.metadata as { labels: object }).labels = {
+      'kubernetes.io/service-name': 'web',
+      'service.kubernetes.io/headless': '',
+    }
+    const objects = [
+      slice({ addressType: 'FQDN', endpoints: ['10.0.0.1'] }),
+      { metadata: { name: 'x' } },
+      headless,
+    ]
+
+    expect(objects.map((object) => parseEndpointSlice(object).fact)).to.deep.equal([
+      undefined,
+      undefined,
+      undefined,
+    ])
+    expect(objects.flatMap((object) => parseEndpointSlice(object).problems)).to.deep.equal([])
+  })
+})
+
+describe('parseNode', () => {
+  it('reads the zone', () => {
+    expect(parseNode(node('node-1', 'a')).fact).to.deep.equal({ name: 'node-1', zone: 'a' })
+    expect(parseNode(node('node-1')).fact).to.deep.equal({ name: 'node-1', zone: undefined })
+  })
+})
