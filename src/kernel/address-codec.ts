@@ -1,0 +1,64 @@
+/** Addresses of one interface to and from rtnetlink (linux/if_addr.h). */
+import { type Address, addressBytes, addressFromBytes, familyOf } from '../model/address.ts'
+import { fullPrefix } from '../model/virtual-server.ts'
+import { visitAttributes } from '../netlink/attribute.ts'
+import { DecodeError } from '../netlink/error.ts'
+import { type Message, type MessageWriter, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL } from '../netlink/message.ts'
+import { AF_INET, AF_INET6 } from './ipvs-constants.ts'
+
+const RTM_NEWADDR = 20
+const RTM_DELADDR = 21
+const RTM_GETADDR = 22
+const IFA_ADDRESS = 1
+const IFA_LOCAL = 2
+/** struct ifaddrmsg: family, prefix length, flags, scope, interface index. */
+const IFADDRMSG_BYTES = 8
+
+function ifaddrmsg(family: number, prefix: number, interfaceIndex: number): Buffer {
+  const fixed = Buffer.alloc(IFADDRMSG_BYTES)
+  fixed.writeUInt8(family, 0)
+  fixed.writeUInt8(prefix, 1)
+  fixed.writeUInt32LE(interfaceIndex, 4)
+  return fixed
+}
+
+/** One message: adds (EEXIST when it is there) or deletes (EADDRNOTAVAIL when it is not) a /32 or /128. */
+export function encodeAddress(
+  batch: MessageWriter,
+  verb: 'NEW' | 'DEL',
+  address: Address,
+  interfaceIndex: number,
+): void {
+  const bytes = Uint8Array.from(addressBytes(address))
+  const family = familyOf(address) === 'IPv6' ? AF_INET6 : AF_INET
+  if (verb === 'NEW') batch.begin(RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL)
+  else batch.begin(RTM_DELADDR)
+  batch.append(ifaddrmsg(family, fullPrefix(address), interfaceIndex))
+  batch.putBytes(IFA_LOCAL, bytes)
+  batch.putBytes(IFA_ADDRESS, bytes)
+  batch.end()
+}
+
+/** Asks for the addresses of an interface. Kernels before 4.20 send those of all interfaces. */
+export function encodeAddressDump(batch: MessageWriter, interfaceIndex: number): void {
+  batch.begin(RTM_GETADDR, NLM_F_DUMP)
+  batch.append(ifaddrmsg(0, 0, interfaceIndex))
+  batch.end()
+}
+
+/** An address of the interface; undefined for one of another interface. Throws DecodeError. */
+export function decodeAddressMessage({ body }: Message, interfaceIndex: number): Address | undefined {
+  if (body.length < IFADDRMSG_BYTES) throw new DecodeError(`Cannot decode an address: ${body.length} bytes`)
+  if (body.readUInt32LE(4) !== interfaceIndex) return undefined
+  let local: Address | undefined
+  let peer: Address | undefined
+  const decode = (start: number, length: number): Address => {
+    if (length !== 4 && length !== 16) throw new DecodeError(`Cannot decode an address: ${length} bytes`)
+    return addressFromBytes(body.subarray(start, start + length))
+  }
+  visitAttributes(body, IFADDRMSG_BYTES, body.length, (type, start, length) => {
+    if (type === IFA_LOCAL) local = decode(start, length)
+    if (type === IFA_ADDRESS) peer = decode(start, length)
+  })
+  return local ?? peer
+}

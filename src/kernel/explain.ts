@@ -1,0 +1,63 @@
+/** Errors of operations in a user's words, with the remedy. */
+import { familyOf } from '../model/address.ts'
+import type { Operation } from '../model/operation.ts'
+import { splitSetMember } from '../model/kernel-object.ts'
+import { isNotPermitted, NetlinkError } from '../netlink/error.ts'
+import { explainSetError } from './ipset.ts'
+
+const VERBS: Readonly<Record<Operation['kind'], string>> = {
+  createVirtualServer: 'create virtual server',
+  updateVirtualServer: 'update virtual server',
+  deleteVirtualServer: 'delete virtual server',
+  createRealServer: 'add real server',
+  updateRealServer: 'update real server',
+  deleteRealServer: 'delete real server',
+  bindAddress: 'bind to kube-ipvs0',
+  unbindAddress: 'unbind from kube-ipvs0',
+  addSetMember: 'add to set',
+  deleteSetMember: 'delete from set',
+}
+
+/** `Cannot create virtual server 10.96.0.1:443/TCP`. */
+export function describeAttempt(operation: Operation): string {
+  const verb = `Cannot ${VERBS[operation.kind]}`
+  if ('realServer' in operation) return `${verb} ${operation.realServer.key} of ${operation.of.key}`
+  if ('of' in operation) return `${verb} ${operation.of.key}`
+  if ('address' in operation) return `Cannot ${VERBS[operation.kind].replace(' ', ` ${operation.address} `)}`
+  const { set, element } = splitSetMember(operation.member)
+  return `${verb} ${set}: ${element}`
+}
+
+/** What the user can do about a refusal; undefined where the errno says it all. */
+function remedy(operation: Operation, error: NetlinkError): string | undefined {
+  if (isNotPermitted(error)) {
+    const isIpv6 = 'address' in operation && familyOf(operation.address) === 'IPv6'
+    return isIpv6
+      ? 'IPv6 is disabled here (net.ipv6.conf.all.disable_ipv6), or the capability NET_ADMIN is missing'
+      : 'run as root, or with the capability NET_ADMIN'
+  }
+  if ('settings' in operation && error.code === 'ENOENT') {
+    const { scheduler } = operation.settings
+    return `the scheduler "${scheduler}" is not available: load it with "modprobe ip_vs_${scheduler}"`
+  }
+  if (error.code === 'EAFNOSUPPORT' || error.code === 'EOPNOTSUPP') {
+    return 'this kernel does not have the address family: enable IPv6, or make the Service single-stack'
+  }
+  if (error.code === 'ENOMEM') return 'the kernel is out of memory'
+  return undefined
+}
+
+/** The error of a failed operation, with the netlink error as its cause. */
+export function explainFailure(operation: Operation, error: NetlinkError): Error {
+  const words = remedy(operation, error)
+  const told = 'member' in operation ? explainSetError(error) : error
+  const reason = words ?? (told === error ? error.code : told.message)
+  const kernel = error.kernelMessage === undefined ? '' : `, the kernel says "${error.kernelMessage}"`
+  return new Error(`${describeAttempt(operation)}: ${reason}${kernel}`, { cause: error })
+}
+
+/** The netlink error behind an explained one. */
+export function netlinkErrorOf(error: unknown): NetlinkError | undefined {
+  if (error instanceof NetlinkError) return error
+  return error instanceof Error && error.cause instanceof NetlinkError ? error.cause : undefined
+}

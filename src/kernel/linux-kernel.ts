@@ -1,0 +1,192 @@
+/** The real kernel: IPVS, kube-ipvs0 and the sets, each over its own netlink connection. */
+import type { Address, Family } from '../model/address.ts'
+import {
+  IPVS_IPS,
+  ipvsIpsMember,
+  type KernelTables,
+  type SetMemberKey,
+  splitSetMember,
+} from '../model/kernel-object.ts'
+import type { Operation } from '../model/operation.ts'
+import type { ObservedRealServer, VirtualServerId, VirtualServerKey } from '../model/virtual-server.ts'
+import type { NetlinkConnection } from '../netlink/connection.ts'
+import type { MessageWriter } from '../netlink/message.ts'
+import type { Socket } from '../netlink/socket.ts'
+import { encodeAddress } from './address-codec.ts'
+import {
+  DummyInterface,
+  ensureInterface,
+  findInterface,
+  INTERFACE_NAME,
+  isInterfaceGone,
+} from './dummy-interface.ts'
+import { explainFailure } from './explain.ts'
+import { Ipset } from './ipset.ts'
+import { encodeMember } from './ipset-codec.ts'
+import { explainMissingIpvs, Ipvs } from './ipvs.ts'
+import { encodeDestination, encodeService } from './ipvs-codec.ts'
+import type { Kernel } from './kernel.ts'
+
+type Wire = 'ipvs' | 'address' | 'set'
+
+/** Operations are sent in batches of this size, so that no reply is waited for longer than need be. */
+const BATCH_OPERATIONS = 5_000
+
+function wireOf(operation: Operation): Wire {
+  if ('address' in operation) return 'address'
+  return 'member' in operation ? 'set' : 'ipvs'
+}
+
+/** Consecutive operations on the same wire, at most a batch each. */
+function* runsOf(operations: readonly Operation[]): Generator<readonly [Wire, readonly Operation[]]> {
+  for (let start = 0, end: number; start < operations.length; start = end) {
+    const wire = wireOf(operations[start]!)
+    for (end = start + 1; end < operations.length && end - start < BATCH_OPERATIONS; end++) {
+      if (wireOf(operations[end]!) !== wire) break
+    }
+    yield [wire, operations.slice(start, end)]
+  }
+}
+
+export interface LinuxKernelOptions {
+  readonly addon: Socket
+  /** Only reads: creates neither the interface nor sets, and refuses to execute. */
+  readonly readOnly?: boolean
+}
+
+export class LinuxKernel implements Kernel {
+  readonly ipvs: Ipvs
+  readonly #ipset: Ipset
+  readonly #addon: Socket
+  readonly #readOnly: boolean
+  #dummy: DummyInterface | undefined
+
+  private constructor(ipvs: Ipvs, { addon, readOnly }: LinuxKernelOptions) {
+    this.ipvs = ipvs
+    this.#ipset = new Ipset(addon)
+    this.#addon = addon
+    this.#readOnly = readOnly === true
+  }
+
+  /** Throws an Error with a remedy when the kernel has no IPVS or refuses us. */
+  static async open(options: LinuxKernelOptions): Promise<LinuxKernel> {
+    try {
+      const ipvs = await Ipvs.open(options.addon)
+      return new LinuxKernel(ipvs, options)
+    } catch (error) {
+      throw explainMissingIpvs(error)
+    }
+  }
+
+  async readTables(): Promise<KernelTables> {
+    return {
+      virtualServers: await this.ipvs.readVirtualServers().catch((error: unknown) => {
+        throw explainMissingIpvs(error)
+      }),
+      addresses: await this.#readAddresses(),
+      setMembers: await this.#readSets(),
+    }
+  }
+
+  async readRealServers(
+    ids: readonly VirtualServerId[],
+  ): Promise<ReadonlyMap<VirtualServerKey, readonly ObservedRealServer[]>> {
+    return this.ipvs.readRealServers(ids)
+  }
+
+  async execute(operations: readonly Operation[]): Promise<(Error | undefined)[]> {
+    if (this.#readOnly) throw new Error('Cannot change the kernel: it was opened to read only')
+    const results: (Error | undefined)[] = []
+    for (const [wire, run] of runsOf(operations)) results.push(...(await this.#executeRun(wire, run)))
+    return results
+  }
+
+  close(): void {
+    this.ipvs.close()
+    this.#ipset.close()
+    this.#dummy?.close()
+  }
+
+  async #executeRun(wire: Wire, run: readonly Operation[]): Promise<(Error | undefined)[]> {
+    const connection = this.#connection(wire)
+    const batch = connection.batch()
+    for (const operation of run) this.#encode(batch, operation)
+    const { errors } = await connection.exchange(batch, 'Cannot change the kernel')
+    // Somebody has deleted the interface: the next reading makes it anew.
+    if (wire === 'address' && [...errors.values()].some(isInterfaceGone)) this.#dummy = undefined
+    return run.map((operation, i) => {
+      const error = errors.get((batch.firstSequence + i) >>> 0)
+      return error && explainFailure(operation, error)
+    })
+  }
+
+  #connection(wire: Wire): NetlinkConnection {
+    if (wire === 'ipvs') return this.ipvs.connection
+    if (wire === 'set') return this.#ipset.connection
+    if (this.#dummy === undefined) throw new Error(`Cannot bind addresses: there is no ${INTERFACE_NAME}`)
+    return this.#dummy.connection
+  }
+
+  /** Exactly one message for each operation: the answers are matched by their sequence number. */
+  #encode(batch: MessageWriter, operation: Operation): void {
+    switch (operation.kind) {
+      case 'createVirtualServer':
+        encodeService(batch, this.ipvs.family, 'NEW', operation.of, operation.settings)
+        return
+      case 'updateVirtualServer':
+        encodeService(batch, this.ipvs.family, 'SET', operation.of, operation.settings)
+        return
+      case 'deleteVirtualServer':
+        encodeService(batch, this.ipvs.family, 'DEL', operation.of)
+        return
+      case 'createRealServer':
+        encodeDestination(batch, this.ipvs.family, 'NEW', operation.of, operation.realServer)
+        return
+      case 'updateRealServer':
+        encodeDestination(batch, this.ipvs.family, 'SET', operation.of, operation.realServer)
+        return
+      case 'deleteRealServer':
+        encodeDestination(batch, this.ipvs.family, 'DEL', operation.of, operation.realServer)
+        return
+      case 'bindAddress':
+        encodeAddress(batch, 'NEW', operation.address, this.#dummy!.index)
+        return
+      case 'unbindAddress':
+        encodeAddress(batch, 'DEL', operation.address, this.#dummy!.index)
+        return
+      case 'addSetMember':
+      case 'deleteSetMember': {
+        const { set, element } = splitSetMember(operation.member)
+        encodeMember(batch, operation.kind === 'addSetMember' ? 'ADD' : 'DEL', set, element as Address)
+      }
+    }
+  }
+
+  /** The members of our sets; a set that is missing is created. */
+  async #readSets(): Promise<Set<SetMemberKey>> {
+    const members = new Set<SetMemberKey>()
+    for (const [family, name] of Object.entries(IPVS_IPS)) {
+      const addresses = await this.#ipset.readMembers(name)
+      for (const address of addresses ?? []) members.add(ipvsIpsMember(address))
+      if (addresses === undefined && !this.#readOnly) await this.#ipset.createSet(name, family as Family)
+    }
+    return members
+  }
+
+  /** The addresses of our interface, which is created where it is missing. */
+  async #readAddresses(): Promise<Set<Address>> {
+    try {
+      return (await this.#dummy?.readAddresses()) ?? (await this.#openInterface())
+    } catch (error) {
+      if (!isInterfaceGone(error)) throw error
+      return this.#openInterface()
+    }
+  }
+
+  async #openInterface(): Promise<Set<Address>> {
+    this.#dummy?.close()
+    const index = this.#readOnly ? await findInterface() : await ensureInterface()
+    this.#dummy = index === undefined ? undefined : new DummyInterface(this.#addon, index)
+    return (await this.#dummy?.readAddresses()) ?? new Set()
+  }
+}

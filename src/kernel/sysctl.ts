@@ -1,0 +1,30 @@
+/** The settings of the kernel that serving depends on. */
+import { readFile, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+
+/** A sysctl by its path under /proc/sys. */
+export interface Sysctl {
+  readonly path: string
+  readonly value: string
+}
+
+/** kube-proxy's, by the same order: packets of connections are tracked, and those to a real server that is gone end. */
+export const SERVING_SYSCTLS: readonly Sysctl[] = [
+  { path: 'net/ipv4/vs/conntrack', value: '1' },
+  { path: 'net/ipv4/vs/expire_nodest_conn', value: '1' },
+  { path: 'net/ipv4/vs/expire_quiescent_template', value: '1' },
+  { path: 'net/ipv4/ip_forward', value: '1' },
+]
+
+/** Writes the setting unless it has that value. Returns whether it had to. Throws an Error naming the sysctl. */
+export async function ensureSysctl({ path, value }: Sysctl, root = '/proc/sys'): Promise<boolean> {
+  const file = join(root, path)
+  try {
+    const current = await readFile(file, 'utf8').catch(() => undefined)
+    if (current?.trim() === value) return false
+    await writeFile(file, value)
+    return true
+  } catch (cause) {
+    throw new Error(`Cannot set sysctl ${path.replaceAll('/', '.')} to ${value}`, { cause })
+  }
+}

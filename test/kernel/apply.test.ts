@@ -1,0 +1,48 @@
+import { expect } from 'chai'
+import { applyPlan } from '../../src/kernel/apply.ts'
+import { formatOperation } from '../../src/model/ipvsadm.ts'
+import type { Operation } from '../../src/model/operation.ts'
+import { operation } from '../contract/kernel.contract.ts'
+import { FakeKernel } from '../support/fake-kernel.ts'
+import { rejectionOf } from '../support/rejection.ts'
+
+const bind = (address: string): Operation => ({ kind: 'bindAddress', address: address as never })
+const PLAN = [
+  operation('-A -t 10.96.0.10:80 -s nosuch'),
+  operation('-a -t 10.96.0.10:80 -r 10.244.0.1:8080 -m -w 1'),
+  operation('-A -t 10.96.0.11:80 -s rr'),
+  operation('-a -t 10.96.0.11:80 -r 10.244.0.1:8080 -m -w 1'),
+  bind('10.96.0.10'),
+  bind('10.96.0.11'),
+]
+
+describe('applyPlan', () => {
+  it('carries on after a failure, but does not attempt what depends on it', async () => {
+    const kernel = new FakeKernel()
+
+    const outcomes = await applyPlan(kernel, PLAN)
+
+    const told = outcomes.map(({ operation: done, error, skipped }) => [
+      formatOperation(done),
+      skipped === true ? 'skipped' : error === undefined ? 'done' : 'failed',
+    ])
+    expect(told).to.have.deep.members([
+      ['-A -t 10.96.0.10:80 -s nosuch', 'failed'],
+      ['-a -t 10.96.0.10:80 -r 10.244.0.1:8080 -m -w 1', 'skipped'],
+      ['-A -t 10.96.0.11:80 -s rr', 'done'],
+      ['-a -t 10.96.0.11:80 -r 10.244.0.1:8080 -m -w 1', 'done'],
+      ['addr add 10.96.0.10/32 dev kube-ipvs0', 'skipped'],
+      ['addr add 10.96.0.11/32 dev kube-ipvs0', 'done'],
+    ])
+    expect([...kernel.state.addresses]).to.deep.equal(['10.96.0.11'])
+  })
+
+  it('throws when the kernel cannot say what became of the operations', async () => {
+    const kernel = new FakeKernel()
+    kernel.beforeCall = () => {
+      throw new Error('lost')
+    }
+
+    expect(String(await rejectionOf(applyPlan(kernel, PLAN)))).to.equal('Error: lost')
+  })
+})

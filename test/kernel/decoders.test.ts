@@ -1,0 +1,116 @@
+import { expect } from 'chai'
+import { decodeAddressMessage } from '../../src/kernel/address-codec.ts'
+import { decodeSetPart, decodeSetType } from '../../src/kernel/ipset-codec.ts'
+import {
+  decodeDestination,
+  decodeInfo,
+  decodeService,
+  decodeStatistics,
+  decodeTimeouts,
+} from '../../src/kernel/ipvs-codec.ts'
+import { decodeReply } from '../../src/netlink/connection.ts'
+import { DecodeError } from '../../src/netlink/error.ts'
+import type { Message } from '../../src/netlink/message.ts'
+import { withRandom } from '../support/random.ts'
+import { RECORDED, recordedMessages, recordedReplies } from '../support/recorded.ts'
+
+const MUTATIONS = 10_000
+
+type Decode = (message: Message) => unknown
+
+/** Each decoder with the recorded exchanges that it has to read. */
+const DECODERS: Readonly<Record<string, { readonly decode: Decode; readonly exchanges: readonly string[] }>> =
+  {
+    decodeService: { decode: decodeService, exchanges: ['services', 'service'] },
+    decodeDestination: {
+      decode: (message) => decodeDestination(message, 'IPv4'),
+      exchanges: ['destinations', 'destinations of IPv6'],
+    },
+    'decodeStatistics of virtual servers': {
+      decode: (message) => decodeStatistics(message, 'SVC'),
+      exchanges: ['services'],
+    },
+    'decodeStatistics of real servers': {
+      decode: (message) => decodeStatistics(message, 'DEST'),
+      exchanges: ['destinations'],
+    },
+    decodeTimeouts: { decode: decodeTimeouts, exchanges: ['timeouts'] },
+    decodeInfo: { decode: decodeInfo, exchanges: ['info'] },
+    decodeAddressMessage: {
+      decode: (message) => decodeAddressMessage(message, RECORDED.interfaceIndex),
+      exchanges: ['addresses'],
+    },
+    decodeSetPart: { decode: decodeSetPart, exchanges: ['set', 'set of IPv6', 'set of another type'] },
+    decodeSetType: { decode: decodeSetType, exchanges: ['full set type'] },
+  }
+
+/** Returns whether the decoder refused with its own error; any other error fails the test. */
+function refuses(decode: () => unknown): boolean {
+  try {
+    decode()
+    return false
+  } catch (error) {
+    if (!(error instanceof DecodeError)) throw error
+    return true
+  }
+}
+
+function mutate(bytes: Buffer, random: { int: (limit: number) => number }): Buffer {
+  const mutated = Buffer.from(bytes)
+  for (let i = 0; i <= random.int(4); i++) mutated[random.int(mutated.length)] = random.int(256)
+  return mutated
+}
+
+for (const [name, { decode, exchanges }] of Object.entries(DECODERS)) {
+  describe(name, () => {
+    const messages = exchanges.flatMap(recordedMessages)
+
+    it('reads every recorded message', () => {
+      expect(messages.length).to.be.greaterThan(0)
+      for (const message of messages) expect(refuses(() => decode(message))).to.equal(false)
+    })
+
+    it('reads or refuses every truncation, with its own error', () => {
+      let refused = 0
+      for (const message of messages) {
+        for (let length = 0; length < message.body.length; length++) {
+          if (refuses(() => decode({ ...message, body: message.body.subarray(0, length) }))) refused++
+        }
+      }
+      expect(refused).to.be.greaterThan(0)
+    })
+
+    it(`reads or refuses ${MUTATIONS} mutations, with its own error`, () =>
+      withRandom((random) => {
+        let refused = 0
+        for (let i = 0; i < MUTATIONS; i++) {
+          const message = random.pick(messages)
+          if (refuses(() => decode({ ...message, body: mutate(message.body, random) }))) refused++
+        }
+        expect(refused).to.be.within(1, MUTATIONS - 1)
+      }))
+  })
+}
+
+describe('decodeReply', () => {
+  const recorded = Object.keys(RECORDED.exchanges).map(recordedReplies)
+
+  it('reads or refuses every truncation, with its own error', () => {
+    let refused = 0
+    for (const replies of recorded) {
+      for (let length = 0; length < replies.length; length++) {
+        if (refuses(() => decodeReply(replies.subarray(0, length), 'Cannot read'))) refused++
+      }
+    }
+    expect(refused).to.be.greaterThan(0)
+  })
+
+  it(`reads or refuses ${MUTATIONS} mutations, with its own error`, () =>
+    withRandom((random) => {
+      let refused = 0
+      for (let i = 0; i < MUTATIONS; i++) {
+        if (refuses(() => decodeReply(mutate(random.pick(recorded), random), 'Cannot read'))) refused++
+      }
+      expect(refused).to.be.within(1, MUTATIONS - 1)
+    }))
+})
