@@ -1,0 +1,190 @@
+import { expect } from 'chai'
+import { ConfigError, defaultConfig, parseConfig } from '../../src/config/config.ts'
+import { parseDuration } from '../../src/config/duration.ts'
+
+const HEAD = 'apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\nmode: ipvs\n'
+
+function faultsOf(text: string): string[] {
+  try {
+    parseConfig('proxy.yaml', text)
+  } catch (error) {
+    if (!(error instanceof ConfigError)) throw error
+    return error.message.split('\n')
+  }
+  throw new Error('expected a ConfigError')
+}
+
+describe('parseConfig', () => {
+  it('has kube-proxy defaults', () => {
+    expect(parseConfig('proxy.yaml', HEAD)).to.deep.equal({ config: defaultConfig(), warnings: [] })
+    expect(defaultConfig()).to.deep.equal({
+      scheduler: 'rr',
+      syncPeriodMs: 30_000,
+      minSyncPeriodMs: 0,
+      tcpTimeoutSeconds: 0,
+      tcpFinTimeoutSeconds: 0,
+      udpTimeoutSeconds: 0,
+      kubeconfig: '',
+      hostnameOverride: '',
+      healthzBindAddress: '0.0.0.0:10256',
+      metricsBindAddress: '127.0.0.1:10249',
+    })
+  })
+
+  it("accepts kubeadm's configuration without a warning", () => {
+    const text = `${HEAD}bindAddress: 0.0.0.0
+bindAddressHardFail: false
+clientConnection:
+  acceptContentTypes: ""
+  burst: 0
+  contentType: ""
+  kubeconfig: /var/lib/kube-proxy/kubeconfig.conf
+  qps: 0
+clusterCIDR: 10.244.0.0/16
+configSyncPeriod: 0s
+conntrack: {maxPerCore: null, min: null, tcpBeLiberal: false, udpTimeout: 0s}
+detectLocal: {bridgeInterface: "", interfaceNamePrefix: ""}
+detectLocalMode: ""
+enableProfiling: false
+healthzBindAddress: ""
+hostnameOverride: ""
+iptables: {localhostNodePorts: null, masqueradeAll: false, syncPeriod: 0s}
+ipvs:
+  excludeCIDRs: null
+  minSyncPeriod: 0s
+  scheduler: ""
+  strictARP: false
+  syncPeriod: 0s
+  tcpFinTimeout: 0s
+  tcpTimeout: 0s
+  udpTimeout: 0s
+logging: {flushFrequency: 0, options: {json: {infoBufferSize: "0"}}, verbosity: 0}
+metricsBindAddress: ""
+nftables: {masqueradeAll: false}
+nodePortAddresses: null
+oomScoreAdj: null
+portRange: ""
+showHiddenMetricsForVersion: ""
+winkernel: {enableDSR: false}
+`
+    const { config, warnings } = parseConfig('proxy.yaml', text)
+
+    expect(warnings).to.deep.equal([])
+    expect(config).to.deep.equal({ ...defaultConfig(), kubeconfig: '/var/lib/kube-proxy/kubeconfig.conf' })
+  })
+
+  it('reads JSON, and every field that has an effect', () => {
+    const { config } = parseConfig(
+      'proxy.json',
+      JSON.stringify({
+        apiVersion: 'kubeproxy.config.k8s.io/v1alpha1',
+        kind: 'KubeProxyConfiguration',
+        mode: 'ipvs',
+        hostnameOverride: ' Node-1 ',
+        healthzBindAddress: '::1',
+        metricsBindAddress: '[::]:9000',
+        ipvs: {
+          scheduler: 'wlc',
+          syncPeriod: '1m',
+          minSyncPeriod: '2s',
+          tcpTimeout: '1h',
+          tcpFinTimeout: '90s',
+          udpTimeout: '1500ms',
+        },
+      }),
+    )
+
+    expect(config).to.deep.equal({
+      scheduler: 'wlc',
+      syncPeriodMs: 60_000,
+      minSyncPeriodMs: 2_000,
+      tcpTimeoutSeconds: 3_600,
+      tcpFinTimeoutSeconds: 90,
+      udpTimeoutSeconds: 1,
+      kubeconfig: '',
+      hostnameOverride: 'node-1',
+      healthzBindAddress: '[::1]:10256',
+      metricsBindAddress: '[::]:9000',
+    })
+  })
+
+  it('warns of unknown fields, wherever they are, and ignores them', () => {
+    const { config, warnings } = parseConfig(
+      'proxy.yaml',
+      `${HEAD}schedulr: lc\nipvs: {schedulr: lc, scheduler: lc}\n`,
+    )
+
+    expect(config.scheduler).to.equal('lc')
+    expect(warnings).to.deep.equal([
+      'unknown field "schedulr" in proxy.yaml is ignored',
+      'unknown field "ipvs.schedulr" in proxy.yaml is ignored',
+    ])
+  })
+
+  it('names every faulty field at once', () => {
+    const text = `${HEAD}healthzBindAddress: localhost:1\nmetricsBindAddress: 127.0.0.1:99999\nhostnameOverride: 7\nipvs: {syncPeriod: fast, minSyncPeriod: -1s, tcpTimeout: 7}\n`
+
+    expect(faultsOf(text)).to.deep.equal([
+      'Cannot use configuration proxy.yaml:',
+      '  hostnameOverride: Invalid input: expected string, received number',
+      '  healthzBindAddress: expected IP:port',
+      '  metricsBindAddress: expected IP:port',
+      '  ipvs.syncPeriod: expected a duration of 0 or more, such as 30s',
+      '  ipvs.minSyncPeriod: expected a duration of 0 or more, such as 30s',
+      '  ipvs.tcpTimeout: Invalid input: expected string, received number',
+    ])
+  })
+
+  it('refuses a minimum above the period', () => {
+    expect(faultsOf(`${HEAD}ipvs: {syncPeriod: 1s, minSyncPeriod: 2s}\n`)).to.deep.equal([
+      'Cannot use configuration proxy.yaml:',
+      '  ipvs.syncPeriod: expected at least ipvs.minSyncPeriod',
+    ])
+  })
+
+  for (const mode of ['iptables', 'nftables', '']) {
+    it(`refuses mode "${mode}", naming the choice`, () => {
+      expect(faultsOf(HEAD.replace('mode: ipvs', `mode: "${mode}"`))[1]).to.equal(
+        `  mode: expected "ipvs", got "${mode}": kube-ipvs serves this mode only, keep kube-proxy for another`,
+      )
+    })
+  }
+
+  it('refuses another kind of object, and what is no object', () => {
+    expect(faultsOf('kind: ConfigMap\napiVersion: v1\nmode: ipvs')).to.have.length(3)
+    expect(faultsOf('')).to.have.length(2)
+    expect(faultsOf('7')).to.have.length(2)
+  })
+
+  it('names the line of malformed YAML', () => {
+    expect(faultsOf(`${HEAD}ipvs: {scheduler: lc\n`)[0]).to.match(
+      /^Cannot read configuration proxy\.yaml: .* at line 5/,
+    )
+  })
+})
+
+describe('parseDuration', () => {
+  const cases: readonly [string, number | undefined][] = [
+    ['0', 0],
+    ['0s', 0],
+    ['30s', 30_000],
+    ['1h15m30.5s', 4_530_500],
+    ['250ms', 250],
+    ['1.5h', 5_400_000],
+    ['.5s', 500],
+    ['1us', 0.001],
+    ['-1s', -1_000],
+    ['', undefined],
+    ['s', undefined],
+    ['30', undefined],
+    ['30 s', undefined],
+    ['1d', undefined],
+    ['fast', undefined],
+    ['1s1', undefined],
+  ]
+  for (const [text, ms] of cases) {
+    it(`${ms === undefined ? 'rejects' : 'reads'} "${text}"`, () => {
+      expect(parseDuration(text)).to.equal(ms)
+    })
+  }
+})
