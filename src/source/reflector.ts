@@ -1,0 +1,190 @@
+/**
+ * Keeps one resource of the API server up to date: list in pages, then watch from the list's resource version,
+ * over and over. The list replaces everything at once and only when it is whole; an ordinary end of a watch
+ * goes on from the last version seen, without a new list (Kubernetes API concepts, "Efficient detection of changes").
+ */
+import { setTimeout } from 'node:timers/promises'
+import type { Logger } from 'pino'
+import type { Collection } from '../model/cluster.ts'
+import type { Parsed } from '../model/facts.ts'
+import { type ApiClient, ApiError, isExpired, readJson, readLines } from './api-client.ts'
+
+const PAGE_LIMIT = 500
+/** The server ends a watch after a random time of one to two of these. */
+const WATCH_SECONDS = 300
+/** A watch that ends sooner, and without an event, is not followed by the next one at once. */
+const SHORT_WATCH_MS = 1_000
+const FIRST_BACKOFF_MS = 200
+const LONGEST_BACKOFF_MS = 30_000
+
+export interface ReflectorOptions<Fact> {
+  readonly api: ApiClient
+  /** For example `/api/v1/services`. */
+  readonly path: string
+  /** Label and field selectors. */
+  readonly selectors: Readonly<Record<string, string>>
+  readonly parse: (object: unknown) => Parsed<Fact>
+  readonly collection: Collection<Fact>
+  readonly log: Logger
+  readonly signal: AbortSignal
+  /** From 0 to 1; for jitter. */
+  readonly random?: () => number
+  /** Resolves after `ms`, or when the signal aborts. */
+  readonly sleep?: (ms: number, signal: AbortSignal) => Promise<void>
+}
+
+interface ListPage {
+  readonly metadata?: { readonly resourceVersion?: string; readonly continue?: string }
+  readonly items?: readonly unknown[] | null
+}
+
+interface WatchEvent {
+  readonly type: string
+  readonly object: { readonly metadata?: { readonly resourceVersion?: string } }
+}
+
+interface Progress {
+  /** The last resource version seen; undefined: list first. */
+  version: string | undefined
+  /** In a row. */
+  failures: number
+}
+
+/** Runs until the signal aborts. Never throws: errors are logged and retried. */
+export async function reflect<Fact>(options: ReflectorOptions<Fact>): Promise<void> {
+  const progress: Progress = { version: undefined, failures: 0 }
+  while (!options.signal.aborted) {
+    try {
+      if (progress.version === undefined) await list(options, progress)
+      else await watch(options, progress)
+    } catch (error) {
+      await recover(options, progress, error)
+    }
+  }
+}
+
+/** Says that the API server is lost, once, and waits before the next attempt; longer each time, or as it asks. */
+async function recover<Fact>(
+  options: ReflectorOptions<Fact>,
+  progress: Progress,
+  err: unknown,
+): Promise<void> {
+  const { log, signal, path } = options
+  if (signal.aborted) return
+  if (isExpired(err)) progress.version = undefined
+  const remedy = remedyOf(err)
+  if (isExpired(err)) log.info({ path }, 'our resource version is too old for the API server: listing anew')
+  else if (progress.failures === 0) log.warn({ err, path, remedy }, 'lost the API server: retrying')
+  else log.debug({ err, path }, 'the API server is still lost')
+  const delay = Math.min(FIRST_BACKOFF_MS * 2 ** progress.failures, LONGEST_BACKOFF_MS)
+  progress.failures++
+  const asked = err instanceof ApiError ? (err.retryAfterMs ?? 0) : 0
+  await pause(options, Math.max(asked, delay))
+}
+
+/** Waits for `ms`, and up to as long again so that not all nodes come back at once, or until the signal aborts. */
+async function pause<Fact>(options: ReflectorOptions<Fact>, ms: number): Promise<void> {
+  const { signal, random = Math.random, sleep = realSleep } = options
+  await sleep(ms * (1 + random()), signal)
+}
+
+async function realSleep(ms: number, signal: AbortSignal): Promise<void> {
+  await setTimeout(ms, undefined, { signal }).catch(() => undefined)
+}
+
+function remedyOf(error: unknown): string | undefined {
+  if (!(error instanceof ApiError)) return undefined
+  if (error.status === 401)
+    return 'the credentials are not valid: check the token or certificate of the kubeconfig'
+  if (error.status === 403)
+    return 'grant list and watch on services, endpointslices and nodes (deploy/rbac.yaml)'
+  return undefined
+}
+
+function recovered<Fact>({ log, path }: ReflectorOptions<Fact>, progress: Progress): void {
+  if (progress.failures > 0) log.info({ path }, 'reached the API server again')
+  progress.failures = 0
+}
+
+/** Reads all pages, and only then replaces the collection. */
+async function list<Fact>(options: ReflectorOptions<Fact>, progress: Progress): Promise<void> {
+  const { api, path, selectors, collection, signal } = options
+  const objects: Parsed<Fact>[] = []
+  let page: ListPage = {}
+  do {
+    const query: Record<string, string> = { ...selectors, limit: String(PAGE_LIMIT) }
+    if (page.metadata?.continue) query.continue = page.metadata.continue
+    page = (await readJson(await api.get(path, query, signal))) as ListPage
+    for (const item of page.items ?? []) objects.push(reported(options, item))
+  } while (page.metadata?.continue)
+  const version = page.metadata?.resourceVersion
+  if (version === undefined) throw new Error(`Cannot use the list of ${path}: it has no resourceVersion`)
+  collection.replace(objects)
+  progress.version = version
+  recovered(options, progress)
+}
+
+function reported<Fact>({ parse, log }: ReflectorOptions<Fact>, object: unknown): Parsed<Fact> {
+  const parsed = parse(object)
+  for (const problem of parsed.problems) log.error({ object: parsed.name }, problem)
+  return parsed
+}
+
+/** Returns when the server ends the watch in the ordinary way. */
+async function watch<Fact>(options: ReflectorOptions<Fact>, progress: Progress): Promise<void> {
+  const { api, path, selectors, signal, random = Math.random } = options
+  const started = performance.now()
+  let events = 0
+  const response = await api.get(
+    path,
+    {
+      ...selectors,
+      watch: 'true',
+      allowWatchBookmarks: 'true',
+      resourceVersion: progress.version!,
+      timeoutSeconds: String(Math.round(WATCH_SECONDS * (1 + random()))),
+    },
+    signal,
+  )
+  for await (const line of readLines(response)) {
+    apply(options, parseEvent(line), progress)
+    events++
+    recovered(options, progress)
+  }
+  recovered(options, progress)
+  // An API server, or a proxy before it, that ends every watch at once must not be asked in a busy loop.
+  if (events === 0 && performance.now() - started < SHORT_WATCH_MS) await pause(options, SHORT_WATCH_MS)
+}
+
+function parseEvent(line: string): WatchEvent {
+  const event = JSON.parse(line) as WatchEvent
+  if (typeof event.type !== 'string' || typeof event.object !== 'object')
+    throw new Error('Cannot use a watch event')
+  return event
+}
+
+function apply<Fact>(
+  options: ReflectorOptions<Fact>,
+  { type, object }: WatchEvent,
+  progress: Progress,
+): void {
+  const { collection, parse, log } = options
+  switch (type) {
+    case 'ADDED':
+    case 'MODIFIED':
+      collection.put(reported(options, object))
+      break
+    case 'DELETED':
+      collection.remove(parse(object).name)
+      break
+    case 'BOOKMARK':
+      break
+    case 'ERROR': {
+      const { code, message } = object as { code?: number; message?: string }
+      throw new ApiError(`API server ended the watch: ${message ?? 'unknown error'}`, code ?? 500)
+    }
+    default:
+      log.debug({ type }, 'unknown watch event')
+  }
+  progress.version = object.metadata?.resourceVersion ?? progress.version
+}
