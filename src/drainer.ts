@@ -1,0 +1,81 @@
+/** Looks after real servers that get no new connections until their last one has ended. */
+import type { Kernel } from './kernel/kernel.ts'
+import type { WantedVirtualServer } from './model/claims.ts'
+import type { KernelState } from './model/kernel-object.ts'
+import type { Operation } from './model/operation.ts'
+import type { VirtualServerKey } from './model/virtual-server.ts'
+import { type GoneSince, isDraining, planDrain } from './plan/drain.ts'
+
+/** How often drained real servers are looked for; at most a twentieth of the time is spent on it. */
+const INTERVAL_MS = 2_000
+const SHARE = 20
+
+const NONE: GoneSince = new Map()
+
+export interface DrainerOptions {
+  readonly kernel: Kernel
+  readonly known: KernelState
+  readonly wanted: (key: VirtualServerKey) => WantedVirtualServer | undefined
+  /** How long connections to an endpoint that is gone may last. */
+  readonly deadlineMs: number
+  readonly now: () => number
+}
+
+export class Drainer {
+  readonly #options: DrainerOptions
+  readonly #draining = new Map<VirtualServerKey, GoneSince>()
+  #dueAt = Infinity
+  #left = 0
+
+  constructor(options: DrainerOptions) {
+    this.#options = options
+  }
+
+  /** When to call `plan` next; Infinity while nothing drains. */
+  get dueAt(): number {
+    return this.#dueAt
+  }
+
+  /** Real servers that still drained when last looked at. */
+  get left(): number {
+    return this.#left
+  }
+
+  /** Notices real servers of a virtual server that have begun to drain. State is derived: weight 0 and not wanted. */
+  watch(key: VirtualServerKey): void {
+    const { known, wanted, now } = this.#options
+    for (const realServer of known.virtualServers.get(key)?.realServers.values() ?? []) {
+      if (!isDraining(realServer, wanted(key)) || this.#draining.has(key)) continue
+      this.#draining.set(key, new Map())
+      this.#dueAt = Math.min(this.#dueAt, now())
+    }
+  }
+
+  /** Asks the kernel for connections, and returns the deletions of what has drained. Throws when it cannot read. */
+  async plan(): Promise<Operation[]> {
+    const { kernel, known, wanted, deadlineMs, now } = this.#options
+    const started = now()
+    const ids = [...this.#draining.keys()].flatMap((key) => known.virtualServers.get(key)?.id ?? [])
+    const observed = await kernel.readRealServers(ids)
+    const before = new Map(this.#draining)
+    this.#draining.clear()
+    this.#left = 0
+    const operations: Operation[] = []
+    for (const of of ids) {
+      const drain = planDrain({
+        of,
+        wanted: wanted(of.key),
+        observed: observed.get(of.key) ?? [],
+        goneSince: before.get(of.key) ?? NONE,
+        now: started,
+        deadlineMs,
+      })
+      operations.push(...drain.operations)
+      this.#left += drain.left
+      if (drain.left > 0) this.#draining.set(of.key, drain.draining)
+    }
+    const pause = Math.max(INTERVAL_MS, (now() - started) * SHARE)
+    this.#dueAt = this.#left > 0 ? now() + pause : Infinity
+    return operations
+  }
+}

@@ -1,0 +1,508 @@
+import { expect } from 'chai'
+import { FakeKernel } from './support/fake-kernel.ts'
+import { NetlinkError } from '../src/netlink/error.ts'
+import { endpoint, node, service, slice, TERMINATING, UNREADY } from './support/builders.ts'
+import { Random, withRandom } from './support/random.ts'
+import { Story } from './support/story.ts'
+
+const WEB = `-A -t 10.96.0.10:80 -s rr
+-a -t 10.96.0.10:80 -r 10.244.0.1:8080 -m -w 1
+-a -t 10.96.0.10:80 -r 10.244.0.2:8080 -m -w 1`
+const VS = '10.96.0.10:80/TCP'
+const slices = (...endpoints: (string | Record<string, unknown>)[]) => slice({ endpoints })
+const both = (): Record<string, unknown> => slices('10.244.0.1', '10.244.0.2')
+const first = (): Record<string, unknown> => slices('10.244.0.1')
+
+describe('Proxy', () => {
+  let story: Story
+  afterEach(() => story.stop())
+
+  it('deletes nothing before every resource has been listed', async () => {
+    story = new Story(new FakeKernel(WEB))
+    story.cluster.services.replace([])
+    story.cluster.nodes.replace([])
+    await story.advance(600_000)
+    expect(story.takeExecuted()).to.deep.equal([])
+
+    story.cluster.endpointSlices.replace([])
+    await story.bell.settle()
+
+    expect(story.kernel.toString()).to.equal('')
+  })
+
+  it('brings the kernel to what the Services want, then has nothing to do', async () => {
+    story = new Story()
+    expect(story.proxy.synced).to.equal(false)
+    await story.list([service()], [both()])
+
+    expect(story.kernel.toString()).to.equal(WEB)
+    expect(story.takeExecuted()).to.deep.equal([
+      'add KUBE-IPVS-IPS 10.96.0.10',
+      ...WEB.split('\n'),
+      'addr add 10.96.0.10/32 dev kube-ipvs0',
+    ])
+    expect(story.proxy.synced).to.equal(true)
+    await story.advance(600_000)
+    expect(story.takeExecuted()).to.deep.equal([])
+    expect(story.takeComplaints()).to.deep.equal([])
+  })
+
+  it('is done at once with a cluster that has no Services, and a kernel that has nothing of ours', async () => {
+    story = new Story()
+    await story.list()
+
+    expect(story.proxy.synced).to.equal(true)
+  })
+
+  it('changes nothing on a kernel that is as it should be', async () => {
+    story = new Story(new FakeKernel(WEB))
+    await story.list([service()], [both()])
+
+    expect(story.takeExecuted()).to.deep.equal([])
+    expect(story.proxy.synced).to.equal(true)
+  })
+
+  it('touches only the Service that has changed', async () => {
+    story = new Story()
+    const many = Array.from({ length: 300 }, (_, i) =>
+      service({ name: `s${i}`, clusterIP: `10.97.${i >> 8}.${i & 255}` }),
+    )
+    await story.list([...many, service()], [both()])
+    story.takeExecuted()
+    let read = 0
+    story.kernel.beforeCall = (method) => {
+      if (method !== 'execute') read++
+    }
+
+    await story.put(first())
+
+    expect(story.takeExecuted()).to.deep.equal([
+      '-e -t 10.96.0.10:80 -r 10.244.0.2:8080 -m -w 0',
+      '-d -t 10.96.0.10:80 -r 10.244.0.2:8080',
+    ])
+    expect(read, 'reads of the kernel').to.equal(1)
+  })
+
+  it('programs the API server and DNS before everything else', async () => {
+    story = new Story()
+    const many = Array.from({ length: 2_000 }, (_, i) =>
+      service({ name: `s${i}`, clusterIP: `10.97.${i >> 8}.${i & 255}` }),
+    )
+    const essential = [
+      service({ namespace: 'default', name: 'kubernetes', clusterIP: '10.96.0.1' }),
+      service({
+        namespace: 'kube-system',
+        name: 'kube-dns',
+        clusterIP: '10.96.0.53',
+        metadata: { labels: { 'k8s-app': 'kube-dns' } },
+      }),
+    ]
+    const batches: number[] = []
+    story.kernel.beforeCall = (method) => {
+      if (method === 'execute') batches.push(story.kernel.executed.length)
+    }
+    await story.list([...many, ...essential])
+
+    const lines = story.takeExecuted()
+    const bound = lines.filter((line) => line.startsWith('addr'))
+    expect(bound.slice(0, 2)).to.deep.equal([
+      'addr add 10.96.0.1/32 dev kube-ipvs0',
+      'addr add 10.96.0.53/32 dev kube-ipvs0',
+    ])
+    expect(lines.indexOf(bound[1]!), 'within the first batch').to.be.lessThan(batches[2]!)
+  })
+
+  describe('draining', () => {
+    it('keeps a removed endpoint at weight 0 until its last connection has ended', async () => {
+      story = new Story()
+      await story.list([service()], [both()])
+      story.kernel.setConnections(VS, '10.244.0.2:8080', { active: 1, inactive: 1 })
+      story.takeExecuted()
+
+      await story.put(first())
+      await story.advance(10_000)
+      expect(story.takeExecuted()).to.deep.equal(['-e -t 10.96.0.10:80 -r 10.244.0.2:8080 -m -w 0'])
+
+      story.kernel.setConnections(VS, '10.244.0.2:8080', { active: 0, inactive: 1 })
+      await story.advance(5_000)
+      expect(story.takeExecuted()).to.deep.equal([])
+
+      story.kernel.setConnections(VS, '10.244.0.2:8080', {})
+      await story.advance(5_000)
+      expect(story.takeExecuted()).to.deep.equal(['-d -t 10.96.0.10:80 -r 10.244.0.2:8080'])
+    })
+
+    it('deletes a busy one when its deadline has passed since its endpoint was gone', async () => {
+      story = new Story()
+      await story.list([service()], [both()])
+      story.kernel.setConnections(VS, '10.244.0.2:8080', { active: 1 })
+
+      await story.put(slices('10.244.0.1', endpoint('10.244.0.2', { conditions: TERMINATING })))
+      await story.advance(300_000)
+      expect(story.kernel.toString()).to.contain('10.244.0.2:8080 -m -w 0')
+
+      await story.put(first())
+      await story.advance(55_000)
+      expect(story.kernel.toString()).to.contain('10.244.0.2:8080 -m -w 0')
+      await story.advance(10_000)
+      expect(story.kernel.toString()).not.to.contain('10.244.0.2')
+    })
+
+    it('raises an endpoint that returns, in place', async () => {
+      story = new Story()
+      await story.list([service()], [both()])
+      story.kernel.setConnections(VS, '10.244.0.2:8080', { active: 1 })
+      story.takeExecuted()
+
+      await story.put(slices('10.244.0.1', endpoint('10.244.0.2', { conditions: UNREADY })))
+      await story.advance(120_000)
+      await story.put(both())
+      await story.advance(120_000)
+
+      expect(story.takeExecuted()).to.deep.equal([
+        '-e -t 10.96.0.10:80 -r 10.244.0.2:8080 -m -w 0',
+        '-e -t 10.96.0.10:80 -r 10.244.0.2:8080 -m -w 1',
+      ])
+    })
+
+    it('goes on after a restart: a real server of weight 0 that nobody wants is the drain list', async () => {
+      const kernel = new FakeKernel(WEB.replace('2:8080 -m -w 1', '2:8080 -m -w 0'))
+      kernel.setConnections(VS, '10.244.0.2:8080', { active: 1 })
+      story = new Story(kernel)
+      await story.list([service()], [first()])
+      await story.advance(10_000)
+      expect(story.takeExecuted()).to.deep.equal([])
+
+      kernel.setConnections(VS, '10.244.0.2:8080', {})
+      await story.advance(5_000)
+      expect(story.takeExecuted()).to.deep.equal(['-d -t 10.96.0.10:80 -r 10.244.0.2:8080'])
+    })
+
+    it('raises on the first sync what drained before a restart and is wanted now (kubernetes #108319)', async () => {
+      story = new Story(new FakeKernel(WEB.replaceAll('-w 1', '-w 0')))
+      await story.list([service()], [both()])
+
+      expect(story.kernel.toString()).to.equal(WEB)
+      expect(story.executedKinds()).to.deep.equal(['updateRealServer', 'updateRealServer'])
+    })
+
+    it('stops looking when nothing drains', async () => {
+      story = new Story()
+      await story.list([service()], [both()])
+      await story.put(first())
+      let read = 0
+      story.kernel.beforeCall = () => read++
+      await story.advance(29_000)
+
+      expect(read).to.equal(0)
+    })
+  })
+
+  describe('failures', () => {
+    it('retries one bad object with growing pauses, says so once, and serves the others', async () => {
+      story = new Story()
+      let attempts = 0
+      story.kernel.refuse = (operation) => {
+        const bad = operation.kind === 'createVirtualServer' && operation.of.address === '10.96.0.11'
+        if (bad) attempts++
+        return bad && attempts < 6 ? 'ENOMEM' : undefined
+      }
+      await story.list(
+        [service({ name: 'bad', clusterIP: '10.96.0.11' }), service()],
+        [both(), slice({ service: 'bad', endpoints: ['10.244.0.1'] })],
+      )
+
+      expect(story.kernel.toString()).to.equal(WEB)
+      expect([...story.kernel.state.addresses]).to.deep.equal(['10.96.0.10'])
+      await story.advance(3_000)
+      expect(attempts).to.equal(5)
+      await story.advance(2_000)
+      expect(story.kernel.toString()).to.contain('10.96.0.11:80 -r 10.244.0.1')
+      expect([...story.kernel.state.addresses]).to.include('10.96.0.11')
+      expect(story.takeComplaints()).to.deep.equal([
+        'cannot program an object: retrying: Cannot create virtual server 10.96.0.11:80/TCP: the kernel is out of memory: Cannot: ENOMEM',
+      ])
+    })
+
+    it('reads the kernel anew when it cannot tell what became of a batch', async () => {
+      story = new Story()
+      await story.list([service()], [first()])
+      let once = true
+      story.kernel.beforeCall = (method) => {
+        if (method === 'execute' && once) {
+          once = false
+          throw new NetlinkError('Cannot change the kernel', 105)
+        }
+      }
+
+      await story.put(both())
+
+      expect(story.kernel.toString()).to.equal(WEB)
+      expect(story.takeComplaints()).to.have.length(1)
+    })
+
+    it('deletes nothing while the kernel cannot be read, and goes on when it can', async () => {
+      const kernel = new FakeKernel(WEB)
+      let broken = true
+      kernel.beforeCall = (method) => {
+        if (method === 'readTables' && broken)
+          throw new NetlinkError('Cannot read the virtual servers (interrupted dump)', 4)
+      }
+      story = new Story(kernel)
+      await story.list()
+      await story.advance(60_000)
+      expect(story.takeExecuted()).to.deep.equal([])
+
+      broken = false
+      await story.advance(60_000)
+      expect(kernel.toString()).to.equal('')
+    })
+
+    it('looks before it tries again when the kernel is not as believed', async () => {
+      story = new Story()
+      await story.list([service()], [first()])
+      // Somebody adds the real server that we are about to add.
+      const other = new FakeKernel(WEB)
+      const key = [...other.state.virtualServers.keys()][0]!
+      for (const [real, value] of other.state.virtualServers.get(key)!.realServers) {
+        story.kernel.state.virtualServers.get(key)!.realServers.set(real, value)
+      }
+
+      await story.put(both())
+      await story.advance(200)
+
+      expect(story.kernel.toString()).to.equal(WEB)
+      await story.advance(1_000)
+      expect(story.takeComplaints().filter((text) => text.includes('EEXIST'))).to.have.length(1)
+    })
+
+    it('takes what is already gone for deleted', async () => {
+      story = new Story()
+      await story.list([service()], [both()])
+      story.kernel.state.virtualServers.clear()
+
+      await story.removeService('shop/web')
+
+      expect([...story.kernel.state.addresses]).to.deep.equal([])
+      expect(story.takeComplaints()).to.deep.equal([])
+    })
+  })
+
+  describe('audit', () => {
+    it('repairs and reports what somebody else has changed, and leaves foreign virtual servers alone', async () => {
+      story = new Story()
+      await story.list([service()], [both()])
+      story.takeExecuted()
+      const edited = new FakeKernel(`-A -t 10.96.0.10:80 -s wlc
+        -a -t 10.96.0.10:80 -r 10.244.0.1:8080 -m -w 9
+        -a -t 10.96.0.10:80 -r 10.244.0.9:8080 -m -w 1
+        -A -t 192.0.2.1:80 -s wlc
+        -A -t 10.96.0.10:9999 -s rr`)
+      story.kernel.state.virtualServers.clear()
+      for (const [key, value] of edited.state.virtualServers)
+        story.kernel.state.virtualServers.set(key, value)
+      story.kernel.state.addresses.clear()
+
+      await story.advance(30_000)
+
+      expect(story.kernel.toString()).to.equal(`${WEB}\n-A -t 192.0.2.1:80 -s wlc`)
+      expect([...story.kernel.state.addresses]).to.deep.equal(['10.96.0.10'])
+      const text = await story.metrics.registry.metrics()
+      expect(text).to.contain('kube_ipvs_repairs_total 6')
+      expect(story.takeComplaints()).to.have.length(6)
+    })
+
+    it('serves nothing on an address of somebody else, says so once, and takes over when they leave', async () => {
+      const foreign = '-A -t 10.96.0.10:443 -s wlc'
+      story = new Story(new FakeKernel(foreign, []))
+      await story.list([service()], [both()])
+      await story.advance(300_000)
+
+      expect(story.kernel.toString()).to.equal(foreign)
+      expect(story.takeExecuted()).to.deep.equal([])
+      expect(story.takeComplaints()).to.deep.equal([
+        'conflict over a virtual server: shop/web is not served: somebody else has virtual servers on 10.96.0.10',
+      ])
+
+      story.kernel.state.virtualServers.clear()
+      await story.advance(30_000)
+      expect(story.kernel.toString()).to.equal(WEB)
+    })
+  })
+
+  describe('conflicts', () => {
+    it('serves the older of two Services, says so once, and passes on when it goes', async () => {
+      story = new Story()
+      const young = service({ name: 'young', metadata: { creationTimestamp: '2026-02-01T00:00:00Z' } })
+      await story.list([young, service()], [both(), slice({ service: 'young', endpoints: ['10.244.0.9'] })])
+      expect(story.kernel.toString()).to.equal(WEB)
+      await story.put(young)
+      await story.advance(300_000)
+      expect(story.takeComplaints()).to.deep.equal([
+        'conflict over a virtual server: shop/young is not served: shop/web is older',
+      ])
+
+      await story.removeService('shop/web')
+      await story.advance(10_000)
+      expect(story.kernel.toString()).to.equal(
+        '-A -t 10.96.0.10:80 -s rr\n-a -t 10.96.0.10:80 -r 10.244.0.9:8080 -m -w 1',
+      )
+    })
+  })
+
+  it('switches the scheduler in place, and nothing else', async () => {
+    story = new Story()
+    await story.list([service()], [both()])
+    story.takeExecuted()
+
+    story.scheduler = 'lc'
+    story.cluster.markAll()
+    await story.bell.settle()
+
+    expect(story.takeExecuted()).to.deep.equal(['-E -t 10.96.0.10:80 -s lc'])
+  })
+
+  it("follows the node's zone", async () => {
+    story = new Story()
+    const zoned = slices(
+      endpoint('10.244.0.1', { hints: { forZones: [{ name: 'a' }] } }),
+      endpoint('10.244.0.2', { hints: { forZones: [{ name: 'b' }] } }),
+    )
+    await story.list([service()], [zoned], [node('node-1', 'a'), node('node-2', 'b')])
+    expect(story.kernel.toString()).not.to.contain('10.244.0.2')
+
+    await story.put(node('node-1', 'b'))
+    await story.advance(5_000)
+
+    expect(story.kernel.toString()).to.contain('10.244.0.2').and.not.to.contain('10.244.0.1')
+  })
+
+  it('waits the minimum period between syncs, and then takes all changes together', async () => {
+    story = new Story()
+    story.minSyncPeriodMs = 1_000
+    await story.list([service()], [first()])
+    story.takeExecuted()
+
+    await story.put(both())
+    await story.put(slices('10.244.0.1', '10.244.0.2', '10.244.0.3'))
+    expect(story.takeExecuted()).to.deep.equal([])
+    await story.advance(1_000)
+
+    expect(story.takeExecuted()).to.deep.equal([
+      '-a -t 10.96.0.10:80 -r 10.244.0.2:8080 -m -w 1',
+      '-a -t 10.96.0.10:80 -r 10.244.0.3:8080 -m -w 1',
+    ])
+  })
+})
+
+describe('Proxy, whatever the order of events', () => {
+  const SERVICES = ['a', 'b', 'c']
+
+  /** A random history of each object; the last of each is what counts. */
+  function histories(random: Random): object[][] {
+    const serviceHistories = SERVICES.map((name, i) =>
+      Array.from({ length: 1 + random.int(3) }, () =>
+        service({
+          name,
+          clusterIP: `10.96.0.${1 + random.int(2) + i}`,
+          metadata: { creationTimestamp: `2026-01-0${1 + random.int(3)}T00:00:00Z` },
+          ports: [{ name: 'http', port: random.pick([80, 81]) }],
+        }),
+      ),
+    )
+    const sliceHistories = SERVICES.flatMap((name) =>
+      ['1', '2'].map((part) =>
+        Array.from({ length: 1 + random.int(3) }, () =>
+          slice({
+            name: `${name}-${part}`,
+            service: name,
+            endpoints: ['1', '2', '3', '4']
+              .filter(() => random.chance(0.5))
+              .map((last) =>
+                endpoint(`10.244.0.${last}`, { conditions: random.pick([undefined, UNREADY, TERMINATING]) }),
+              ),
+          }),
+        ),
+      ),
+    )
+    return [...serviceHistories, ...sliceHistories]
+  }
+
+  /** Picks the next event of a random history, until all are told. */
+  function interleave(random: Random, all: readonly (readonly object[])[]): object[] {
+    const rest = all.map((history) => [...history])
+    const events: object[] = []
+    for (let open = rest; open.length > 0; open = open.filter((history) => history.length > 0)) {
+      events.push(random.pick(open.filter((history) => history.length > 0)).shift()!)
+      open = open.filter((history) => history.length > 0)
+    }
+    return events
+  }
+
+  async function play(events: readonly object[], settleAfter: (i: number) => boolean): Promise<string> {
+    const story = new Story()
+    await story.list()
+    for (const [i, event] of events.entries()) {
+      if (settleAfter(i)) await story.put(event)
+      else void story.put(event)
+    }
+    await story.bell.settle()
+    await story.advance(10_000)
+    await story.stop()
+    const { addresses, setMembers } = story.kernel.state
+    return [...story.kernel.toString().split('\n').sort(), ...[...addresses, ...setMembers].sort()].join('\n')
+  }
+
+  it('ends in the same state in 1,000 random interleavings', () =>
+    withRandom(async (random) => {
+      let different = 0
+      for (let i = 0; i < 100; i++) {
+        const all = histories(random)
+        const expected = await play(all.flat(), () => true)
+        for (let j = 0; j < 10; j++) {
+          const events = interleave(random, all)
+          if (JSON.stringify(events) !== JSON.stringify(all.flat())) different++
+          expect(await play(events, () => random.chance(0.5))).to.equal(expected)
+        }
+      }
+      expect(different, 'orders other than the first').to.be.greaterThan(900)
+    })).timeout(60_000)
+
+  it('converges after being killed in the middle of 300 random plans', () =>
+    withRandom(async (random) => {
+      let killed = 0
+      for (let i = 0; i < 300; i++) {
+        const before = histories(random).map((history) => history.at(-1)!)
+        const after = histories(random).map((history) => history.at(-1)!)
+        const kernel = new FakeKernel()
+        const tell = async (story: Story, objects: object[]): Promise<void> => {
+          await story.list(
+            objects.filter((object) => !('addressType' in object)),
+            objects.filter((object) => 'addressType' in object),
+          )
+        }
+        const old = new Story(kernel)
+        await tell(old, before)
+        let budget = random.int(12)
+        kernel.refuse = () => (budget-- > 0 ? undefined : 'EPERM')
+        for (const object of after) void old.put(object)
+        await old.bell.settle()
+        if (budget < 0) killed++
+        await old.stop()
+
+        kernel.refuse = () => undefined
+        const fresh = new Story(kernel)
+        await tell(fresh, after)
+        await fresh.advance(10_000)
+        await fresh.stop()
+
+        const clean = new Story()
+        await tell(clean, after)
+        await clean.stop()
+        expect(kernel.toString().split('\n').sort()).to.deep.equal(clean.kernel.toString().split('\n').sort())
+        expect([...kernel.state.addresses].sort()).to.deep.equal([...clean.kernel.state.addresses].sort())
+        expect([...kernel.state.setMembers].sort()).to.deep.equal([...clean.kernel.state.setMembers].sort())
+      }
+      expect(killed).to.be.greaterThan(50)
+    })).timeout(60_000)
+})

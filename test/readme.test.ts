@@ -1,0 +1,44 @@
+/** README stays true: its flags, its rooms and its commands are those of the program. */
+import { execFileSync } from 'node:child_process'
+import { existsSync, readdirSync, readFileSync } from 'node:fs'
+import { expect } from 'chai'
+
+const README = readFileSync('README.md', 'utf8')
+const scripts = (JSON.parse(readFileSync('package.json', 'utf8')) as { scripts: Record<string, string> })
+  .scripts
+
+describe('README', () => {
+  it('lists the flags of the program', () => {
+    const help = execFileSync(process.execPath, ['src/main.ts', '--help'], { encoding: 'utf8' })
+    const flags = [...help.matchAll(/^ {2}(?:-\w, )?(--[\w-]+)/gm)].map((match) => match[1]!)
+    const listed = [...README.matchAll(/^\| `(?:-\w, )?(--[\w-]+)/gm)].map((match) => match[1]!)
+
+    expect([...listed, '--version', '--help'].sort()).to.deep.equal(flags.sort())
+  })
+
+  it('names every room of src and every folder beside it, and no other', () => {
+    const named = [...README.matchAll(/^\| `((?:src\/)?[\w-]+)\/` +\|/gm)].map((match) => match[1]!)
+    const rooms = readdirSync('src', { withFileTypes: true })
+      .filter((entry) => entry.isDirectory())
+      .map(({ name }) => `src/${name}`)
+
+    expect(named.sort()).to.deep.equal([...rooms, 'native', 'scripts', 'test'].sort())
+  })
+
+  it('names every file of the hall', () => {
+    const row = /^\| `src\/main\.ts`(.*?)\|/m.exec(README)![0]
+    const named = [...row.matchAll(/`(?:src\/)?([\w-]+\.ts)`/g)].map((match) => match[1]!)
+
+    expect(named.sort()).to.deep.equal(
+      readdirSync('src')
+        .filter((name) => name.endsWith('.ts'))
+        .sort(),
+    )
+  })
+
+  it('names only commands and files that exist', () => {
+    for (const match of README.matchAll(/npm run ([\w:]+)/g)) expect(scripts).to.have.property(match[1]!)
+    for (const match of README.matchAll(/`?(scripts\/[\w.-]+)`?/g))
+      expect(existsSync(match[1]!), match[1]).to.equal(true)
+  })
+})
