@@ -1,0 +1,62 @@
+/**
+ * Bundles the program into dist/: one file, without what it does not use of its packages.
+ *   node scripts/bundle.ts                the program
+ *   node scripts/bundle.ts FILE ...       other files, into .cache/bundles
+ */
+import { build as bundle, type BuildOptions, type Plugin } from 'esbuild'
+
+/** client-node does not say that its 1,500 generated files have no side effects; unused ones may go. */
+const shakeClientNode: Plugin = {
+  name: 'shake-client-node',
+  setup(build) {
+    build.onResolve(
+      { filter: /^(@kubernetes\/client-node$|\.)/ },
+      async ({ path, pluginData, ...context }) => {
+        if (pluginData === 'resolved') return undefined
+        const found = await build.resolve(path, { ...context, pluginData: 'resolved' })
+        return found.path.includes('/@kubernetes/client-node/') ? { ...found, sideEffects: false } : found
+      },
+    )
+  },
+}
+
+/**
+ * client-node loads undici for requests that we do not make through it (ours go through node:https): 1.4 MB that
+ * would be parsed at every start. Whoever calls it after all is told so.
+ */
+const withoutUndici: Plugin = {
+  name: 'without-undici',
+  setup(build) {
+    build.onResolve({ filter: /^undici$/ }, ({ path }) => ({ path, namespace: 'without-undici' }))
+    build.onLoad({ filter: /./, namespace: 'without-undici' }, () => ({
+      contents: `const absent = () => { throw new Error('undici is not part of the bundle') }
+        export { absent as Agent, absent as ProxyAgent, absent as fetch, absent as FormData }`,
+    }))
+  },
+}
+
+/**
+ * CommonJS, for the sake of the start: importing node:http as an ES module makes Node load its whole fetch.
+ */
+const OPTIONS: BuildOptions = {
+  bundle: true,
+  platform: 'node',
+  format: 'cjs',
+  target: 'node22',
+  outExtension: { '.js': '.cjs' },
+  // Packages with an addon of their own stay outside.
+  external: ['netlink', 'netlink/*', 'node-gyp-build'],
+  plugins: [withoutUndici, shakeClientNode],
+  define: { 'import.meta.dirname': '__dirname', 'import.meta.url': '__filename' },
+  sourcemap: true,
+  legalComments: 'none',
+  logLevel: 'warning',
+}
+
+const others = process.argv.slice(2)
+if (others.length > 0) {
+  // For the lab, where loading many files takes longer than running them.
+  await bundle({ ...OPTIONS, entryPoints: others, entryNames: '[name]', outdir: '.cache/bundles' })
+} else {
+  await bundle({ ...OPTIONS, entryPoints: { 'kube-ipvs': 'src/main.ts' }, outdir: 'dist' })
+}

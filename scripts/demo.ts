@@ -1,0 +1,155 @@
+/** The main job on a real kernel, told as a story: a node, three Pods and a client, each in a namespace of its own. */
+import { writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { endpoint, service, slice, TERMINATING } from '../test/support/builders.ts'
+import { eventually } from '../test/support/eventually.ts'
+import {
+  Host,
+  ipvsadm,
+  prepareNode,
+  Program,
+  run,
+  temporaryFolder,
+  type Traffic,
+} from '../test/support/lab.ts'
+
+const VIP = '10.96.0.10'
+const VIP6 = 'fd00:10:96::10'
+const folder = temporaryFolder()
+const config = join(temporaryFolder(), 'config.yaml')
+
+const bold = (text: string): string => `\x1b[1m${text}\x1b[0m`
+const dim = (text: string): string => `\x1b[2m${text}\x1b[0m`
+let chapter = 0
+
+function tell(title: string, ...lines: readonly string[]): void {
+  console.log(`\n${bold(`${++chapter}. ${title}`)}`)
+  for (const line of lines) console.log(`   ${line}`)
+}
+
+/** Runs a command on the node and shows what a person would see. */
+async function show(command: string): Promise<void> {
+  console.log(dim(`\n   node# ${command}`))
+  const [name, ...args] = command.split(' ')
+  for (const line of (await run(name!, ...args)).trimEnd().split('\n')) console.log(`   ${line.trimEnd()}`)
+}
+
+function showAnswers(from: string, { answers, errors }: Traffic): void {
+  console.log(dim(`\n   ${from}`))
+  for (const [name, count] of Object.entries(answers).sort()) {
+    console.log(`   ${name}  ${'█'.repeat(count)} ${count}`)
+  }
+  for (const [name, count] of Object.entries(errors)) console.log(`   ${name}: ${count}`)
+}
+
+function configure(scheduler: string): void {
+  const head = 'apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\nmode: ipvs\n'
+  writeFileSync(config, `${head}ipvs:\n  scheduler: ${scheduler}\n`)
+}
+
+/** Writes the Service and its slices, as the control plane would; some Pods may be leaving or gone. */
+function publish(pods: readonly Host[], conditions: Readonly<Record<string, object>> = {}): void {
+  const ports = ['TCP', 'UDP', 'SCTP'].map((protocol) => ({
+    name: protocol.toLowerCase(),
+    port: 80,
+    protocol,
+  }))
+  const targets = ports.map((port) => ({ ...port, port: 8080 }))
+  const entry = (address: string, name: string): Record<string, unknown> =>
+    endpoint(address, name in conditions ? { conditions: conditions[name] } : {})
+  const objects = [
+    service({ clusterIP: VIP, ports, spec: { clusterIPs: [VIP, VIP6] } }),
+    slice({ name: 'web-4', ports: targets, endpoints: pods.map(({ ipv4, name }) => entry(ipv4, name)) }),
+    slice({
+      name: 'web-6',
+      ports: targets,
+      addressType: 'IPv6',
+      endpoints: pods.map(({ ipv6, name }) => entry(ipv6, name)),
+    }),
+  ]
+  writeFileSync(join(folder, 'web.yaml'), objects.map((object) => JSON.stringify(object)).join('\n---\n'))
+}
+
+const until = (text: string, isThere = true): Promise<void> =>
+  eventually(
+    async () => {
+      if ((await ipvsadm()).some((line) => line.includes(text)) !== isThere)
+        throw new Error(`waiting for "${text}"`)
+    },
+    30_000,
+    100,
+  )
+
+async function main(): Promise<void> {
+  console.log(bold('\nkube-ipvs: Services become IPVS virtual servers, in a real kernel'))
+  console.log(
+    dim('Setting up: three Pods and a client, each in a network namespace with a wire to the node ...'),
+  )
+  await prepareNode()
+  const pods = await Promise.all([1, 2, 3].map((i) => Host.add(`pod${i}`, i)))
+  const client = await Host.add('client', 100)
+  await Promise.all(pods.map((pod) => pod.serve()))
+  configure('rr')
+  publish(pods)
+
+  let program = await Program.start('--config', config, '--manifests', folder)
+  tell(
+    'kube-ipvs has read a Service and its EndpointSlices',
+    `shop/web is ${VIP} and ${VIP6}, port 80, over TCP, UDP and SCTP.`,
+  )
+  await show('ipvsadm -Ln')
+  await show('ip -br addr show kube-ipvs0')
+
+  tell('A client connects, and rr takes turns')
+  showAnswers(`client$ 30 TCP connections to ${VIP}:80`, await client.connect('tcp', VIP, 80, { count: 30 }))
+  showAnswers(`client$ 9 UDP requests to [${VIP6}]:80`, await client.connect('udp', VIP6, 80, { count: 9 }))
+  showAnswers(`client$ 9 SCTP associations to ${VIP}:80`, await client.connect('sctp', VIP, 80, { count: 9 }))
+
+  tell(
+    'Six long connections are open, two a Pod',
+    'The scheduler is switched to lc in the configuration file, while they go on.',
+  )
+  const held = await client.hold('tcp', VIP, 80, 6)
+  configure('lc')
+  await until(`-t ${VIP}:80 -s lc`)
+  await show(`ipvsadm -Ln -t ${VIP}:80`)
+  console.log(`   Open connections: ${await held.open()} of 6`)
+
+  tell('pod3 is asked to leave', 'It gets no new connections (weight 0), and those that it has go on.')
+  publish(pods, { pod3: TERMINATING })
+  await until(`-t ${VIP}:80 -r ${pods[2]!.ipv4}:8080 -m -w 0`)
+  await show(`ipvsadm -Ln -t ${VIP}:80`)
+  showAnswers(`client$ 10 TCP connections to ${VIP}:80`, await client.connect('tcp', VIP, 80, { count: 10 }))
+  console.log(`   Open connections: ${await held.open()} of 6`)
+
+  tell(
+    'kube-ipvs is killed (kill -9) and started again',
+    'What is in the kernel serves on. The new process reads it, and finds nothing to change.',
+  )
+  await program.stop('SIGKILL')
+  console.log(`   Killed.     Open connections: ${await held.open()} of 6`)
+  program = await Program.start('--config', config, '--manifests', folder)
+  const changes = Object.values(await program.changes()).reduce((sum, count) => sum + count, 0)
+  console.log(
+    `   Restarted.  Open connections: ${await held.open()} of 6. Changes made to the kernel: ${changes}`,
+  )
+
+  tell(
+    'The long connections end, and pod3 is gone',
+    'Its real server is deleted when its last connection is forgotten, or after the deadline; UDP had none to wait for.',
+  )
+  await held.close()
+  publish(pods.slice(0, 2))
+  await sleep(3_000)
+  await show(`ipvsadm -Ln -u ${VIP}:80`)
+
+  await program.stop()
+  console.log(
+    `\n${bold('That is all.')} Stopping kube-ipvs left the kernel as it is: the Service still answers.`,
+  )
+  showAnswers(`client$ 6 TCP connections to ${VIP}:80`, await client.connect('tcp', VIP, 80, { count: 6 }))
+  await Promise.all([...pods, client].map((host) => host.remove()))
+}
+
+void main().then(() => process.exit(0))
