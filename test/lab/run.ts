@@ -1,0 +1,110 @@
+/** Runs the lab tests on the machine that has IPVS: each file in a network namespace of its own, two at a time. */
+import { execFileSync, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+
+const BUNDLES = join(process.cwd(), '.cache/bundles')
+const OUT = process.env.LAB_OUT ?? '.'
+const AT_ONCE = 2
+
+interface Result {
+  readonly stats: {
+    readonly passes: number
+    readonly failures: number
+    readonly pending: number
+    readonly duration: number
+  }
+  readonly tests: readonly {
+    readonly fullTitle: string
+    readonly duration?: number
+    readonly err: {
+      readonly message?: string
+      readonly stack?: string
+      readonly expected?: string
+      readonly actual?: string
+    }
+  }[]
+}
+
+const totals = { passed: 0, failed: 0 }
+
+async function runFile(name: string): Promise<void> {
+  const namespace = `lab-${name}`
+  const output = join(OUT, `${name}.json`)
+  execFileSync('ip', ['netns', 'add', namespace])
+  const mocha = join(process.cwd(), 'node_modules/mocha/bin/mocha.js')
+  const args = [
+    '--no-config',
+    '--no-package',
+    '--forbid-only',
+    '--exit',
+    '--timeout',
+    '120000',
+    '--reporter',
+    'json',
+    '--reporter-option',
+    `output=${output}`,
+  ]
+  const child = spawn(
+    'ip',
+    [
+      'netns',
+      'exec',
+      namespace,
+      process.execPath,
+      mocha,
+      ...args,
+      ...process.argv.slice(3),
+      join(BUNDLES, `${name}.cjs`),
+    ],
+    { stdio: ['ignore', 'ignore', 'inherit'] },
+  )
+  await once(child, 'exit')
+  report(name, existsSync(output) ? (JSON.parse(readFileSync(output, 'utf8')) as Result) : undefined)
+  execFileSync('ip', ['netns', 'del', namespace])
+}
+
+function describeError({ message, stack, expected, actual }: Result['tests'][number]['err']): string {
+  const difference = actual === undefined ? '' : `\nexpected ${expected}\nactual ${actual}`
+  return `${stack ?? message}${difference}`
+}
+
+/** A test that is pending has shown nothing: it counts as failed. */
+function report(name: string, result: Result | undefined): void {
+  if (result === undefined) {
+    totals.failed++
+    console.log(`\n  ${name}\n    ✘ ended without a result`)
+    return
+  }
+  console.log(`\n  ${name} (${(result.stats.duration / 1000).toFixed(0)} s)`)
+  for (const { fullTitle, duration, err } of result.tests) {
+    const failed = err.message !== undefined
+    console.log(
+      `    ${failed ? '✘' : '✔'} ${fullTitle}${duration === undefined ? ' (pending)' : ` (${duration} ms)`}`,
+    )
+    if (failed) console.log(describeError(err).replaceAll(/^/gm, '        '))
+  }
+  totals.passed += result.stats.passes
+  totals.failed += result.stats.failures + result.stats.pending
+}
+
+/** Files that need a machine of their own run only by name. */
+const wanted = process.argv[2]
+const isWanted = (file: string): boolean =>
+  wanted === undefined ? !file.includes('poor-kernel') : file.includes(wanted)
+// The longest first.
+const queue = readdirSync(BUNDLES)
+  .filter((file) => file.endsWith('.lab.cjs') && isWanted(file))
+  .map((file) => file.replace('.cjs', ''))
+  .sort((a, b) => Number(b.startsWith('crash')) - Number(a.startsWith('crash')))
+const worker = async (): Promise<void> => {
+  for (let name = queue.shift(); name !== undefined; name = queue.shift()) await runFile(name)
+}
+async function main(): Promise<void> {
+  await Promise.all(Array.from({ length: AT_ONCE }, worker))
+  writeFileSync(join(OUT, 'lab-results'), `${totals.passed} ${totals.failed}\n`)
+  process.exitCode = totals.failed > 0 ? 1 : 0
+}
+
+void main()

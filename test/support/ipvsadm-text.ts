@@ -1,0 +1,81 @@
+/** Reads what `ipvsadm -S -n` prints, as far as our tests write it. */
+import { parseAddress } from '../../src/model/address.ts'
+import type { KnownVirtualServer } from '../../src/model/kernel-object.ts'
+import {
+  type ForwardingMethod,
+  fullPrefix,
+  IN_SERVICE,
+  PERSISTENT,
+  type Protocol,
+  realServer,
+  SCHEDULER_FLAG_1,
+  SCHEDULER_FLAG_2,
+  SCHEDULER_FLAG_3,
+  virtualServerId,
+  type VirtualServerId,
+  type VirtualServerKey,
+} from '../../src/model/virtual-server.ts'
+
+const PROTOCOLS: Readonly<Record<string, Protocol>> = { '-t': 'TCP', '-u': 'UDP', '--sctp-service': 'SCTP' }
+const FORWARDING: Readonly<Record<string, ForwardingMethod>> = {
+  '-m': 'masquerade',
+  '-g': 'directRoute',
+  '-i': 'tunnel',
+}
+const FLAGS: Readonly<Record<string, number>> = {
+  'flag-1': SCHEDULER_FLAG_1,
+  'flag-2': SCHEDULER_FLAG_2,
+  'flag-3': SCHEDULER_FLAG_3,
+  'sh-fallback': SCHEDULER_FLAG_1,
+  'sh-port': SCHEDULER_FLAG_2,
+  'mh-fallback': SCHEDULER_FLAG_1,
+  'mh-port': SCHEDULER_FLAG_2,
+}
+
+function socketAddress(text: string): {
+  address: NonNullable<ReturnType<typeof parseAddress>>
+  port: number
+} {
+  const colon = text.lastIndexOf(':')
+  const address = parseAddress(text.slice(0, colon).replace(/^\[|\]$/g, ''))
+  if (address === undefined) throw new Error(`Cannot parse "${text}" as address and port`)
+  return { address, port: Number(text.slice(colon + 1)) }
+}
+
+function idOf(words: readonly string[]): VirtualServerId {
+  const { address, port } = socketAddress(words[2]!)
+  return virtualServerId(address, port, PROTOCOLS[words[1]!]!)
+}
+
+function option(words: readonly string[], name: string): string | undefined {
+  const at = words.indexOf(name)
+  return at < 0 ? undefined : words[at + 1]
+}
+
+/** Virtual servers by key. Lines may be indented; empty ones are skipped. */
+export function parseIpvsadm(text: string): Map<VirtualServerKey, KnownVirtualServer> {
+  const found = new Map<VirtualServerKey, KnownVirtualServer>()
+  for (const line of text.split('\n').map((part) => part.trim())) {
+    if (line === '') continue
+    const words = line.split(/\s+/)
+    const id = idOf(words)
+    if (words[0] === '-A') {
+      const persistence = option(words, '-p')
+      const flags = (option(words, '-b') ?? '').split(',').reduce((sum, name) => sum | (FLAGS[name] ?? 0), 0)
+      const settings = {
+        scheduler: option(words, '-s')!,
+        flags: flags | (persistence === undefined ? 0 : PERSISTENT),
+        persistenceSeconds: Number(persistence ?? 0),
+        persistencePrefix: fullPrefix(id.address),
+      }
+      found.set(id.key, { id, settings, realServers: new Map() })
+    } else if (words[0] === '-a') {
+      const { address, port } = socketAddress(option(words, '-r')!)
+      const forwarding = FORWARDING[words.find((word) => word in FORWARDING)!]!
+      const weight = Number(option(words, '-w'))
+      const real = realServer(address, port, { ...IN_SERVICE, forwarding, weight })
+      found.get(id.key)!.realServers.set(real.key, real)
+    } else throw new Error(`Cannot parse "${line}" as a line of ipvsadm -S`)
+  }
+  return found
+}

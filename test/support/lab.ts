@@ -1,0 +1,254 @@
+/**
+ * The lab's hosts: network namespaces around the one in which the test itself runs, which is the node. Each has
+ * a wire of its own to the node, as a Pod has.
+ */
+import { type ChildProcess, execFile, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdtempSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { createInterface } from 'node:readline'
+import { promisify } from 'node:util'
+import { eventually } from './eventually.ts'
+import type { LogLine } from './log.ts'
+
+const execute = promisify(execFile)
+const ROOT = process.cwd()
+const TRAFFIC = join(ROOT, 'test/support/traffic.py')
+export const PROGRAM = join(ROOT, 'dist/kube-ipvs.cjs')
+/** Names of namespaces are the machine's: those of tests that run side by side must differ. */
+const PREFIX = `lab${process.pid}`
+
+/** Standard output of a command; throws with its standard error when it fails. */
+export async function run(command: string, ...args: readonly string[]): Promise<string> {
+  const { stdout } = await execute(command, args, { maxBuffer: 64 * 1024 * 1024 })
+  return stdout
+}
+
+/** Runs a line of shell. */
+export const sh = (line: string): Promise<string> => run('sh', '-ec', line)
+
+/** The virtual servers of the node, as `ipvsadm -S -n` prints them, sorted within each. */
+export async function ipvsadm(): Promise<string[]> {
+  return (await run('ipvsadm', '-S', '-n')).split('\n').filter((line) => line !== '')
+}
+
+/** The addresses on kube-ipvs0, without prefix length. */
+export async function boundAddresses(): Promise<string[]> {
+  const text = await run('ip', '-o', 'addr', 'show', 'dev', 'kube-ipvs0').catch(() => '')
+  return [...text.matchAll(/inet6? ([^/]+)\//g)].map((match) => match[1]!).sort()
+}
+
+export interface Traffic {
+  /** Connections by the name of the server that answered. */
+  readonly answers: Readonly<Record<string, number>>
+  /** By the client address that the server saw. */
+  readonly sources: Readonly<Record<string, number>>
+  readonly errors: Readonly<Record<string, number>>
+  /** Who answered, in order. */
+  readonly sequence: readonly string[]
+}
+
+export type WireProtocol = 'tcp' | 'udp' | 'sctp'
+
+/** Connections that stay open, each speaking ten times a second. */
+export class HeldConnections {
+  readonly #process: ChildProcess
+  readonly #lines: { open: number; broken: Record<string, string>; servers: string[]; rounds: number }[] = []
+
+  constructor(process: ChildProcess) {
+    this.#process = process
+    createInterface({ input: process.stdout! }).on('line', (line) =>
+      this.#lines.push(JSON.parse(line) as never),
+    )
+  }
+
+  /** The names of the servers, sorted; resolves when all connections are open. */
+  async opened(): Promise<readonly string[]> {
+    return eventually(() => this.#last.servers, 90_000)
+  }
+
+  /** How many are open now, after another round of speaking on each. */
+  async open(): Promise<number> {
+    const { rounds } = this.#last
+    return eventually(() => {
+      if (this.#last.rounds < rounds + 2) throw new Error('no round since')
+      return this.#last.open
+    }, 90_000)
+  }
+
+  /** The servers whose connections have broken, and how. */
+  get broken(): Readonly<Record<string, string>> {
+    return this.#last.broken
+  }
+
+  async close(): Promise<void> {
+    this.#process.stdin!.end()
+    if (this.#process.exitCode === null) await once(this.#process, 'exit')
+  }
+
+  get #last() {
+    const line = this.#lines.at(-1)
+    if (line === undefined) throw new Error(`no connection is open (exit code ${this.#process.exitCode})`)
+    return line
+  }
+}
+
+/** A namespace with one wire to the node. */
+export class Host {
+  readonly name: string
+  readonly namespace: string
+  readonly ipv4: string
+  readonly ipv6: string
+  readonly #processes: ChildProcess[] = []
+
+  private constructor(name: string, number: number) {
+    this.name = name
+    this.namespace = `${PREFIX}-${name}`
+    this.ipv4 = `10.244.${number}.2`
+    this.ipv6 = `fd00:10:244:${number}::2`
+  }
+
+  /** Adds a host; `number` (1 to 254) makes its addresses. */
+  static async add(name: string, number: number): Promise<Host> {
+    const host = new Host(name, number)
+    const { namespace: ns } = host
+    await sh(`
+      ip netns add ${ns}
+      ip link add v-${name} type veth peer name eth0 netns ${ns}
+      ip addr add 10.244.${number}.1/24 dev v-${name}
+      ip addr add fd00:10:244:${number}::1/64 dev v-${name} nodad
+      ip link set v-${name} up
+      ip -n ${ns} addr add ${host.ipv4}/24 dev eth0
+      ip -n ${ns} addr add ${host.ipv6}/64 dev eth0 nodad
+      ip -n ${ns} link set eth0 up
+      ip -n ${ns} link set lo up
+      ip -n ${ns} route add default via 10.244.${number}.1
+      ip -n ${ns} -6 route add default via fd00:10:244:${number}::1`)
+    return host
+  }
+
+  /** Starts a server that answers its name, on TCP, UDP and SCTP and both families. */
+  async serve(port = 8080): Promise<void> {
+    const server = this.#spawn(TRAFFIC, 'serve', this.name, String(port))
+    await once(server.stdout!, 'data')
+  }
+
+  /** Connections one after the other. */
+  async connect(
+    protocol: WireProtocol,
+    address: string,
+    port: number,
+    options: { count?: number; sourcePort?: number } = {},
+  ): Promise<Traffic> {
+    const { count = 1, sourcePort = 0 } = options
+    const args = ['connect', protocol, address, String(port), '-n', String(count), '-s', String(sourcePort)]
+    return JSON.parse(
+      await run('ip', 'netns', 'exec', this.namespace, 'python3', TRAFFIC, ...args),
+    ) as Traffic
+  }
+
+  async hold(protocol: WireProtocol, address: string, port: number, count = 1): Promise<HeldConnections> {
+    const held = new HeldConnections(
+      this.#spawn(TRAFFIC, 'hold', protocol, address, String(port), '-n', String(count)),
+    )
+    await held.opened()
+    return held
+  }
+
+  async remove(): Promise<void> {
+    for (const process of this.#processes) process.kill('SIGKILL')
+    await run('ip', 'netns', 'del', this.namespace)
+    await run('ip', 'link', 'del', `v-${this.name}`).catch(() => undefined)
+  }
+
+  #spawn(...args: readonly string[]): ChildProcess {
+    const process = spawn('ip', ['netns', 'exec', this.namespace, 'python3', ...args], {
+      stdio: ['pipe', 'pipe', 'inherit'],
+    })
+    this.#processes.push(process)
+    return process
+  }
+}
+
+/** The node forwards; IPv6 forwarding is the network plug-in's to set. */
+export async function prepareNode(): Promise<void> {
+  await sh('ip link set lo up; sysctl -qw net.ipv6.conf.all.forwarding=1')
+}
+
+/** A folder of the test's own; the lab forgets it. */
+export function temporaryFolder(): string {
+  return mkdtempSync(join(tmpdir(), 'kube-ipvs-'))
+}
+
+/** The program, running on the node. */
+export class Program {
+  readonly lines: LogLine[] = []
+  readonly process: ChildProcess
+  stdout = ''
+
+  /** `wrapper` is a command that runs it, such as setpriv. */
+  constructor(args: readonly string[], wrapper: readonly string[] = []) {
+    const [command, ...rest] = [...wrapper, process.execPath, PROGRAM, ...args]
+    this.process = spawn(command!, rest, {
+      stdio: ['ignore', 'pipe', 'pipe'],
+      env: { ...process.env, NODE_COMPILE_CACHE: '/tmp/compile-cache' },
+    })
+    createInterface({ input: this.process.stderr! }).on('line', (line) => this.lines.push(parseLine(line)))
+    this.process.stdout!.on('data', (chunk: Buffer) => (this.stdout += chunk.toString()))
+  }
+
+  /** Starts it and waits until the kernel is as it should be. */
+  static async start(...args: readonly string[]): Promise<Program> {
+    const program = new Program(args)
+    await program.logged('first sync finished')
+    return program
+  }
+
+  /** The first line with this message, once it is there. */
+  async logged(message: string, timeoutMs = 60_000): Promise<LogLine> {
+    return eventually(() => {
+      const line = this.lines.find(({ msg }) => msg === message)
+      if (line !== undefined) return line
+      if (this.process.exitCode !== null) throw new Error(`it ended: ${JSON.stringify(this.lines.slice(-3))}`)
+      throw new Error(
+        `expected the log line "${message}", got ${JSON.stringify(this.lines.map(({ msg }) => msg))}`,
+      )
+    }, timeoutMs)
+  }
+
+  /** Messages of a level and above: 40 warn, 50 error, 60 fatal. */
+  complaints(level = 40): LogLine[] {
+    return this.lines.filter((line) => line.level >= level)
+  }
+
+  /** Changes made to the kernel so far, by kind of operation. */
+  async changes(): Promise<Record<string, number>> {
+    const text = await (await fetch('http://127.0.0.1:10249/metrics')).text()
+    const found = text.matchAll(/^kube_ipvs_kernel_changes_total\{operation="(\w+)"\} (\d+)$/gm)
+    return Object.fromEntries([...found].map((match) => [match[1]!, Number(match[2])]))
+  }
+
+  /** Ends it; resolves with its exit code. */
+  async stop(signal: NodeJS.Signals = 'SIGTERM'): Promise<number | null> {
+    if (this.process.exitCode === null && this.process.signalCode === null) {
+      this.process.kill(signal)
+      await once(this.process, 'exit')
+    }
+    return this.process.exitCode
+  }
+
+  /** Resolves with the exit code when it ends by itself. */
+  async ended(): Promise<number | null> {
+    if (this.process.exitCode === null) await once(this.process, 'close')
+    return this.process.exitCode
+  }
+}
+
+function parseLine(line: string): LogLine {
+  try {
+    return JSON.parse(line) as LogLine
+  } catch {
+    return { level: 100, msg: line }
+  }
+}

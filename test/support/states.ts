@@ -1,0 +1,28 @@
+/** What a test wants, and what it finds, in ipvsadm's words. */
+import { parseAddress } from '../../src/model/address.ts'
+import type { Claim, WantedVirtualServer } from '../../src/model/claims.ts'
+import { ipvsIpsMember, type ObjectKey } from '../../src/model/kernel-object.ts'
+import type { RealServerKey } from '../../src/model/virtual-server.ts'
+import { parseIpvsadm } from './ipvsadm-text.ts'
+
+/** Claims of one Service on every virtual server in the text, on their addresses and set members. */
+export function claimsFor(
+  text: string,
+  lingering: readonly string[] = [],
+  owner = 'shop/web',
+): Map<ObjectKey, Claim> {
+  const claims = new Map<ObjectKey, Claim>()
+  const set = (key: ObjectKey, virtualServer?: WantedVirtualServer): void => {
+    claims.set(key, { key, owner, createdAt: 0, ...(virtualServer === undefined ? {} : { virtualServer }) })
+  }
+  for (const virtualServer of parseIpvsadm(text).values()) {
+    set(ipvsIpsMember(virtualServer.id.address))
+    set(virtualServer.id.key, { ...virtualServer, lingering: new Set(lingering as RealServerKey[]) })
+    set(virtualServer.id.address)
+  }
+  return claims
+}
+
+export function addressSet(...texts: readonly string[]): Set<NonNullable<ReturnType<typeof parseAddress>>> {
+  return new Set(texts.map((text) => parseAddress(text)!))
+}

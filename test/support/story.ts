@@ -1,0 +1,159 @@
+/** A proxy on a fake kernel with a clock of our own: a story is told step by step. */
+import type { Bell } from '../../src/doorbell.ts'
+import { Cluster } from '../../src/model/cluster.ts'
+import type { Parsed } from '../../src/model/facts.ts'
+import { formatOperation } from '../../src/model/ipvsadm.ts'
+import type { OperationKind } from '../../src/model/operation.ts'
+import { parseEndpointSlice, parseNode, parseService } from '../../src/model/parse-facts.ts'
+import { Proxy, type ProxyOptions } from '../../src/proxy.ts'
+import { Metrics } from '../../src/serve/metrics.ts'
+import { FakeKernel } from './fake-kernel.ts'
+import { type LogLine, recordingLog } from './log.ts'
+
+/** Time passes only when the story says so. */
+class StoryBell implements Bell {
+  now = 0
+  #rung = false
+  #wake: (() => void) | undefined
+  #due = Infinity
+  #idle: (() => void) | undefined
+
+  ring(): void {
+    this.#rung = true
+    this.#wake?.()
+  }
+
+  async wait(timeoutMs: number, signal: AbortSignal): Promise<void> {
+    if (!this.#rung && timeoutMs > 0 && !signal.aborted) {
+      this.#due = this.now + timeoutMs
+      await new Promise<void>((resolve) => {
+        this.#wake = resolve
+        signal.addEventListener('abort', () => resolve(), { once: true })
+        this.#idle?.()
+      })
+      this.#wake = undefined
+    }
+    this.#rung = false
+  }
+
+  /** Resolves when the loop has nothing left to do at this time. */
+  async settle(): Promise<void> {
+    await new Promise(setImmediate)
+    if (this.#wake !== undefined) return
+    await new Promise<void>((resolve) => {
+      this.#idle = resolve
+    })
+    this.#idle = undefined
+    await this.settle()
+  }
+
+  /** Lets time pass, from one thing that is due to the next. */
+  async advance(ms: number): Promise<void> {
+    const end = this.now + ms
+    for (;;) {
+      await this.settle()
+      if (this.#due > end) break
+      this.now = Math.max(this.now, this.#due)
+      this.#wake!()
+      this.#wake = undefined
+    }
+    this.now = end
+  }
+}
+
+export class Story {
+  readonly bell = new StoryBell()
+  readonly kernel: FakeKernel
+  readonly cluster: Cluster
+  readonly metrics = new Metrics({ defaults: false })
+  readonly lines: LogLine[]
+  scheduler = 'rr'
+  minSyncPeriodMs = 0
+  readonly #abort = new AbortController()
+  readonly #running: Promise<void>
+  readonly proxy: Proxy
+
+  constructor(kernel = new FakeKernel(), options: Partial<ProxyOptions> = {}) {
+    this.kernel = kernel
+    this.cluster = new Cluster('node-1', () => this.bell.ring())
+    const { log, lines } = recordingLog('debug')
+    this.lines = lines
+    this.proxy = new Proxy({
+      cluster: this.cluster,
+      kernel,
+      doorbell: this.bell,
+      log,
+      metrics: this.metrics,
+      mapping: () => ({
+        nodeName: 'node-1',
+        zone: this.cluster.node?.zone,
+        scheduler: this.scheduler,
+        families: new Set(['IPv4', 'IPv6']),
+      }),
+      auditIntervalMs: () => 30_000,
+      minSyncPeriodMs: () => this.minSyncPeriodMs,
+      drainDeadlineMs: 60_000,
+      now: () => this.bell.now,
+      ...options,
+    })
+    this.#running = this.proxy.run(this.#abort.signal)
+  }
+
+  /** The first list of every resource. */
+  async list(
+    services: readonly object[] = [],
+    slices: readonly object[] = [],
+    nodes: readonly object[] = [],
+  ): Promise<void> {
+    this.cluster.services.replace(services.map(parseService))
+    this.cluster.endpointSlices.replace(slices.map(parseEndpointSlice))
+    this.cluster.nodes.replace(nodes.map(parseNode))
+    await this.bell.settle()
+  }
+
+  /** Events of a watch. */
+  async put(...objects: readonly object[]): Promise<void> {
+    for (const object of objects) {
+      if ('addressType' in object) this.cluster.endpointSlices.put(parseEndpointSlice(object))
+      else if ((object as { kind?: string }).kind === 'Node') this.cluster.nodes.put(parseNode(object))
+      else this.cluster.services.put(parseService(object))
+    }
+    await this.bell.settle()
+  }
+
+  async removeService(name: string): Promise<void> {
+    this.cluster.services.remove(name)
+    await this.bell.settle()
+  }
+
+  async advance(ms: number): Promise<void> {
+    await this.bell.advance(ms)
+  }
+
+  /** What has been executed since the last call, as the tools' lines. */
+  takeExecuted(): string[] {
+    return this.kernel.executed.splice(0).map(formatOperation)
+  }
+
+  executedKinds(): OperationKind[] {
+    return this.kernel.executed.map(({ kind }) => kind)
+  }
+
+  /** Messages of warnings and errors since the last call. */
+  takeComplaints(): string[] {
+    const complaints = this.lines
+      .filter(({ level }) => level >= 40)
+      .map(({ msg, err, found, conflict }) =>
+        [msg, (err as { message?: string } | undefined)?.message, found, conflict].filter(Boolean).join(': '),
+      )
+    this.lines.length = 0
+    return complaints
+  }
+
+  async stop(): Promise<void> {
+    this.#abort.abort()
+    await this.#running
+  }
+}
+
+export type { Parsed }

@@ -1,0 +1,147 @@
+"""Real traffic for the lab: TCP, UDP and SCTP, both families, from one small program.
+
+  traffic.py serve NAME PORT                    answers NAME and the client it saw, on every protocol
+  traffic.py connect PROTO ADDRESS PORT [-n COUNT] [-s SOURCE_PORT]
+                                                COUNT connections one after the other, from ascending source
+                                                ports: who answered, as JSON
+  traffic.py hold PROTO ADDRESS PORT [-n COUNT] [-s SOURCE_PORT]
+                                                opens COUNT connections, speaks on each of them ten times a second,
+                                                prints a JSON line for what is open and what has broken, until
+                                                standard input ends
+"""
+import argparse
+import json
+import socket
+import sys
+import threading
+import time
+
+TYPES = {
+    "tcp": (socket.SOCK_STREAM, socket.IPPROTO_TCP),
+    "udp": (socket.SOCK_DGRAM, socket.IPPROTO_UDP),
+    "sctp": (socket.SOCK_STREAM, 132),
+}
+TIMEOUT = 5
+
+
+def open_socket(family, proto):
+    sock = socket.socket(family, *TYPES[proto])
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    return sock
+
+
+def serve(name, port):
+    for proto in TYPES:
+        for family, address in ((socket.AF_INET, "0.0.0.0"), (socket.AF_INET6, "::")):
+            sock = open_socket(family, proto)
+            if family == socket.AF_INET6:
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            sock.bind((address, port))
+            target = answer_datagrams if proto == "udp" else accept
+            if proto != "udp":
+                sock.listen(1024)
+            threading.Thread(target=target, args=(sock, name), daemon=True).start()
+    print("ready", flush=True)
+    threading.Event().wait()
+
+
+def greeting(name, peer):
+    return f"{name} {peer[0]}\n".encode()
+
+
+def answer_datagrams(sock, name):
+    while True:
+        _, peer = sock.recvfrom(2048)
+        sock.sendto(greeting(name, peer), peer)
+
+
+def accept(sock, name):
+    while True:
+        connection, peer = sock.accept()
+        threading.Thread(target=echo, args=(connection, greeting(name, peer)), daemon=True).start()
+
+
+def echo(connection, hello):
+    try:
+        connection.sendall(hello)
+        while data := connection.recv(2048):
+            connection.sendall(data)
+    except OSError:
+        pass
+    finally:
+        connection.close()
+
+
+def dial(proto, address, port, source_port):
+    sock = open_socket(socket.AF_INET6 if ":" in address else socket.AF_INET, proto)
+    sock.settimeout(TIMEOUT)
+    try:
+        if source_port:
+            sock.bind(("::" if ":" in address else "0.0.0.0", source_port))
+        sock.connect((address, port))
+        if proto == "udp":
+            sock.send(b"hello\n")
+        return sock, sock.recv(2048).decode().split()
+    except OSError:
+        sock.close()
+        raise
+
+
+def reason(error):
+    return "timeout" if isinstance(error, TimeoutError) else type(error).__name__
+
+
+def connect(proto, address, port, count, source_port):
+    answers, sources, errors, sequence = {}, {}, {}, []
+    for i in range(count):
+        try:
+            sock, (name, source) = dial(proto, address, port, source_port + i if source_port else 0)
+            sock.close()
+            sequence.append(name)
+            answers[name] = answers.get(name, 0) + 1
+            sources[source] = sources.get(source, 0) + 1
+        except OSError as error:
+            errors[reason(error)] = errors.get(reason(error), 0) + 1
+    print(json.dumps({"answers": answers, "sources": sources, "errors": errors, "sequence": sequence}))
+
+
+def hold(proto, address, port, count, source_port):
+    connections = [dial(proto, address, port, source_port + i if source_port else 0) for i in range(count)]
+    state = {"servers": sorted(name for _, (name, _) in connections), "open": count, "broken": {}, "rounds": 0}
+    print(json.dumps(state), flush=True)
+    ended = threading.Event()
+    threading.Thread(target=lambda: (sys.stdin.read(), ended.set()), daemon=True).start()
+    while not ended.is_set():
+        for entry in list(connections):
+            sock, (name, _) = entry
+            try:
+                sock.sendall(b"ping\n")
+                if not sock.recv(2048):
+                    raise ConnectionResetError
+            except OSError as error:
+                connections.remove(entry)
+                state["broken"][name] = reason(error)
+        state["open"] = len(connections)
+        state["rounds"] += 1
+        print(json.dumps(state), flush=True)
+        ended.wait(0.1)
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    server = verbs.add_parser("serve")
+    server.add_argument("name")
+    server.add_argument("port", type=int)
+    for verb in ("connect", "hold"):
+        client = verbs.add_parser(verb)
+        client.add_argument("proto", choices=TYPES)
+        client.add_argument("address")
+        client.add_argument("port", type=int)
+        client.add_argument("-n", "--count", type=int, default=1)
+        client.add_argument("-s", "--source-port", type=int, default=0)
+    args = vars(parser.parse_args())
+    globals()[args.pop("verb")](**args)
+
+
+main()
