@@ -3,6 +3,11 @@ export interface NativeSocket {
   readonly brand: unique symbol
 }
 
+/** A netlink socket that listens; it stops when collected, at the latest. It does not keep the process alive. */
+export interface NativeListener {
+  readonly listens: unique symbol
+}
+
 /** What came of one exchange. */
 export interface NativeExchange {
   /** Every message that answers one of the requests, packed as the kernel packs them. */
@@ -26,4 +31,21 @@ export interface NetlinkAddon {
   exchange(socket: NativeSocket, requests: Buffer, timeoutMs: number): Promise<NativeExchange>
   /** Closes the socket, after the exchange under way if there is one. */
   close(socket: NativeSocket): void
+}
+
+/** The addon's other half: notifications. */
+export interface MulticastAddon {
+  /**
+   * Joins multicast groups and calls `heard` on the event loop with packed messages, as they come, and an errno that
+   * is 0 while all is well. With any other, such as ENOBUFS when messages came faster than they were taken, some are
+   * lost. Throws an error with `code` "errno <n>".
+   */
+  listen(
+    protocol: number,
+    groups: readonly number[],
+    receiveBytes: number,
+    heard: (messages: Buffer, errno: number) => void,
+  ): NativeListener
+  /** Stops the listener; `heard` is still called with what has come before. Twice is harmless. */
+  stop(listener: NativeListener): void
 }
