@@ -1,8 +1,19 @@
 /** What one Service wants of the kernel. */
 import { type Address, type Family, familyOf } from './address.ts'
-import { collectBackends, type Place, type Selection, selectBackends } from './endpoints.ts'
+import { contains, formatNetwork } from './cidr.ts'
+import {
+  type Backend,
+  collectBackends,
+  type EndpointPolicy,
+  isLocal,
+  type Place,
+  type Selection,
+  selectBackends,
+} from './endpoints.ts'
 import type { EndpointSlice, Service, ServiceName, ServicePort } from './facts.ts'
-import { ipvsIpsMember, type ObjectKey } from './kernel-object.ts'
+import type { ObjectKey } from './kernel-object.ts'
+import { type Neighbourhood, refusalOf } from './refusal.ts'
+import { bitmapMember, ipvsIpsMember, portMember, type SetMemberKey } from './sets.ts'
 import {
   fullPrefix,
   OVERFLOW,
@@ -13,7 +24,9 @@ import {
   SCHEDULER_FLAG_1,
   SCHEDULER_FLAG_2,
   type VirtualServer,
+  type VirtualServerId,
   virtualServerId,
+  type VirtualServerKey,
   type VirtualServerSettings,
 } from './virtual-server.ts'
 
@@ -31,6 +44,10 @@ export interface Claim {
   readonly createdAt: number
   /** Only for a virtual server; addresses and set members are their key. */
   readonly virtualServer?: WantedVirtualServer
+  /** The virtual server that a set member is about: it counts only for the Service that has that one. */
+  readonly about?: VirtualServerKey
+  /** The address that becomes ours with this object; absent for one on an address of the node. */
+  readonly vip?: Address
 }
 
 /** What all Services are mapped with. */
@@ -38,9 +55,14 @@ export interface MappingOptions extends Place {
   readonly scheduler: string
   /** The families that this node can serve. */
   readonly families: ReadonlySet<Family>
+  /** The addresses of the node on which node ports are served. */
+  readonly nodePortAddresses: readonly Address[]
+  /** Addresses of interfaces other than kube-ipvs0: such an external IP is served without being bound. */
+  readonly interfaceAddresses: ReadonlySet<Address>
+  readonly neighbourhood: Neighbourhood
 }
 
-const NONE: ReadonlySet<RealServerKey> = new Set()
+const NO_KEYS: ReadonlySet<RealServerKey> = new Set()
 
 /**
  * sh and mh get their fall-back flag: without it, clients whose real server drains are refused (kubernetes
@@ -64,45 +86,236 @@ function overflow({ address, port }: RealServer): RealServer {
   return realServer(address, port, OVERFLOW)
 }
 
-function wantedVirtualServer(
-  service: Service,
-  address: Address,
-  port: ServicePort,
-  { inService, lingering }: Selection,
-  scheduler: string,
-): WantedVirtualServer {
+/** A selection as the virtual servers of all frontends with the same policy share it. */
+type Targets = Pick<WantedVirtualServer, 'realServers' | 'lingering'>
+
+function targetsOf({ inService, lingering }: Selection, scheduler: string): Targets {
   return {
-    id: virtualServerId(address, port.port, port.protocol),
-    settings: settingsOf(service, address, scheduler),
     realServers: new Map(
       inService.map(({ realServer: real }) => [real.key, scheduler === 'ovf' ? overflow(real) : real]),
     ),
-    lingering: lingering.size > 0 ? lingering : NONE,
+    lingering: lingering.size > 0 ? lingering : NO_KEYS,
   }
 }
 
-/**
- * Everything a Service wants, in the order in which it is made: for each cluster IP its set member, a virtual
- * server a port, and last the address.
- */
+/** Collects the claims of one Service, each key once. */
+class Claims {
+  readonly #claims = new Map<ObjectKey, Claim>()
+  readonly #service: Service
+  readonly #options: MappingOptions
+
+  constructor(service: Service, options: MappingOptions) {
+    this.#service = service
+    this.#options = options
+  }
+
+  add(key: ObjectKey, parts: Pick<Claim, 'virtualServer' | 'about' | 'vip'> = {}): void {
+    const { name: owner, createdAt } = this.#service
+    this.#claims.set(key, { key, owner, createdAt, ...parts })
+  }
+
+  all(): Claim[] {
+    return [...this.#claims.values()]
+  }
+
+  virtualServer(id: VirtualServerId, targets: Targets, vip?: Address): void {
+    const settings = settingsOf(this.#service, id.address, this.#options.scheduler)
+    this.add(id.key, { virtualServer: { id, settings, ...targets }, ...(vip !== undefined && { vip }) })
+  }
+
+  members(about: VirtualServerId, members: readonly SetMemberKey[], vip?: Address): void {
+    for (const member of members) this.add(member, { about: about.key, ...(vip !== undefined && { vip }) })
+  }
+}
+
+/** What the frontends of a Service in one family are made of. */
+interface Frontends {
+  readonly service: Service
+  readonly family: Family
+  readonly options: MappingOptions
+  readonly claims: Claims
+  readonly targets: (port: ServicePort, policy: EndpointPolicy) => Targets
+}
+
+/** Set members that a frontend at address and port needs. */
+type MembersOf = (address: Address, port: ServicePort) => readonly SetMemberKey[]
+
+/** Everything on one virtual IP, in the order in which it is made: the address comes last. */
+function claimVip(
+  { service, options, claims, targets }: Frontends,
+  address: Address,
+  policy: EndpointPolicy,
+  membersOf: MembersOf,
+): void {
+  const isBound = service.clusterIps.includes(address) || !options.interfaceAddresses.has(address)
+  const vip = isBound ? address : undefined
+  if (isBound) claims.add(ipvsIpsMember(address), { vip: address })
+  for (const port of service.ports) {
+    const id = virtualServerId(address, port.port, port.protocol)
+    claims.members(id, membersOf(address, port), vip)
+    claims.virtualServer(id, targets(port, policy), vip)
+  }
+  if (isBound) claims.add(address, { vip: address })
+}
+
+/** Without a local endpoint, the endpoints of other nodes are used: Pods reach them (kubernetes #97081). */
+function externalPolicy({ externalTrafficPolicy }: Service): EndpointPolicy {
+  return externalTrafficPolicy === 'Local' ? 'PreferLocal' : 'Cluster'
+}
+
+function externalMembers({ externalTrafficPolicy }: Service): MembersOf {
+  const base = externalTrafficPolicy === 'Local' ? 'KUBE-EXTERNAL-IP-LOCAL' : 'KUBE-EXTERNAL-IP'
+  return (address, { protocol, port }) => [portMember(base, address, protocol, port)]
+}
+
+/** Networks from which the load balancer may be used; none: everybody may. A network of everything is none. */
+function rangesOf({ service, family }: Frontends): readonly Service['sourceRanges'][number][] {
+  const ranges = service.sourceRanges.filter((range) => range.family === family)
+  return ranges.some(({ prefix }) => prefix === 0) ? [] : ranges
+}
+
+/** What lets clients in comes before what keeps all others out. */
+function loadBalancerMembers(frontends: Frontends): MembersOf {
+  const { service, options } = frontends
+  const ranges = rangesOf(frontends)
+  const isNodeAllowed = options.neighbourhood.nodeIps.some((ip) =>
+    ranges.some((range) => contains(range, ip)),
+  )
+  return (address, { protocol, port }) => {
+    const member = (base: Parameters<typeof portMember>[0], third?: string): SetMemberKey =>
+      portMember(base, address, protocol, port, third)
+    return [
+      ...ranges.map((range) => member('KUBE-LOAD-BALANCER-SOURCE-CIDR', formatNetwork(range))),
+      // What the node itself sends to the address has it as its source, too.
+      ...(isNodeAllowed ? [member('KUBE-LOAD-BALANCER-SOURCE-IP', address)] : []),
+      ...(ranges.length > 0 ? [member('KUBE-LOAD-BALANCER-FW')] : []),
+      ...(service.externalTrafficPolicy === 'Local' ? [member('KUBE-LOAD-BALANCER-LOCAL')] : []),
+      member('KUBE-LOAD-BALANCER'),
+    ]
+  }
+}
+
+const NODE_PORT_SETS = {
+  TCP: ['KUBE-NODE-PORT-TCP', 'KUBE-NODE-PORT-LOCAL-TCP'],
+  UDP: ['KUBE-NODE-PORT-UDP', 'KUBE-NODE-PORT-LOCAL-UDP'],
+  SCTP: ['KUBE-NODE-PORT-SCTP-HASH', 'KUBE-NODE-PORT-LOCAL-SCTP-HASH'],
+} as const
+
+/** The exception comes before the rule: whoever is masqueraded by mistake stays so for a whole connection. */
+function nodePortMembers({ externalTrafficPolicy }: Service, id: VirtualServerId): readonly SetMemberKey[] {
+  const [base, local] = NODE_PORT_SETS[id.protocol]
+  const member = (set: typeof base | typeof local): SetMemberKey =>
+    id.protocol === 'SCTP'
+      ? portMember(set, id.address, id.protocol, id.port)
+      : bitmapMember(set, familyOf(id.address), id.port)
+  return externalTrafficPolicy === 'Local' ? [member(local), member(base)] : [member(base)]
+}
+
+function claimNodePorts({ service, family, options, claims, targets }: Frontends): void {
+  const addresses = options.nodePortAddresses.filter((address) => familyOf(address) === family)
+  for (const port of service.ports) {
+    if (port.nodePort === 0) continue
+    for (const address of addresses) {
+      const id = virtualServerId(address, port.nodePort, port.protocol)
+      claims.members(id, nodePortMembers(service, id))
+      claims.virtualServer(id, targets(port, externalPolicy(service)))
+    }
+  }
+}
+
+/** A Pod that reaches itself through a virtual IP is masqueraded: else it would answer itself directly. */
+function loopBackMembers(backends: readonly Backend[], port: ServicePort, place: Place): SetMemberKey[] {
+  return backends
+    .filter((backend) => isLocal(backend, place))
+    .map(({ realServer: { address, port: target } }) =>
+      portMember('KUBE-LOOP-BACK', address, port.protocol, target, address),
+    )
+}
+
+/** Every selection once, however many frontends use it. */
+function targetsByPolicy(
+  backends: ReadonlyMap<ServicePort, readonly Backend[]>,
+  options: MappingOptions,
+): Frontends['targets'] {
+  const made = new Map<string, Targets>()
+  return (port, policy) => {
+    const key = `${port.protocol} ${port.port} ${policy}`
+    const found = made.get(key)
+    if (found !== undefined) return found
+    const targets = targetsOf(selectBackends(backends.get(port) ?? [], policy, options), options.scheduler)
+    made.set(key, targets)
+    return targets
+  }
+}
+
+/** What a Service wants of one family. */
+function claimFamily(
+  service: Service,
+  clusterIp: Address,
+  slices: readonly EndpointSlice[],
+  options: MappingOptions,
+  claims: Claims,
+): void {
+  const family = familyOf(clusterIp)
+  const backends = new Map(service.ports.map((port) => [port, collectBackends(slices, port, family)]))
+  const targets = targetsByPolicy(backends, options)
+  const frontends: Frontends = { service, family, options, claims, targets }
+  for (const [port, of] of backends) for (const key of loopBackMembers(of, port, options)) claims.add(key)
+  claimVip(frontends, clusterIp, service.internalTrafficPolicy, (address, { protocol, port }) => [
+    portMember('KUBE-CLUSTER-IP', address, protocol, port),
+  ])
+  const isServed = (address: Address): boolean =>
+    familyOf(address) === family && refusalOf(address, options.neighbourhood) === undefined
+  for (const address of service.externalIps.filter(isServed)) {
+    claimVip(frontends, address, externalPolicy(service), externalMembers(service))
+  }
+  for (const address of service.loadBalancerIps.filter(isServed)) {
+    claimVip(frontends, address, externalPolicy(service), loadBalancerMembers(frontends))
+  }
+  claimNodePorts(frontends)
+  if (service.healthCheckNodePort > 0) {
+    claims.add(bitmapMember('KUBE-HEALTH-CHECK-NODE-PORT', family, service.healthCheckNodePort))
+  }
+}
+
+/** Everything a Service wants, in the order in which it is made. */
 export function buildClaims(
   service: Service,
   slices: Iterable<EndpointSlice>,
   options: MappingOptions,
 ): Claim[] {
-  const { name: owner, createdAt } = service
   const published = [...slices]
-  const claims: Claim[] = []
-  for (const address of service.clusterIps) {
-    if (!options.families.has(familyOf(address))) continue
-    claims.push({ key: ipvsIpsMember(address), owner, createdAt })
-    for (const port of service.ports) {
-      const backends = collectBackends(published, port, familyOf(address))
-      const selection = selectBackends(backends, service.internalTrafficPolicy, options)
-      const virtualServer = wantedVirtualServer(service, address, port, selection, options.scheduler)
-      claims.push({ key: virtualServer.id.key, owner, createdAt, virtualServer })
-    }
-    claims.push({ key: address, owner, createdAt })
+  const claims = new Claims(service, options)
+  for (const clusterIp of service.clusterIps) {
+    if (options.families.has(familyOf(clusterIp))) claimFamily(service, clusterIp, published, options, claims)
   }
-  return claims
+  return claims.all()
+}
+
+/** Why some external addresses of a Service are not served: a sentence each. */
+export function refusalsOf(
+  service: Service,
+  { neighbourhood }: Pick<MappingOptions, 'neighbourhood'>,
+): string[] {
+  return [...new Set([...service.externalIps, ...service.loadBalancerIps])].flatMap(
+    (address) => refusalOf(address, neighbourhood) ?? [],
+  )
+}
+
+/** The distinct addresses of local ready endpoints, by family: what a health-check node port answers. */
+export function localEndpoints(
+  service: Service,
+  slices: Iterable<EndpointSlice>,
+  { nodeName, families }: Pick<MappingOptions, 'nodeName' | 'families'>,
+): ReadonlyMap<Family, number> {
+  const published = [...slices]
+  const count = (family: Family): number =>
+    new Set(
+      service.ports
+        .flatMap((port) => collectBackends(published, port, family))
+        .filter((backend) => backend.endpoint.ready && isLocal(backend, { nodeName }))
+        .map(({ realServer: { address } }) => address),
+    ).size
+  const served = service.clusterIps.map(familyOf).filter((family) => families.has(family))
+  return new Map(served.map((family) => [family, count(family)]))
 }

@@ -1,5 +1,9 @@
 /** The facts as they stand now, and the Services whose facts have changed since somebody asked. */
+import type { Address } from './address.ts'
 import type { EndpointSlice, Node, Parsed, Service, ServiceName } from './facts.ts'
+
+/** Its endpoints are the API servers. */
+const API_SERVER: ServiceName = 'default/kubernetes'
 
 /** Where a source puts the facts of one resource. */
 export interface Collection<Fact> {
@@ -20,21 +24,30 @@ export class Cluster {
   readonly #listed = new Set<string>()
   readonly #dirty = new Set<ServiceName>()
   readonly #changed: () => void
+  readonly #nodeChanged: () => void
 
   readonly services: Collection<Service>
   readonly endpointSlices: Collection<EndpointSlice>
   readonly nodes: Collection<Node>
 
-  /** `changed` is called after every change, also when a resource has been listed for the first time. */
-  constructor(nodeName: string, changed: () => void) {
+  /**
+   * `changed` is called after every change, also when a resource has been listed for the first time, `nodeChanged`
+   * when this node's own object is another.
+   */
+  constructor(nodeName: string, changed: () => void, nodeChanged: () => void = () => undefined) {
     this.#nodeName = nodeName
     this.#changed = changed
+    this.#nodeChanged = nodeChanged
     this.services = this.#collection('services', this.#services, (_old, _new, name) => this.#dirty.add(name))
     this.endpointSlices = this.#collection('endpointSlices', this.#slices, (before, after) => {
       this.#index(before, after)
+      if ((after ?? before)?.service === API_SERVER) this.markExposed()
     })
     this.nodes = this.#collection('nodes', this.#nodes, (before, after, name) => {
-      if (name === this.#nodeName && before?.zone !== after?.zone) this.markAll()
+      if (name !== this.#nodeName || JSON.stringify(before) === JSON.stringify(after)) return
+      if (before?.zone !== after?.zone) this.markAll()
+      else this.markExposed()
+      this.#nodeChanged()
     })
   }
 
@@ -63,6 +76,17 @@ export class Cluster {
   markAll(): void {
     for (const name of this.#services.keys()) this.#dirty.add(name)
     this.#changed()
+  }
+
+  /** Marks every Service that is reached from outside: something about the node's or its peers' addresses has changed. */
+  markExposed(): void {
+    for (const [name, service] of this.#services) if (isExposed(service)) this.#dirty.add(name)
+    this.#changed()
+  }
+
+  /** Addresses of the API servers. */
+  apiServers(): Address[] {
+    return [...this.slicesOf(API_SERVER)].flatMap(({ endpoints }) => endpoints.map(({ address }) => address))
   }
 
   /** Takes the Services that have changed, the essential ones first. */
@@ -122,4 +146,8 @@ export class Cluster {
       },
     }
   }
+}
+
+function isExposed({ ports, externalIps, loadBalancerIps }: Service): boolean {
+  return externalIps.length > 0 || loadBalancerIps.length > 0 || ports.some(({ nodePort }) => nodePort > 0)
 }

@@ -1,6 +1,6 @@
 /** The endpoints of one Service port, and which of them traffic may use. */
 import type { Family } from './address.ts'
-import type { Endpoint, EndpointSlice, ServicePort, TrafficPolicy } from './facts.ts'
+import type { Endpoint, EndpointPort, EndpointSlice, TrafficPolicy } from './facts.ts'
 import { type RealServerKey, realServer, type RealServer } from './virtual-server.ts'
 
 /** An endpoint of one Service port as a real server. */
@@ -14,6 +14,9 @@ export interface Place {
   readonly nodeName: string
   readonly zone: string | undefined
 }
+
+/** Which endpoints a frontend may use: `PreferLocal` takes those of other nodes where this one has none. */
+export type EndpointPolicy = TrafficPolicy | 'PreferLocal'
 
 /** What a virtual server does with the backends of its Service port. */
 export interface Selection {
@@ -34,7 +37,7 @@ function rank({ endpoint: { ready, serving, terminating } }: Backend): number {
  */
 export function collectBackends(
   slices: Iterable<EndpointSlice>,
-  port: Pick<ServicePort, 'name' | 'protocol'>,
+  port: Pick<EndpointPort, 'name' | 'protocol'>,
   family: Family,
 ): Backend[] {
   const backends = new Map<RealServerKey, Backend>()
@@ -83,18 +86,30 @@ function usable(
   return ready.length > 0 ? prefer(ready) : backends.filter(isServingTerminating)
 }
 
+/** The backend's Pod runs on this node. */
+export function isLocal({ endpoint }: Backend, { nodeName }: Pick<Place, 'nodeName'>): boolean {
+  return endpoint.nodeName === nodeName
+}
+
+function choose(backends: readonly Backend[], policy: EndpointPolicy, place: Place): readonly Backend[] {
+  if (policy === 'Cluster') return usable(backends, (ready) => nearest(ready, place))
+  const local = usable(
+    backends.filter((backend) => isLocal(backend, place)),
+    (ready) => ready,
+  )
+  return policy === 'PreferLocal' && local.length === 0 ? choose(backends, 'Cluster', place) : local
+}
+
 /**
  * Chooses the backends for traffic under a policy. `Local` never reaches another node: without a
  * usable local endpoint nothing is chosen. Topology hints count for `Cluster` only.
  */
-export function selectBackends(backends: readonly Backend[], policy: TrafficPolicy, place: Place): Selection {
-  const inService =
-    policy === 'Local'
-      ? usable(
-          backends.filter(({ endpoint }) => endpoint.nodeName === place.nodeName),
-          (ready) => ready,
-        )
-      : usable(backends, (ready) => nearest(ready, place))
+export function selectBackends(
+  backends: readonly Backend[],
+  policy: EndpointPolicy,
+  place: Place,
+): Selection {
+  const inService = choose(backends, policy, place)
   const chosen = new Set(inService)
   const lingering = backends.filter((backend) => !chosen.has(backend)).map(({ realServer }) => realServer.key)
   return { inService, lingering: new Set(lingering) }

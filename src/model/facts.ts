@@ -1,5 +1,6 @@
 /** Kubernetes objects, trimmed to what the proxy uses. */
 import type { Address, Family } from './address.ts'
+import type { Cidr } from './cidr.ts'
 import type { Protocol } from './virtual-server.ts'
 
 /** `namespace/name`. */
@@ -7,11 +8,17 @@ export type ServiceName = string
 
 export type TrafficPolicy = 'Cluster' | 'Local'
 
-export interface ServicePort {
+/** A port as slices publish it. */
+export interface EndpointPort {
   /** Empty for the only port of a Service that does not name it. */
   readonly name: string
   readonly protocol: Protocol
   readonly port: number
+}
+
+export interface ServicePort extends EndpointPort {
+  /** 0 for none. */
+  readonly nodePort: number
 }
 
 /** A Service that is ours to serve: it has a cluster IP and no other proxy. */
@@ -23,10 +30,18 @@ export interface Service {
   readonly essential: boolean
   /** One per family at most. */
   readonly clusterIps: readonly Address[]
+  readonly externalIps: readonly Address[]
+  /** Ingress IPs of the load balancer, but for those of mode Proxy: their traffic comes to node ports (KEP-1860). */
+  readonly loadBalancerIps: readonly Address[]
+  /** Who may use the load balancer; none: everybody. */
+  readonly sourceRanges: readonly Cidr[]
   readonly ports: readonly ServicePort[]
   /** Seconds of ClientIP affinity; 0 for none. */
   readonly affinitySeconds: number
   readonly internalTrafficPolicy: TrafficPolicy
+  readonly externalTrafficPolicy: TrafficPolicy
+  /** Where a load balancer asks whether this node has endpoints; 0 for nowhere. */
+  readonly healthCheckNodePort: number
 }
 
 export interface Endpoint {
@@ -45,13 +60,17 @@ export interface EndpointSlice {
   readonly name: string
   readonly service: ServiceName
   readonly family: Family
-  readonly ports: readonly ServicePort[]
+  readonly ports: readonly EndpointPort[]
   readonly endpoints: readonly Endpoint[]
 }
 
 export interface Node {
   readonly name: string
   readonly zone: string | undefined
+  /** Internal ones first, then external ones. */
+  readonly addresses: readonly Address[]
+  /** One per family at most. */
+  readonly podCidrs: readonly Cidr[]
 }
 
 /** What became of one object of a source. */

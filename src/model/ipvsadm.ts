@@ -1,6 +1,6 @@
 /**
  * States and operations as the tools themselves write them: virtual and real servers as `ipvsadm -S -n`
- * does, addresses as `ip -batch` reads them, set members as `ipset save` does.
+ * does, addresses as `ip -batch` reads them, set members as `ipset save` does, flows as `conntrack -D` takes them.
  */
 import { formatSocketAddress } from './address.ts'
 import type { KernelState } from './kernel-object.ts'
@@ -116,6 +116,11 @@ export function formatOperation(operation: Operation): string {
       return `add ${operation.member}`
     case 'deleteSetMember':
       return `del ${operation.member}`
+    case 'deleteFlows': {
+      const { of, to } = operation
+      const backend = to === undefined ? '' : ` --reply-src ${to.address} --reply-port-src ${to.port}`
+      return `conntrack -D -p udp --orig-dst ${of.address} --orig-port-dst ${of.port}${backend}`
+    }
   }
 }
 

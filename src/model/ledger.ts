@@ -2,6 +2,8 @@
 import type { Claim } from './claims.ts'
 import type { ServiceName } from './facts.ts'
 import type { ObjectKey } from './kernel-object.ts'
+import { kindOf } from './kernel-object.ts'
+import type { VirtualServerKey } from './virtual-server.ts'
 
 /** A Service that wants a virtual server which an older Service has. */
 export interface Conflict {
@@ -37,12 +39,16 @@ export class Ledger {
     }
     if (claims.length > 0) this.#byOwner.set(owner, claims)
     else this.#byOwner.delete(owner)
+    this.#addContested(affected)
     return affected
   }
 
-  /** The claim that counts: the oldest Service's. Undefined when nobody wants the object. */
+  /**
+   * The claim that counts: the oldest Service's, but a set member about a virtual server counts only for the
+   * Service that has that one. Undefined when nobody wants the object.
+   */
   wanted(key: ObjectKey): Claim | undefined {
-    return this.#byKey.get(key)?.[0]
+    return this.#claimsOn(key).find(({ about, owner }) => about === undefined || this.#owner(about) === owner)
   }
 
   /** Everybody but the winner, when the object can only be one Service's: a virtual server. */
@@ -54,6 +60,21 @@ export class Ledger {
 
   keys(): IterableIterator<ObjectKey> {
     return this.#byKey.keys()
+  }
+
+  /** The Service that has a virtual server. */
+  #owner(key: VirtualServerKey): ServiceName | undefined {
+    return this.#byKey.get(key)?.[0]?.owner
+  }
+
+  /** Where several want a virtual server, another one may have it now: its set members count. */
+  #addContested(affected: Set<ObjectKey>): void {
+    for (const key of [...affected]) {
+      if (kindOf(key) !== 'virtualServer') continue
+      for (const { owner } of this.#claimsOn(key)) {
+        for (const claim of this.#byOwner.get(owner) ?? []) if (claim.about === key) affected.add(claim.key)
+      }
+    }
   }
 
   #claimsOn(key: ObjectKey): readonly Claim[] {

@@ -1,6 +1,7 @@
 /** One change to the kernel, as data: made by plan, executed by kernel, printed by ipvsadm.ts. */
 import type { Address } from './address.ts'
-import type { KernelState, ObjectKey, SetMemberKey } from './kernel-object.ts'
+import type { KernelState, ObjectKey } from './kernel-object.ts'
+import type { SetMemberKey } from './sets.ts'
 import type { RealServer, VirtualServerId, VirtualServerSettings } from './virtual-server.ts'
 
 export type Operation =
@@ -17,6 +18,8 @@ export type Operation =
     }
   | { readonly kind: 'bindAddress' | 'unbindAddress'; readonly address: Address }
   | { readonly kind: 'addSetMember' | 'deleteSetMember'; readonly member: SetMemberKey }
+  /** Forgets tracked UDP flows through a virtual server: all of them, or those to one real server. */
+  | { readonly kind: 'deleteFlows'; readonly of: VirtualServerId; readonly to?: RealServer }
 
 export type OperationKind = Operation['kind']
 
@@ -35,6 +38,7 @@ export function objectOf(operation: Operation): ObjectKey {
     case 'createRealServer':
     case 'updateRealServer':
     case 'deleteRealServer':
+    case 'deleteFlows':
       return operation.of.key
   }
 }
@@ -76,5 +80,9 @@ export function project(state: KernelState, operation: Operation): void {
       return
     case 'deleteSetMember':
       state.setMembers.delete(operation.member)
+      return
+    case 'deleteFlows':
+      // They are the connection tracking's, and not kept in mind.
+      return
   }
 }

@@ -1,6 +1,16 @@
 /** From API objects or manifests (any JSON) to facts. Never throws: faults come back as sentences. */
 import { type Address, type Family, familyOf, parseAddress } from './address.ts'
-import type { Endpoint, EndpointSlice, Node, Parsed, Service, ServicePort, TrafficPolicy } from './facts.ts'
+import { type Cidr, parseCidr } from './cidr.ts'
+import type {
+  Endpoint,
+  EndpointPort,
+  EndpointSlice,
+  Node,
+  Parsed,
+  Service,
+  ServicePort,
+  TrafficPolicy,
+} from './facts.ts'
 import type { Protocol } from './virtual-server.ts'
 
 /** KEP-2447 and friends: the labels that hand a Service to somebody else. */
@@ -82,13 +92,25 @@ function parsing<Fact>(kind: string, name: string, parse: () => Omit<Parsed<Fact
   }
 }
 
-function servicePort(value: unknown, path: string): ServicePort {
+function cidr(value: unknown, path: string): Cidr {
+  return parseCidr(text(value, path)) ?? fault(path, value, 'a network such as 192.0.2.0/24')
+}
+
+function endpointPort(value: unknown, path: string): EndpointPort {
   const port = record(value)
   return {
     name: port.name === undefined || port.name === null ? '' : text(port.name, `${path}.name`),
     protocol: protocol(port.protocol, `${path}.protocol`),
     port: integer(port.port, `${path}.port`, 1, 65_535),
   }
+}
+
+function servicePort(value: unknown, path: string): ServicePort {
+  return { ...endpointPort(value, path), nodePort: portOrNone(record(value).nodePort, `${path}.nodePort`) }
+}
+
+function portOrNone(value: unknown, path: string): number {
+  return value === undefined || value === null ? 0 : integer(value, path, 0, 65_535)
 }
 
 function servicePorts(value: unknown): readonly ServicePort[] {
@@ -141,12 +163,37 @@ function isNotOurs(spec: Json, labels: Json): boolean {
   )
 }
 
-/** A Service; without a fact when it is none of ours. */
+/** externalTrafficPolicy counts only where there is something external. */
+function externalTrafficPolicy(spec: Json): TrafficPolicy {
+  const policy = oneOf(spec.externalTrafficPolicy, 'spec.externalTrafficPolicy', POLICIES, 'Cluster')
+  const isExternal =
+    spec.type === 'LoadBalancer' ||
+    spec.type === 'NodePort' ||
+    list(spec.externalIPs, 'spec.externalIPs').length > 0
+  return isExternal ? policy : 'Cluster'
+}
+
+function healthCheckNodePort(spec: Json): number {
+  if (spec.type !== 'LoadBalancer' || externalTrafficPolicy(spec) === 'Cluster') return 0
+  return portOrNone(spec.healthCheckNodePort, 'spec.healthCheckNodePort')
+}
+
+/** The IPs that the load balancer has been given; an ingress that is only a host name has none. */
+function ingressIps(status: unknown): readonly unknown[] {
+  return list(record(record(status).loadBalancer).ingress, 'status.loadBalancer.ingress')
+    .map(record)
+    .filter(({ ip, ipMode }) => ip !== undefined && ip !== null && ip !== '' && ipMode !== 'Proxy')
+    .map(({ ip }) => ip)
+}
+
+/** A Service; without a fact when it is none of ours. An external IP that is none costs only itself. */
 export function parseService(object: unknown): Parsed<Service> {
   const { name, labels, creationTimestamp } = metadata(object, { namespaced: true })
   const spec = record(record(object).spec)
   return parsing('Service', name, () => {
     if (isNotOurs(spec, labels)) return { problems: [] }
+    const external = usable(list(spec.externalIPs, 'spec.externalIPs'), 'spec.externalIPs', address)
+    const ingress = usable(ingressIps(record(object).status), 'status.loadBalancer.ingress', address)
     const fact: Service = {
       name,
       createdAt: typeof creationTimestamp === 'string' ? Date.parse(creationTimestamp) || 0 : 0,
@@ -161,9 +208,22 @@ export function parseService(object: unknown): Parsed<Service> {
         POLICIES,
         'Cluster',
       ),
+      externalTrafficPolicy: externalTrafficPolicy(spec),
+      externalIps: unique(external.items),
+      loadBalancerIps: unique(ingress.items),
+      // One that cannot be read would let everybody in if it were left out.
+      sourceRanges: list(spec.loadBalancerSourceRanges, 'spec.loadBalancerSourceRanges').map((range, i) =>
+        cidr(range, `spec.loadBalancerSourceRanges[${i}]`),
+      ),
+      healthCheckNodePort: healthCheckNodePort(spec),
     }
-    return { fact, problems: [] }
+    const faults = [...external.faults, ...ingress.faults]
+    return { fact, problems: faults.map((message) => `Cannot use a part of Service ${name}: ${message}`) }
   })
+}
+
+function unique<Item>(items: readonly Item[]): readonly Item[] {
+  return [...new Set(items)]
 }
 
 function hints(value: unknown, path: string): readonly string[] | undefined {
@@ -219,7 +279,7 @@ export function parseEndpointSlice(object: unknown): Parsed<EndpointSlice> {
     if (typeof service !== 'string' || service === '' || HEADLESS_LABEL in labels) return { problems: [] }
     const family = oneOf(addressType, 'addressType', ['IPv4', 'IPv6', 'FQDN'], 'IPv4')
     if (family === 'FQDN') return { problems: [] }
-    const usablePorts = usable(list(ports, 'ports'), 'ports', servicePort)
+    const usablePorts = usable(list(ports, 'ports'), 'ports', endpointPort)
     const usableEndpoints = usable(list(endpoints, 'endpoints'), 'endpoints', (value, path) =>
       endpoint(value, path, family),
     )
@@ -238,10 +298,31 @@ export function parseEndpointSlice(object: unknown): Parsed<EndpointSlice> {
   })
 }
 
+/** Host names and the like are no addresses. */
+function nodeAddresses(values: readonly unknown[]): readonly Address[] {
+  const ofType = (wanted: string): Address[] =>
+    values.map(record).flatMap(({ type, address }) => {
+      const parsed = type === wanted && typeof address === 'string' ? parseAddress(address) : undefined
+      return parsed ?? []
+    })
+  return unique([...ofType('InternalIP'), ...ofType('ExternalIP')])
+}
+
 export function parseNode(object: unknown): Parsed<Node> {
   const { name, labels } = metadata(object, { namespaced: false })
+  const { spec, status } = record(object)
   return parsing('Node', name, () => {
     const zone = labels[ZONE_LABEL]
-    return { fact: { name, zone: typeof zone === 'string' && zone !== '' ? zone : undefined }, problems: [] }
+    const podCidrs = usable(list(record(spec).podCIDRs, 'spec.podCIDRs'), 'spec.podCIDRs', cidr)
+    const fact: Node = {
+      name,
+      zone: typeof zone === 'string' && zone !== '' ? zone : undefined,
+      addresses: nodeAddresses(list(record(status).addresses, 'status.addresses')),
+      podCidrs: podCidrs.items,
+    }
+    return {
+      fact,
+      problems: podCidrs.faults.map((message) => `Cannot use a part of Node ${name}: ${message}`),
+    }
   })
 }

@@ -121,7 +121,8 @@ describe('selectBackends', () => {
     readonly inService: readonly string[]
     readonly lingering?: readonly string[]
   }
-  const at = (address: string, parts: object = {}): object => endpoint(`10.0.0.${address}`, parts as never)
+  const at = (address: string, parts: object = {}): object =>
+    endpoint(`10.0.0.${address}`, { nodeName: 'node-1', ...parts })
   const zones = (...names: string[]): object => ({ hints: { forZones: names.map((name) => ({ name })) } })
   const nodes = (...names: string[]): object => ({ hints: { forNodes: names.map((name) => ({ name })) } })
   const away = { nodeName: 'node-2' }

@@ -5,17 +5,11 @@ import type { ObjectKey } from '../../src/model/kernel-object.ts'
 import { Ledger } from '../../src/model/ledger.ts'
 import { parseService } from '../../src/model/parse-facts.ts'
 import { service } from '../support/builders.ts'
-
-const MAPPING = {
-  nodeName: 'node-1',
-  zone: undefined,
-  scheduler: 'rr',
-  families: new Set(['IPv4', 'IPv6'] as const),
-}
+import { mapping } from '../support/mapping.ts'
 
 function claimsOf(name: string, createdAt: string, port = 80): Claim[] {
   const object = service({ name, metadata: { creationTimestamp: createdAt }, ports: [{ port }] })
-  return buildClaims(parseService(object).fact!, [], MAPPING)
+  return buildClaims(parseService(object).fact!, [], mapping())
 }
 const VS = '10.96.0.10:80/TCP' as ObjectKey
 const IP = '10.96.0.10' as ObjectKey
@@ -27,8 +21,13 @@ describe('Ledger', () => {
     const added = ledger.replace('shop/web', claimsOf('web', '2026-01-01T00:00:00Z'))
     const changed = ledger.replace('shop/web', claimsOf('web', '2026-01-01T00:00:00Z', 81))
 
-    expect([...added]).to.deep.equal(['KUBE-IPVS-IPS 10.96.0.10', '10.96.0.10:80/TCP', '10.96.0.10'])
-    expect([...changed]).to.have.members([...added, '10.96.0.10:81/TCP'])
+    expect([...added]).to.deep.equal([
+      'KUBE-IPVS-IPS 10.96.0.10',
+      'KUBE-CLUSTER-IP 10.96.0.10,tcp:80',
+      '10.96.0.10:80/TCP',
+      '10.96.0.10',
+    ])
+    expect([...changed]).to.have.members([...added, 'KUBE-CLUSTER-IP 10.96.0.10,tcp:81', '10.96.0.10:81/TCP'])
   })
 
   it('keeps a shared address until the last Service lets go of it', () => {
@@ -87,5 +86,33 @@ describe('Ledger', () => {
     ledger.replace('shop/b', claimsOf('b', '2026-01-01T00:00:00Z', 81))
 
     expect(ledger.conflicts(IP)).to.deep.equal([])
+  })
+
+  it('counts the set members of the Service that has the virtual server, and those of the next one after it', () => {
+    const loadBalancer = (name: string, createdAt: string, spec: object): Claim[] => {
+      const object = service({
+        name,
+        clusterIP: `10.96.0.${name.charCodeAt(0)}`,
+        metadata: { creationTimestamp: createdAt },
+        spec: { type: 'LoadBalancer', ...spec },
+      })
+      const status = { loadBalancer: { ingress: [{ ip: '203.0.113.80' }] } }
+      return buildClaims(parseService({ ...object, status }).fact!, [], mapping())
+    }
+    const ranges = 'KUBE-LOAD-BALANCER-FW 203.0.113.80,tcp:80' as ObjectKey
+    const portal = 'KUBE-LOAD-BALANCER 203.0.113.80,tcp:80' as ObjectKey
+    const ledger = new Ledger()
+    ledger.replace('shop/a', loadBalancer('a', '2026-01-01T00:00:00Z', {}))
+    ledger.replace(
+      'shop/b',
+      loadBalancer('b', '2026-01-02T00:00:00Z', { loadBalancerSourceRanges: ['10.0.0.0/8'] }),
+    )
+
+    expect(ledger.wanted(portal)?.owner).to.equal('shop/a')
+    expect(ledger.wanted(ranges)).to.equal(undefined)
+
+    expect([...ledger.replace('shop/a', [])]).to.include(ranges)
+    expect(ledger.wanted(portal)?.owner).to.equal('shop/b')
+    expect(ledger.wanted(ranges)?.owner).to.equal('shop/b')
   })
 })

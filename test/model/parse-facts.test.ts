@@ -4,10 +4,15 @@ import { endpoint, node, service, slice } from '../support/builders.ts'
 
 describe('parseService', () => {
   it('keeps what the proxy uses', () => {
-    const { name, fact, problems } = parseService(
-      service({
+    const { name, fact, problems } = parseService({
+      ...service({
         spec: {
+          type: 'LoadBalancer',
           clusterIPs: ['10.96.0.10', 'fd00::10'],
+          externalIPs: ['203.0.113.10', '203.0.113.10'],
+          externalTrafficPolicy: 'Local',
+          healthCheckNodePort: 30999,
+          loadBalancerSourceRanges: [' 10.1.2.3/8 ', 'fd00:1::5/64'],
           sessionAffinity: 'ClientIP',
           sessionAffinityConfig: { clientIP: { timeoutSeconds: 600 } },
           internalTrafficPolicy: 'Local',
@@ -17,7 +22,17 @@ describe('parseService', () => {
           { name: 'dns', port: 53, protocol: 'UDP', nodePort: 30053 },
         ],
       }),
-    )
+      status: {
+        loadBalancer: {
+          ingress: [
+            { ip: '203.0.113.80', ipMode: 'VIP' },
+            { ip: 'fd00:203::80' },
+            { ip: '203.0.113.81', ipMode: 'Proxy' },
+            { hostname: 'lb.example.org' },
+          ],
+        },
+      },
+    })
 
     expect(name).to.equal('shop/web')
     expect(problems).to.deep.equal([])
@@ -27,12 +42,62 @@ describe('parseService', () => {
       essential: false,
       clusterIps: ['10.96.0.10', 'fd00::10'],
       ports: [
-        { name: 'http', protocol: 'TCP', port: 80 },
-        { name: 'dns', protocol: 'UDP', port: 53 },
+        { name: 'http', protocol: 'TCP', port: 80, nodePort: 0 },
+        { name: 'dns', protocol: 'UDP', port: 53, nodePort: 30053 },
       ],
       affinitySeconds: 600,
       internalTrafficPolicy: 'Local',
+      externalTrafficPolicy: 'Local',
+      externalIps: ['203.0.113.10'],
+      loadBalancerIps: ['203.0.113.80', 'fd00:203::80'],
+      sourceRanges: [
+        { family: 'IPv4', address: '10.0.0.0', prefix: 8 },
+        { family: 'IPv6', address: 'fd00:1::', prefix: 64 },
+      ],
+      healthCheckNodePort: 30999,
     })
+  })
+
+  const external = { externalTrafficPolicy: 'Local', healthCheckNodePort: 30999 }
+  const policies: readonly [string, object, string, number][] = [
+    ['a load balancer', { ...external, type: 'LoadBalancer' }, 'Local', 30999],
+    ['a NodePort Service, which has no health check', { ...external, type: 'NodePort' }, 'Local', 0],
+    ['external IPs', { ...external, externalIPs: ['203.0.113.10'] }, 'Local', 0],
+    ['nothing external', external, 'Cluster', 0],
+    ['a load balancer with policy Cluster', { type: 'LoadBalancer', healthCheckNodePort: 1 }, 'Cluster', 0],
+  ]
+  for (const [name, spec, policy, port] of policies) {
+    it(`externalTrafficPolicy Local counts for ${name}: ${policy}, health check on ${port}`, () => {
+      const { fact } = parseService(service({ spec: spec as Record<string, unknown> }))
+
+      expect(fact).to.include({ externalTrafficPolicy: policy, healthCheckNodePort: port })
+    })
+  }
+
+  it('leaves out external IPs that are none, and says so; the rest is served', () => {
+    const { fact, problems } = parseService({
+      ...service({ spec: { externalIPs: ['203.0.113.10', 'nonsense'] } }),
+      status: {
+        loadBalancer: { ingress: [{ ip: '203.0.113.999' }, { hostname: 'lb.example.org' }, { ip: '' }] },
+      },
+    })
+
+    expect(fact).to.deep.include({ externalIps: ['203.0.113.10'], loadBalancerIps: [] })
+    expect(problems).to.deep.equal([
+      'Cannot use a part of Service shop/web: spec.externalIPs[1] is "nonsense", expected an IP address',
+      'Cannot use a part of Service shop/web: status.loadBalancer.ingress[0] is "203.0.113.999", expected an IP address',
+    ])
+  })
+
+  it('refuses a Service with a source range that is none: left out, it would let everybody in', () => {
+    const { unusable, problems } = parseService(
+      service({ spec: { loadBalancerSourceRanges: ['10.0.0.0/8', '10.0.0.0/40'] } }),
+    )
+
+    expect(unusable).to.equal(true)
+    expect(problems).to.deep.equal([
+      'Cannot use Service shop/web: spec.loadBalancerSourceRanges[1] is "10.0.0.0/40", expected a network such as 192.0.2.0/24',
+    ])
   })
 
   const ignored: readonly [string, Parameters<typeof service>[0]][] = [
@@ -200,7 +265,7 @@ describe('parseEndpointSlice', () => {
           ready: false,
           serving: true,
           terminating: true,
-          nodeName: 'node-1',
+          nodeName: 'node-2',
           zoneHints: ['a'],
           nodeHints: ['node-1'],
         },
@@ -278,7 +343,31 @@ describe('parseEndpointSlice', () => {
 
 describe('parseNode', () => {
   it('reads the zone', () => {
-    expect(parseNode(node('node-1', 'a')).fact).to.deep.equal({ name: 'node-1', zone: 'a' })
-    expect(parseNode(node('node-1')).fact).to.deep.equal({ name: 'node-1', zone: undefined })
+    expect(parseNode(node('node-1', 'a')).fact).to.deep.include({ name: 'node-1', zone: 'a' })
+    expect(parseNode(node('node-1')).fact).to.deep.include({ name: 'node-1', zone: undefined })
+  })
+
+  it('reads its addresses, internal ones first, and the networks of its Pods', () => {
+    const { fact, problems } = parseNode({
+      metadata: { name: 'node-1' },
+      spec: { podCIDRs: ['10.244.1.0/24', 'fd00:10:244:1::/64', 'nonsense'] },
+      status: {
+        addresses: [
+          { type: 'Hostname', address: 'node-1' },
+          { type: 'ExternalIP', address: '198.51.100.7' },
+          { type: 'InternalIP', address: '192.168.50.1' },
+          { type: 'InternalIP', address: 'fd00:192:168:50::1' },
+        ],
+      },
+    })
+
+    expect(fact).to.deep.include({
+      addresses: ['192.168.50.1', 'fd00:192:168:50::1', '198.51.100.7'],
+      podCidrs: [
+        { family: 'IPv4', address: '10.244.1.0', prefix: 24 },
+        { family: 'IPv6', address: 'fd00:10:244:1::', prefix: 64 },
+      ],
+    })
+    expect(problems).to.have.length(1)
   })
 })

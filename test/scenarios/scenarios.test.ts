@@ -3,6 +3,7 @@ import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect } from 'chai'
 import { parseAllDocuments } from 'yaml'
+import { parseAddress } from '../../src/model/address.ts'
 import { formatOperation, formatVirtualServers } from '../../src/model/ipvsadm.ts'
 import { Story } from '../support/story.ts'
 
@@ -13,15 +14,17 @@ const read = (name: string): string => readFileSync(join(import.meta.dirname, na
 async function run(yaml: string): Promise<string[]> {
   const story = new Story()
   story.scheduler = /^# scheduler: (\w+)$/m.exec(yaml)?.[1] ?? 'rr'
+  const addresses = /^# node addresses: (.*)$/m.exec(yaml)?.[1]
+  if (addresses !== undefined) story.nodeAddresses = addresses.split(', ').map((text) => parseAddress(text)!)
   const objects = parseAllDocuments(yaml).map((document) => document.toJS() as { kind: string })
   const of = (kind: string): object[] => objects.filter((object) => object.kind === kind)
   await story.list(of('Service'), of('EndpointSlice'), of('Node'))
   await story.stop()
-  const { setMembers, addresses } = story.kernel.state
+  const { setMembers, addresses: bound } = story.kernel.state
   return [
     ...formatVirtualServers(story.kernel.state),
     ...[...setMembers].sort().map((member) => formatOperation({ kind: 'addSetMember', member })),
-    ...[...addresses].sort().map((address) => formatOperation({ kind: 'bindAddress', address })),
+    ...[...bound].sort().map((address) => formatOperation({ kind: 'bindAddress', address })),
   ]
 }
 
