@@ -1,7 +1,11 @@
 /** What we believe is in the kernel, and how that is found out: all at once at the start, later in slices. */
 import type { Kernel } from './kernel/kernel.ts'
-import type { Address } from './model/address.ts'
-import { emptyKernelState, type KernelState, type ObjectKey } from './model/kernel-object.ts'
+import {
+  emptyKernelState,
+  type KernelState,
+  type KernelTables,
+  type ObjectKey,
+} from './model/kernel-object.ts'
 import type { VirtualServerKey } from './model/virtual-server.ts'
 import { correctRealServers, correctTables, type Difference } from './plan/audit.ts'
 
@@ -11,15 +15,15 @@ const SLICE = 200
 export class Auditor {
   readonly known: KernelState = emptyKernelState()
   readonly #kernel: Kernel
-  #foreign: ReadonlySet<Address> = new Set()
+  #foreign: ReadonlySet<ObjectKey> = new Set()
   #remaining: VirtualServerKey[] | undefined
 
   constructor(kernel: Kernel) {
     this.#kernel = kernel
   }
 
-  /** Addresses on which somebody else has virtual servers. */
-  get foreign(): ReadonlySet<Address> {
+  /** Virtual servers of somebody else, and their addresses. */
+  get foreign(): ReadonlySet<ObjectKey> {
     return this.#foreign
   }
 
@@ -52,13 +56,27 @@ export class Auditor {
 
   async #compareTables(): Promise<Difference[]> {
     const before = new Set(this.known.virtualServers.keys())
-    const { differences, foreign } = correctTables(await this.#kernel.readTables(), this.known)
+    const { differences, foreign } = correctTables(await this.#readTables(), this.known)
     this.#foreign = foreign
     const now = [...this.known.virtualServers.keys()]
     // A virtual server that has appeared is ours now: its real servers have to be known before it is planned.
     await this.#compareRealServers(now.filter((key) => !before.has(key)))
     this.#remaining = now
     return differences
+  }
+
+  /**
+   * What is missing is looked for once more: while IPVS dumps our virtual servers it counts those of all network
+   * namespaces, so a change in another one may hide one of ours (net/netfilter/ipvs/ip_vs_ctl.c, Linux 6.1).
+   */
+  async #readTables(): Promise<KernelTables> {
+    const first = await this.#kernel.readTables()
+    const found = new Set(first.virtualServers.map(({ id }) => id.key))
+    if ([...this.known.virtualServers.keys()].every((key) => found.has(key))) return first
+    const second = await this.#kernel.readTables()
+    const foundNow = new Set(second.virtualServers.map(({ id }) => id.key))
+    const hidden = first.virtualServers.filter(({ id }) => !foundNow.has(id.key))
+    return { ...second, virtualServers: [...second.virtualServers, ...hidden] }
   }
 
   async #compareRealServers(keys: readonly VirtualServerKey[]): Promise<Difference[]> {

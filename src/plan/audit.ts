@@ -2,8 +2,9 @@
  * Compares what the kernel shows with what we believe it holds, and corrects the belief: at the start, when
  * we believe nothing, this adopts; later it finds what somebody else has edited and what a lost reply hid.
  */
-import type { Address } from '../model/address.ts'
-import { type KernelState, type KernelTables, type ObjectKey, ipvsIpsMember } from '../model/kernel-object.ts'
+import { type Address, familyOf } from '../model/address.ts'
+import type { KernelState, KernelTables, ObjectKey } from '../model/kernel-object.ts'
+import { bitmapMember, ipvsIpsMember, portMember, type SetMemberKey } from '../model/sets.ts'
 import {
   type ObservedRealServer,
   type RealServer,
@@ -20,23 +21,36 @@ export interface Difference {
   readonly found: string
 }
 
-/** A virtual server is ours when we made it, or when its address is on our interface or in our set. */
-function isOurs({ key, address }: VirtualServerId, tables: KernelTables, known: KernelState): boolean {
-  if (known.virtualServers.has(key) || tables.addresses.has(address)) return true
-  return tables.setMembers.has(ipvsIpsMember(address))
+/** Set members that say that a virtual server is ours: they are made before it and deleted after it. */
+function marks({ address, protocol, port }: VirtualServerId): SetMemberKey[] {
+  return [
+    ipvsIpsMember(address),
+    portMember('KUBE-EXTERNAL-IP', address, protocol, port),
+    portMember('KUBE-EXTERNAL-IP-LOCAL', address, protocol, port),
+    portMember('KUBE-LOAD-BALANCER', address, protocol, port),
+    protocol === 'SCTP'
+      ? portMember('KUBE-NODE-PORT-SCTP-HASH', address, protocol, port)
+      : bitmapMember(`KUBE-NODE-PORT-${protocol}`, familyOf(address), port),
+  ]
 }
 
-/** Corrects `known` but for the real servers, and finds the addresses on which somebody else has virtual servers. */
+/** A virtual server is ours when we made it, or when its address is on our interface or it is in our sets. */
+function isOurs(id: VirtualServerId, tables: KernelTables, known: KernelState): boolean {
+  if (known.virtualServers.has(id.key) || tables.addresses.has(id.address)) return true
+  return marks(id).some((member) => tables.setMembers.has(member))
+}
+
+/** Corrects `known` but for the real servers, and finds the virtual servers of somebody else, with their addresses. */
 export function correctTables(
   tables: KernelTables,
   known: KernelState,
-): { readonly differences: Difference[]; readonly foreign: Set<Address> } {
+): { readonly differences: Difference[]; readonly foreign: Set<ObjectKey> } {
   const differences: Difference[] = []
-  const foreign = new Set<Address>()
+  const foreign = new Set<ObjectKey>()
   const gone = new Set(known.virtualServers.keys())
   for (const { id, settings } of tables.virtualServers) {
     if (!isOurs(id, tables, known)) {
-      foreign.add(id.address)
+      foreign.add(id.key).add(id.address)
       continue
     }
     gone.delete(id.key)

@@ -2,7 +2,7 @@
  * What has to change, in which order: make before break.
  *
  *   make:   set members, virtual servers with their real servers, addresses
- *   break:  real servers, addresses, virtual servers, set members
+ *   break:  real servers, addresses, virtual servers, set members, tracked flows
  */
 import type { Address } from '../model/address.ts'
 import type { Claim, WantedVirtualServer } from '../model/claims.ts'
@@ -12,9 +12,9 @@ import {
   kindOf,
   type KnownVirtualServer,
   type ObjectKey,
-  type SetMemberKey,
 } from '../model/kernel-object.ts'
 import type { Operation } from '../model/operation.ts'
+import type { SetMemberKey } from '../model/sets.ts'
 import {
   type RealServer,
   sameRealServerSettings,
@@ -28,11 +28,21 @@ export interface PlanInput {
   /** The claim that counts for a key, if anybody wants the object. */
   readonly wanted: (key: ObjectKey) => Claim | undefined
   readonly known: KernelState
-  /** Addresses on which somebody else has virtual servers: nothing on them is touched, wanted or not. */
-  readonly foreign: ReadonlySet<Address>
+  /** Virtual servers of somebody else, and their addresses: these do not become ours. */
+  readonly foreign: ReadonlySet<ObjectKey>
+  /** Addresses on which nothing is deleted (ipvs.excludeCIDRs). */
+  readonly isExcluded: (address: Address) => boolean
 }
 
-type Step = 'addSetMember' | 'make' | 'bind' | 'break' | 'unbind' | 'deleteVirtualServer' | 'deleteSetMember'
+type Step =
+  | 'addSetMember'
+  | 'make'
+  | 'bind'
+  | 'break'
+  | 'unbind'
+  | 'deleteVirtualServer'
+  | 'deleteSetMember'
+  | 'deleteFlows'
 type Steps = Record<Step, Operation[]>
 
 /** The operations that make the objects under `keys` what is wanted, in the order in which to execute them. */
@@ -45,14 +55,28 @@ export function planChanges(keys: Iterable<ObjectKey>, input: PlanInput): Operat
     unbind: [],
     deleteVirtualServer: [],
     deleteSetMember: [],
+    deleteFlows: [],
   }
   for (const key of keys) planObject(key, input, steps)
   return Object.values(steps).flat()
 }
 
-function planObject(key: ObjectKey, { wanted, known, foreign }: PlanInput, steps: Steps): void {
-  if (foreign.has(addressOf(key))) return
+/** Somebody else has what is claimed, or would lose the address to us. */
+export function isForeign({ key, vip }: Claim, foreign: ReadonlySet<ObjectKey>): boolean {
+  return foreign.has(key) || (vip !== undefined && foreign.has(vip))
+}
+
+/** Nobody wants the object, but it is on an address on which nothing is deleted, or which somebody else uses. */
+function isProtected(key: ObjectKey, { isExcluded, foreign }: PlanInput): boolean {
+  const address = addressOf(key)
+  if (address === undefined) return false
+  return isExcluded(address) || (kindOf(key) === 'address' && foreign.has(address))
+}
+
+function planObject(key: ObjectKey, input: PlanInput, steps: Steps): void {
+  const { wanted, known, foreign } = input
   const claim = wanted(key)
+  if (claim === undefined ? isProtected(key, input) : isForeign(claim, foreign)) return
   switch (kindOf(key)) {
     case 'setMember':
       planSetMember(key as SetMemberKey, claim !== undefined, known, steps)
@@ -83,11 +107,11 @@ function planVirtualServer(
   steps: Steps,
 ): void {
   if (wanted === undefined) {
-    if (known !== undefined) steps.deleteVirtualServer.push({ kind: 'deleteVirtualServer', of: known.id })
+    if (known !== undefined) deleteVirtualServer(known.id, steps)
     return
   }
   const { id: of, settings } = wanted
-  if (known === undefined) steps.make.push({ kind: 'createVirtualServer', of, settings })
+  if (known === undefined) createVirtualServer(wanted, steps)
   else if (!sameVirtualServerSettings(known.settings, settings)) {
     steps.make.push({ kind: 'updateVirtualServer', of, settings })
   }
@@ -95,8 +119,19 @@ function planVirtualServer(
     planRealServer(of, realServer, known?.realServers.get(realServer.key), steps)
   }
   for (const realServer of known?.realServers.values() ?? []) {
-    if (!wanted.realServers.has(realServer.key)) steps.break.push(...retire(wanted, realServer))
+    if (!wanted.realServers.has(realServer.key)) retire(wanted, realServer, steps)
   }
+}
+
+/** UDP senders that began before there was a virtual server are tracked as they were: forgotten, they get through. */
+function createVirtualServer({ id: of, settings }: WantedVirtualServer, steps: Steps): void {
+  steps.make.push({ kind: 'createVirtualServer', of, settings })
+  if (of.protocol === 'UDP') steps.deleteFlows.push({ kind: 'deleteFlows', of })
+}
+
+function deleteVirtualServer(of: VirtualServerId, steps: Steps): void {
+  steps.deleteVirtualServer.push({ kind: 'deleteVirtualServer', of })
+  if (of.protocol === 'UDP') steps.deleteFlows.push({ kind: 'deleteFlows', of })
 }
 
 function planRealServer(
@@ -115,10 +150,12 @@ function planRealServer(
  * UDP has no connections to wait for, and dh goes on choosing a real server of weight 0, only to refuse its
  * clients. Everything else is quiesced here and deleted once drained (drain.ts).
  */
-function retire({ id: of, settings }: WantedVirtualServer, realServer: RealServer): Operation[] {
-  if (of.protocol === 'UDP' || settings.scheduler === 'dh')
-    return [{ kind: 'deleteRealServer', of, realServer }]
-  if (realServer.settings.weight === 0) return []
-  const quiesced = { ...realServer, settings: { ...realServer.settings, weight: 0 } }
-  return [{ kind: 'updateRealServer', of, realServer: quiesced }]
+function retire({ id: of, settings }: WantedVirtualServer, realServer: RealServer, steps: Steps): void {
+  if (of.protocol === 'UDP' || settings.scheduler === 'dh') {
+    steps.break.push({ kind: 'deleteRealServer', of, realServer })
+    if (of.protocol === 'UDP') steps.deleteFlows.push({ kind: 'deleteFlows', of, to: realServer })
+  } else if (realServer.settings.weight !== 0) {
+    const quiesced = { ...realServer, settings: { ...realServer.settings, weight: 0 } }
+    steps.break.push({ kind: 'updateRealServer', of, realServer: quiesced })
+  }
 }

@@ -84,7 +84,7 @@ describe('audit', () => {
     const { foreign } = await audit(known, kernel)
 
     expect(formatVirtualServers(known.state)).to.deep.equal(VS.split('\n'))
-    expect(foreign).to.deep.equal(['192.0.2.1'])
+    expect(foreign).to.deep.equal(['192.0.2.1:80/TCP', '192.0.2.1'])
   })
 
   it('adopts a virtual server whose address is only in our set: its making was cut short', async () => {

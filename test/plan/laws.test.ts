@@ -61,7 +61,12 @@ function allKeys({ kernel, claims }: World): Set<ObjectKey> {
 
 function planAll(world: World): Operation[] {
   const { claims, kernel, foreign } = world
-  return planChanges(allKeys(world), { wanted: (key) => claims.get(key), known: kernel.state, foreign })
+  return planChanges(allKeys(world), {
+    wanted: (key) => claims.get(key),
+    known: kernel.state,
+    foreign,
+    isExcluded: () => false,
+  })
 }
 
 /** Counts the kinds of operation that were reached; a law that never saw one has shown nothing. */
@@ -108,7 +113,7 @@ describe(`the laws of planning, on ${STATES} random pairs of states`, () => {
       coverage.expectAll(...KINDS)
     }))
 
-  it('no operation names an address of somebody else', () =>
+  it('nothing is made on an address of somebody else, and it is not unbound', () =>
     withRandom((random) => {
       const coverage = new Coverage()
       for (let i = 0; i < STATES; i++) {
@@ -117,7 +122,9 @@ describe(`the laws of planning, on ${STATES} random pairs of states`, () => {
 
         if (world.foreign.size > 0) coverage.note('foreign')
         expect(
-          operations.filter((operation) => world.foreign.has(addressOf(objectOf(operation)))),
+          operations
+            .filter((operation) => world.foreign.has(addressOf(objectOf(operation))!))
+            .filter(({ kind }) => kind === 'unbindAddress' || !kind.startsWith('delete')),
         ).to.deep.equal([])
       }
       coverage.expectAll('foreign')

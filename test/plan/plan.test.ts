@@ -28,6 +28,7 @@ function plan({ known, wanted, foreign = [] }: Case): string[] {
     wanted: (key) => claims.get(key),
     known: state,
     foreign: addressSet(...foreign),
+    isExcluded: () => false,
   })
   return operations.map(formatOperation)
 }
@@ -101,7 +102,10 @@ describe('planChanges', () => {
       name: 'deletes a UDP real server at once',
       known: TWO.replaceAll('-t', '-u'),
       wanted: ONE.replaceAll('-t', '-u'),
-      expected: ['-d -u 10.96.0.10:80 -r 10.244.0.2:8080'],
+      expected: [
+        '-d -u 10.96.0.10:80 -r 10.244.0.2:8080',
+        'conntrack -D -p udp --orig-dst 10.96.0.10 --orig-port-dst 80 --reply-src 10.244.0.2 --reply-port-src 8080',
+      ],
     },
     {
       name: 'quiesces an SCTP real server',
@@ -134,11 +138,11 @@ describe('planChanges', () => {
       expected: ['-e -t 10.96.0.10:80 -r 10.244.0.1:8080 -m -w 1'],
     },
     {
-      name: 'touches nothing on an address of somebody else, wanted or not',
+      name: 'makes nothing on an address of somebody else, and leaves it bound',
       known: ONE,
       wanted: ONE.replaceAll('10.96.0.10', '10.96.0.11'),
       foreign: ['10.96.0.10', '10.96.0.11'],
-      expected: [],
+      expected: ['-D -t 10.96.0.10:80', 'del KUBE-IPVS-IPS 10.96.0.10'],
     },
     {
       name: 'plans IPv6 like IPv4',
