@@ -13,6 +13,8 @@ const IFA_ADDRESS = 1
 const IFA_LOCAL = 2
 /** struct ifaddrmsg: family, prefix length, flags, scope, interface index. */
 const IFADDRMSG_BYTES = 8
+/** Valid on one link only (linux/rtnetlink.h). */
+const RT_SCOPE_LINK = 253
 
 function ifaddrmsg(family: number, prefix: number, interfaceIndex: number): Buffer {
   const fixed = Buffer.alloc(IFADDRMSG_BYTES)
@@ -39,11 +41,27 @@ export function encodeAddress(
   batch.end()
 }
 
-/** Asks for the addresses of an interface. Kernels before 4.20 send those of all interfaces. */
+/** Asks for the addresses of an interface, or with 0 of all. Kernels before 4.20 send those of all interfaces. */
 export function encodeAddressDump(batch: MessageWriter, interfaceIndex: number): void {
   batch.begin(RTM_GETADDR, NLM_F_DUMP)
   batch.append(ifaddrmsg(0, 0, interfaceIndex))
   batch.end()
+}
+
+/** What a message about an address, an answer or a notification, begins with. */
+export interface AddressHeader {
+  readonly interfaceIndex: number
+  /** An IPv6 link-local address: the same one may be on several interfaces, and means nothing without its own. */
+  readonly isLinkLocal: boolean
+}
+
+/** Cheap: it reads no attribute. Throws DecodeError. */
+export function decodeAddressHeader({ body }: Message): AddressHeader {
+  if (body.length < IFADDRMSG_BYTES) throw new DecodeError(`Cannot decode an address: ${body.length} bytes`)
+  return {
+    interfaceIndex: body.readUInt32LE(4),
+    isLinkLocal: body.readUInt8(0) === AF_INET6 && body.readUInt8(3) === RT_SCOPE_LINK,
+  }
 }
 
 /** An address of the interface; undefined for one of another interface. Throws DecodeError. */

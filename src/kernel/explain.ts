@@ -1,9 +1,9 @@
 /** Errors of operations in a user's words, with the remedy. */
 import { familyOf } from '../model/address.ts'
 import type { Operation } from '../model/operation.ts'
-import { splitSetMember } from '../model/kernel-object.ts'
+import { splitSetMember } from '../model/sets.ts'
 import { isNotPermitted, NetlinkError } from '../netlink/error.ts'
-import { explainSetError } from './ipset.ts'
+import { describeSetErrno } from './ipset.ts'
 
 const VERBS: Readonly<Record<Operation['kind'], string>> = {
   createVirtualServer: 'create virtual server',
@@ -16,6 +16,7 @@ const VERBS: Readonly<Record<Operation['kind'], string>> = {
   unbindAddress: 'unbind from kube-ipvs0',
   addSetMember: 'add to set',
   deleteSetMember: 'delete from set',
+  deleteFlows: 'forget tracked flows through',
 }
 
 /** `Cannot create virtual server 10.96.0.1:443/TCP`. */
@@ -30,6 +31,7 @@ export function describeAttempt(operation: Operation): string {
 
 /** What the user can do about a refusal; undefined where the errno says it all. */
 function remedy(operation: Operation, error: NetlinkError): string | undefined {
+  if ('member' in operation) return describeSetErrno(error.errno)
   if (isNotPermitted(error)) {
     const isIpv6 = 'address' in operation && familyOf(operation.address) === 'IPv6'
     return isIpv6
@@ -47,13 +49,24 @@ function remedy(operation: Operation, error: NetlinkError): string | undefined {
   return undefined
 }
 
-/** The error of a failed operation, with the netlink error as its cause. */
-export function explainFailure(operation: Operation, error: NetlinkError): Error {
+/** The error of a failed operation: what was attempted, and why it failed, which many may have in common. */
+export class OperationError extends Error {
+  override readonly name = 'OperationError'
+  readonly reason: string
+
+  constructor(operation: Operation, reason: string, cause: Error) {
+    super(`${describeAttempt(operation)}: ${reason}`, { cause })
+    this.reason = reason
+  }
+}
+
+/** The error of a failed operation, with the kernel's error as its cause. */
+export function explainFailure(operation: Operation, error: Error): OperationError {
+  if (!(error instanceof NetlinkError)) return new OperationError(operation, error.message, error)
   const words = remedy(operation, error)
-  const told = 'member' in operation ? explainSetError(error) : error
-  const reason = words ?? (told === error ? error.code : told.message)
+  const reason = words ?? error.code
   const kernel = error.kernelMessage === undefined ? '' : `, the kernel says "${error.kernelMessage}"`
-  return new Error(`${describeAttempt(operation)}: ${reason}${kernel}`, { cause: error })
+  return new OperationError(operation, `${reason}${kernel}`, error)
 }
 
 /** The netlink error behind an explained one. */

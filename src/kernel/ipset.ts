@@ -1,72 +1,269 @@
-/** Sets of the kernel's ipset over nfnetlink. No process is started. */
-import type { Address, Family } from '../model/address.ts'
+/** Our sets in the kernel's ipset, over nfnetlink. No process is started. */
+import type { Family } from '../model/address.ts'
+import { setMember, type SetMemberKey, type SetSpec, setsOf, splitSetMember } from '../model/sets.ts'
 import { NetlinkConnection } from '../netlink/connection.ts'
-import { isAlreadyExists, isNotFound, NetlinkError } from '../netlink/error.ts'
+import { isNotFound, NetlinkError } from '../netlink/error.ts'
+import type { MessageWriter } from '../netlink/message.ts'
 import type { Socket } from '../netlink/socket.ts'
 import {
   decodeSetPart,
   decodeSetType,
+  encodeMember,
   encodeSetCreate,
+  encodeSetDestroy,
   encodeSetList,
+  encodeSetSwap,
   encodeSetTypeGet,
+  MAX_ELEMENTS,
+  type SetHeader,
 } from './ipset-codec.ts'
+import { AF_INET, AF_INET6 } from './ipvs-constants.ts'
 
 const NETLINK_NETFILTER = 12
-const TYPE = 'hash:ip'
+/** Where a set is made anew before it takes the place of the old one. */
+const NEW_SET = 'KUBE-NEW-SET'
+/** Members written in one exchange. */
+const BATCH_MEMBERS = 5_000
 
-/** IPSET_ERR_* are errnos of their own. */
+/** IPSET_ERR_* are errnos of their own (linux/netfilter/ipset/ip_set.h). */
 const IPSET_ERRORS: ReadonlyMap<number, string> = new Map([
   [4097, 'the kernel speaks another protocol'],
-  [4098, `the kernel lacks the type ${TYPE}: load it with "modprobe ip_set_hash_ip"`],
-  [4102, 'a set of this name has another type'],
+  [4100, 'rules or other sets ask it'],
+  [4102, 'the set has another type'],
   [4352, 'the set is full'],
 ])
 
-/** Says an ipset errno in words. */
-export function explainSetError(error: NetlinkError): Error {
-  const words = IPSET_ERRORS.get(error.errno)
+/** An ipset errno in words; undefined for one that is everybody's. */
+export function describeSetErrno(errno: number): string | undefined {
+  return IPSET_ERRORS.get(errno)
+}
+
+function explainSetError(error: NetlinkError): Error {
+  const words = describeSetErrno(error.errno)
   return words === undefined ? error : new Error(`${error.message}: ${words}`, { cause: error })
 }
 
+/** A set that we can use. */
+interface OpenSet {
+  readonly spec: SetSpec
+  readonly maxElements: number
+  /** Members, at most: deletions of what is not there do not count. */
+  size: number
+}
+
+/** A set as the kernel lists it; undefined when there is none. */
+type Listed = { readonly header: SetHeader; readonly elements: readonly string[] } | undefined
+
+/** Adds or deletes one member. */
+export interface MemberChange {
+  readonly verb: 'ADD' | 'DEL'
+  readonly member: SetMemberKey
+}
+
 export class Ipset {
-  readonly connection: NetlinkConnection
+  readonly #connection: NetlinkConnection
+  readonly #specs: ReadonlyMap<string, SetSpec>
+  readonly #revisions = new Map<string, number>()
+  /** By name. A set that cannot be used is here with the reason. */
+  readonly #sets = new Map<string, OpenSet | Error>()
 
-  constructor(addon: Socket) {
-    this.connection = new NetlinkConnection(addon, NETLINK_NETFILTER)
+  /** The sets of these families are ours. */
+  constructor(addon: Socket, families: Iterable<Family>) {
+    this.#connection = new NetlinkConnection(addon, NETLINK_NETFILTER)
+    this.#specs = new Map([...families].flatMap(setsOf).map((spec) => [spec.name, spec]))
   }
 
-  /** Creates a set; one of this name that somebody else creates meanwhile will do. */
-  async createSet(name: string, family: Family): Promise<void> {
-    const [type] = await this.connection.read((batch) => {
-      encodeSetTypeGet(batch, TYPE, family)
-    }, 'Cannot use ipset: load it with "modprobe ip_set_hash_ip"')
-    const batch = this.connection.batch()
-    encodeSetCreate(batch, name, family, decodeSetType(type!))
-    const { errors } = await this.connection.exchange(batch, `Cannot create set ${name}`)
-    for (const error of errors.values()) if (!isAlreadyExists(error)) throw explainSetError(error)
+  /** Names of the sets that are there. */
+  get names(): ReadonlySet<string> {
+    return new Set([...this.#sets].filter(([, set]) => !(set instanceof Error)).map(([name]) => name))
   }
 
-  /** The members of a set; undefined when there is no set of this name. */
-  async readMembers(name: string): Promise<Address[] | undefined> {
-    try {
-      const messages = await this.connection.read((batch) => {
-        encodeSetList(batch, name)
-      }, `Cannot read set ${name}`)
-      const parts = messages.map(decodeSetPart)
-      const type = parts.find((part) => part.type !== undefined)?.type
-      if (type !== undefined && type !== TYPE) {
-        throw new Error(
-          `Set ${name} is of type ${type}, expected ${TYPE}: delete it with "ipset destroy ${name}"`,
-        )
+  /** Why sets cannot be used, by name. */
+  get faults(): ReadonlyMap<string, Error> {
+    return new Map([...this.#sets].flatMap(([name, set]) => (set instanceof Error ? [[name, set]] : [])))
+  }
+
+  /**
+   * The members of all sets that can be used. Unless `readOnly`, a set that is missing is made, and one with odd
+   * options (members that expire) is made anew. One that cannot be used is kept as a fault: it costs its own members.
+   */
+  async read(readOnly: boolean): Promise<Set<SetMemberKey>> {
+    const listed = await this.#list([...this.#specs.keys()])
+    const members = new Set<SetMemberKey>()
+    for (const spec of this.#specs.values()) {
+      const found = listed.get(spec.name)
+      try {
+        const set = readOnly ? reading(spec, found) : await this.#adopt(spec, found)
+        this.#sets.set(spec.name, set)
+        for (const element of set.size > 0 ? found!.elements : []) members.add(setMember(spec.name, element))
+      } catch (error) {
+        this.#sets.set(spec.name, error as Error)
       }
-      return parts.flatMap(({ members }) => members)
-    } catch (error) {
-      if (isNotFound(error)) return undefined
-      throw error
     }
+    return members
+  }
+
+  /** Executes changes in order, each on its own. Throws when it cannot say what became of them. */
+  async execute(changes: readonly MemberChange[]): Promise<(Error | undefined)[]> {
+    await this.#makeRoom(changes)
+    const results: (Error | undefined)[] = []
+    const attempted: number[] = []
+    for (const [i, { member }] of changes.entries()) {
+      const set = this.#sets.get(splitSetMember(member).set)
+      if (set === undefined || set instanceof Error)
+        results[i] = set ?? new Error(`There is no set for ${member}`)
+      else attempted.push(i)
+    }
+    const batch = this.#connection.batch()
+    for (const i of attempted) this.#encode(batch, changes[i]!)
+    const { errors } = await this.#connection.exchange(batch, 'Cannot change sets')
+    for (const [n, i] of attempted.entries()) {
+      const error = errors.get((batch.firstSequence + n) >>> 0)
+      results[i] = error
+      if (error === undefined) this.#count(changes[i]!)
+    }
+    return changes.map((_, i) => results[i])
   }
 
   close(): void {
-    this.connection.close()
+    this.#connection.close()
   }
+
+  #encode(batch: MessageWriter, { verb, member }: MemberChange): void {
+    const { set, element } = splitSetMember(member)
+    encodeMember(batch, verb, this.#specs.get(set)!, element)
+  }
+
+  #count({ verb, member }: MemberChange): void {
+    const set = this.#sets.get(splitSetMember(member).set)
+    if (set === undefined || set instanceof Error) return
+    set.size += verb === 'ADD' ? 1 : -1
+  }
+
+  /** Sets that would become too full for these changes are made anew, larger, before they are. */
+  async #makeRoom(changes: readonly MemberChange[]): Promise<void> {
+    const added = new Map<string, number>()
+    for (const { verb, member } of changes) {
+      if (verb !== 'ADD') continue
+      const { set } = splitSetMember(member)
+      added.set(set, (added.get(set) ?? 0) + 1)
+    }
+    for (const [name, count] of added) {
+      const set = this.#sets.get(name)
+      if (set === undefined || set instanceof Error || set.maxElements === 0) continue
+      if (set.size + count > set.maxElements) await this.#grow(set, set.size + count)
+    }
+  }
+
+  async #grow({ spec, maxElements }: OpenSet, needed: number): Promise<void> {
+    const listed = (await this.#list([spec.name])).get(spec.name)
+    let larger = maxElements
+    while (larger < needed + needed / 4) larger *= 2
+    this.#sets.set(spec.name, await this.#makeAnew(spec, listed?.elements ?? [], larger))
+  }
+
+  async #list(names: readonly string[]): Promise<Map<string, Listed>> {
+    const batch = this.#connection.batch()
+    for (const name of names) encodeSetList(batch, name)
+    const { messages, errors } = await this.#connection.exchange(batch, 'Cannot read sets')
+    const found = new Map<string, Listed>()
+    for (const message of messages) {
+      const { header, elements } = decodeSetPart(message)
+      const name = names[(message.sequence - batch.firstSequence) >>> 0]!
+      const before = found.get(name)
+      const whole = before?.header ?? header
+      if (whole !== undefined)
+        found.set(name, { header: whole, elements: [...(before?.elements ?? []), ...elements] })
+    }
+    for (const error of errors.values()) if (!isNotFound(error)) throw explainSetError(error)
+    return found
+  }
+
+  async #adopt(spec: SetSpec, found: Listed): Promise<OpenSet> {
+    if (found === undefined) return this.#create(spec, spec.name, MAX_ELEMENTS)
+    if (!hasKind(found.header, spec)) {
+      await this.#run(`Cannot destroy set ${spec.name}`, (batch) => {
+        encodeSetDestroy(batch, spec.name)
+      }).catch((cause: unknown) => {
+        throw wrongKind(spec, found.header, cause)
+      })
+      return this.#create(spec, spec.name, MAX_ELEMENTS)
+    }
+    const { isOdd, maxElements } = found.header
+    if (isOdd) return this.#makeAnew(spec, found.elements, Math.max(maxElements, MAX_ELEMENTS))
+    return { spec, maxElements, size: found.elements.length }
+  }
+
+  async #create(spec: SetSpec, name: string, maxElements: number): Promise<OpenSet> {
+    const revision = await this.#revision(spec)
+    await this.#run(`Cannot create set ${name}`, (batch) => {
+      encodeSetCreate(batch, { ...spec, name }, revision, maxElements)
+    })
+    return { spec, maxElements: spec.type === 'bitmap:port' ? 0 : maxElements, size: 0 }
+  }
+
+  /** The newest revision of a type that the kernel has. */
+  async #revision({ type, family }: SetSpec): Promise<number> {
+    const key = `${type} ${family}`
+    const known = this.#revisions.get(key)
+    if (known !== undefined) return known
+    const module = `ip_set_${type.replace(':', '_').replaceAll(',', '')}`
+    const [answer] = await this.#connection
+      .read((batch) => {
+        encodeSetTypeGet(batch, { type, family })
+      }, `Cannot use sets of type ${type}`)
+      .catch((cause: unknown) => {
+        throw new Error(`Cannot use sets of type ${type}: load it with "modprobe ${module}"`, { cause })
+      })
+    const revision = decodeSetType(answer!)
+    this.#revisions.set(key, revision)
+    return revision
+  }
+
+  /** Makes a set with these elements, and lets it take the place of the one of its name, which rules may ask meanwhile. */
+  async #makeAnew(spec: SetSpec, elements: readonly string[], maxElements: number): Promise<OpenSet> {
+    const destroy = (batch: MessageWriter): void => {
+      encodeSetDestroy(batch, NEW_SET)
+    }
+    await this.#run(`Cannot destroy set ${NEW_SET}`, destroy).catch((error: unknown) => {
+      if (!isNotFound(error)) throw error
+    })
+    const set = await this.#create(spec, NEW_SET, maxElements)
+    for (let start = 0; start < elements.length; start += BATCH_MEMBERS) {
+      await this.#run(`Cannot fill set ${NEW_SET} for ${spec.name}`, (batch) => {
+        for (const element of elements.slice(start, start + BATCH_MEMBERS)) {
+          encodeMember(batch, 'ADD', { name: NEW_SET, type: spec.type }, element)
+        }
+      })
+    }
+    await this.#run(`Cannot replace set ${spec.name}`, (batch) => {
+      encodeSetSwap(batch, NEW_SET, spec.name)
+      encodeSetDestroy(batch, NEW_SET)
+    })
+    return { ...set, size: elements.length }
+  }
+
+  /** Sends requests that must all succeed. */
+  async #run(action: string, build: (batch: MessageWriter) => void): Promise<void> {
+    const batch = this.#connection.batch()
+    build(batch)
+    const { errors } = await this.#connection.exchange(batch, action)
+    for (const error of errors.values()) throw isNotFound(error) ? error : explainSetError(error)
+  }
+}
+
+function hasKind({ type, family }: SetHeader, spec: SetSpec): boolean {
+  if (type !== spec.type) return false
+  return spec.type === 'bitmap:port' || family === (spec.family === 'IPv6' ? AF_INET6 : AF_INET)
+}
+
+function wrongKind({ name, type, family }: SetSpec, { type: found }: SetHeader, cause?: unknown): Error {
+  const message = `Cannot use set ${name}: it is of type ${found}, expected ${type} of ${family}, and rules ask it: delete these, then "ipset destroy ${name}"`
+  return new Error(message, { cause })
+}
+
+/** As #adopt, but changes nothing. */
+function reading(spec: SetSpec, found: Listed): OpenSet {
+  if (found !== undefined && !hasKind(found.header, spec)) throw wrongKind(spec, found.header)
+  return { spec, maxElements: found?.header.maxElements ?? MAX_ELEMENTS, size: found?.elements.length ?? 0 }
 }

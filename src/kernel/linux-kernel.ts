@@ -1,18 +1,13 @@
 /** The real kernel: IPVS, kube-ipvs0 and the sets, each over its own netlink connection. */
 import type { Address, Family } from '../model/address.ts'
-import {
-  IPVS_IPS,
-  ipvsIpsMember,
-  type KernelTables,
-  type SetMemberKey,
-  splitSetMember,
-} from '../model/kernel-object.ts'
+import type { KernelTables } from '../model/kernel-object.ts'
 import type { Operation } from '../model/operation.ts'
 import type { ObservedRealServer, VirtualServerId, VirtualServerKey } from '../model/virtual-server.ts'
 import type { NetlinkConnection } from '../netlink/connection.ts'
 import type { MessageWriter } from '../netlink/message.ts'
 import type { Socket } from '../netlink/socket.ts'
 import { encodeAddress } from './address-codec.ts'
+import { Conntrack, type FlowTarget } from './conntrack.ts'
 import {
   DummyInterface,
   ensureInterface,
@@ -21,18 +16,18 @@ import {
   isInterfaceGone,
 } from './dummy-interface.ts'
 import { explainFailure } from './explain.ts'
-import { Ipset } from './ipset.ts'
-import { encodeMember } from './ipset-codec.ts'
+import { Ipset, type MemberChange } from './ipset.ts'
 import { explainMissingIpvs, Ipvs } from './ipvs.ts'
 import { encodeDestination, encodeService } from './ipvs-codec.ts'
 import type { Kernel } from './kernel.ts'
 
-type Wire = 'ipvs' | 'address' | 'set'
+type Wire = 'ipvs' | 'address' | 'set' | 'flow'
 
 /** Operations are sent in batches of this size, so that no reply is waited for longer than need be. */
 const BATCH_OPERATIONS = 5_000
 
 function wireOf(operation: Operation): Wire {
+  if (operation.kind === 'deleteFlows') return 'flow'
   if ('address' in operation) return 'address'
   return 'member' in operation ? 'set' : 'ipvs'
 }
@@ -50,6 +45,7 @@ function* runsOf(operations: readonly Operation[]): Generator<readonly [Wire, re
 
 export interface LinuxKernelOptions {
   readonly addon: Socket
+  readonly families: ReadonlySet<Family>
   /** Only reads: creates neither the interface nor sets, and refuses to execute. */
   readonly readOnly?: boolean
 }
@@ -57,13 +53,15 @@ export interface LinuxKernelOptions {
 export class LinuxKernel implements Kernel {
   readonly ipvs: Ipvs
   readonly #ipset: Ipset
+  readonly #conntrack: Conntrack
   readonly #addon: Socket
   readonly #readOnly: boolean
   #dummy: DummyInterface | undefined
 
-  private constructor(ipvs: Ipvs, { addon, readOnly }: LinuxKernelOptions) {
+  private constructor(ipvs: Ipvs, { addon, readOnly, families }: LinuxKernelOptions) {
     this.ipvs = ipvs
-    this.#ipset = new Ipset(addon)
+    this.#ipset = new Ipset(addon, families)
+    this.#conntrack = new Conntrack(addon)
     this.#addon = addon
     this.#readOnly = readOnly === true
   }
@@ -78,13 +76,23 @@ export class LinuxKernel implements Kernel {
     }
   }
 
+  /** Names of the sets that rules can ask. Current after `readTables`. */
+  get sets(): ReadonlySet<string> {
+    return this.#ipset.names
+  }
+
+  /** Why some sets cannot be used. Current after `readTables`. */
+  get setFaults(): ReadonlyMap<string, Error> {
+    return this.#ipset.faults
+  }
+
   async readTables(): Promise<KernelTables> {
     return {
       virtualServers: await this.ipvs.readVirtualServers().catch((error: unknown) => {
         throw explainMissingIpvs(error)
       }),
       addresses: await this.#readAddresses(),
-      setMembers: await this.#readSets(),
+      setMembers: await this.#ipset.read(this.#readOnly),
     }
   }
 
@@ -104,25 +112,37 @@ export class LinuxKernel implements Kernel {
   close(): void {
     this.ipvs.close()
     this.#ipset.close()
+    this.#conntrack.close()
     this.#dummy?.close()
   }
 
   async #executeRun(wire: Wire, run: readonly Operation[]): Promise<(Error | undefined)[]> {
+    if (wire === 'set') return explained(run, await this.#ipset.execute(run.map(memberChange)))
+    if (wire === 'flow') return this.#deleteFlows(run)
     const connection = this.#connection(wire)
     const batch = connection.batch()
     for (const operation of run) this.#encode(batch, operation)
     const { errors } = await connection.exchange(batch, 'Cannot change the kernel')
     // Somebody has deleted the interface: the next reading makes it anew.
     if (wire === 'address' && [...errors.values()].some(isInterfaceGone)) this.#dummy = undefined
-    return run.map((operation, i) => {
-      const error = errors.get((batch.firstSequence + i) >>> 0)
-      return error && explainFailure(operation, error)
-    })
+    return explained(
+      run,
+      run.map((_, i) => errors.get((batch.firstSequence + i) >>> 0)),
+    )
   }
 
-  #connection(wire: Wire): NetlinkConnection {
+  /** All in one reading of the table: that it fails fails them all, which is no reason to doubt anything else. */
+  async #deleteFlows(run: readonly Operation[]): Promise<(Error | undefined)[]> {
+    try {
+      await this.#conntrack.deleteUdpFlows(run.map(flowTarget))
+      return []
+    } catch (error) {
+      return run.map((operation) => explainFailure(operation, error as Error))
+    }
+  }
+
+  #connection(wire: 'ipvs' | 'address'): NetlinkConnection {
     if (wire === 'ipvs') return this.ipvs.connection
-    if (wire === 'set') return this.#ipset.connection
     if (this.#dummy === undefined) throw new Error(`Cannot bind addresses: there is no ${INTERFACE_NAME}`)
     return this.#dummy.connection
   }
@@ -155,22 +175,10 @@ export class LinuxKernel implements Kernel {
         encodeAddress(batch, 'DEL', operation.address, this.#dummy!.index)
         return
       case 'addSetMember':
-      case 'deleteSetMember': {
-        const { set, element } = splitSetMember(operation.member)
-        encodeMember(batch, operation.kind === 'addSetMember' ? 'ADD' : 'DEL', set, element as Address)
-      }
+      case 'deleteSetMember':
+      case 'deleteFlows':
+        throw new Error(`${operation.kind} has a wire of its own`)
     }
-  }
-
-  /** The members of our sets; a set that is missing is created. */
-  async #readSets(): Promise<Set<SetMemberKey>> {
-    const members = new Set<SetMemberKey>()
-    for (const [family, name] of Object.entries(IPVS_IPS)) {
-      const addresses = await this.#ipset.readMembers(name)
-      for (const address of addresses ?? []) members.add(ipvsIpsMember(address))
-      if (addresses === undefined && !this.#readOnly) await this.#ipset.createSet(name, family as Family)
-    }
-    return members
   }
 
   /** The addresses of our interface, which is created where it is missing. */
@@ -189,4 +197,22 @@ export class LinuxKernel implements Kernel {
     this.#dummy = index === undefined ? undefined : new DummyInterface(this.#addon, index)
     return (await this.#dummy?.readAddresses()) ?? new Set()
   }
+}
+
+function memberChange(operation: Operation): MemberChange {
+  if (!('member' in operation)) throw new Error(`${operation.kind} is about no set`)
+  return { verb: operation.kind === 'addSetMember' ? 'ADD' : 'DEL', member: operation.member }
+}
+
+function flowTarget(operation: Operation): FlowTarget {
+  if (operation.kind !== 'deleteFlows') throw new Error(`${operation.kind} is about no flows`)
+  const { of, to } = operation
+  return { address: of.address, port: of.port, ...(to !== undefined && { realServer: to }) }
+}
+
+function explained(run: readonly Operation[], errors: readonly (Error | undefined)[]): (Error | undefined)[] {
+  return run.map((operation, i) => {
+    const error = errors[i]
+    return error && explainFailure(operation, error)
+  })
 }

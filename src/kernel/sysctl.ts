@@ -16,6 +16,17 @@ export const SERVING_SYSCTLS: readonly Sysctl[] = [
   { path: 'net/ipv4/ip_forward', value: '1' },
 ]
 
+/** ipvs.strictARP: nobody is told of addresses that are on another interface than the one he asks on. */
+export const STRICT_ARP_SYSCTLS: readonly Sysctl[] = [
+  { path: 'net/ipv4/conf/all/arp_ignore', value: '1' },
+  { path: 'net/ipv4/conf/all/arp_announce', value: '2' },
+]
+
+/** What becomes of a connection whose source port was used a moment ago (see conn-reuse.ts). */
+export function connReuseSysctl(mode: 0 | 1): Sysctl {
+  return { path: 'net/ipv4/vs/conn_reuse_mode', value: String(mode) }
+}
+
 /** Writes the setting unless it has that value. Returns whether it had to. Throws an Error naming the sysctl. */
 export async function ensureSysctl({ path, value }: Sysctl, root = '/proc/sys'): Promise<boolean> {
   const file = join(root, path)

@@ -18,6 +18,16 @@ const MUTATIONS = 10_000
 
 type Decode = (message: Message) => unknown
 
+const SETS = [
+  'set',
+  'set of IPv6',
+  'set of frontends',
+  'set of loop-backs',
+  'set of networks',
+  'set of ports',
+  'set with a timeout',
+]
+
 /** Each decoder with the recorded exchanges that it has to read. */
 const DECODERS: Readonly<Record<string, { readonly decode: Decode; readonly exchanges: readonly string[] }>> =
   {
@@ -40,7 +50,7 @@ const DECODERS: Readonly<Record<string, { readonly decode: Decode; readonly exch
       decode: (message) => decodeAddressMessage(message, RECORDED.interfaceIndex),
       exchanges: ['addresses'],
     },
-    decodeSetPart: { decode: decodeSetPart, exchanges: ['set', 'set of IPv6', 'set of another type'] },
+    decodeSetPart: { decode: decodeSetPart, exchanges: SETS },
     decodeSetType: { decode: decodeSetType, exchanges: ['full set type'] },
   }
 

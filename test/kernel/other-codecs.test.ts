@@ -43,9 +43,22 @@ describe('set codec', () => {
   it('reads type and members of both families', () => {
     const read = (name: string) => recordedMessages(name).map(decodeSetPart)
 
-    expect(read('set')).to.deep.equal([{ type: 'hash:ip', members: ['10.96.0.10', '10.96.0.11'] }])
-    expect(read('set of IPv6')).to.deep.equal([{ type: 'hash:ip', members: ['fd00:96::10'] }])
-    expect(read('set of another type')[0]!.type).to.equal('hash:ip,port')
+    const header = { name: 'KUBE-IPVS-IPS', type: 'hash:ip', family: 2, maxElements: 65_536, isOdd: false }
+    expect(read('set')).to.deep.equal([{ header, elements: ['10.96.0.10', '10.96.0.11'] }])
+    expect(read('set of IPv6')).to.deep.equal([
+      { header: { ...header, name: 'KUBE-6-IPVS-IPS', family: 10 }, elements: ['fd00:96::10'] },
+    ])
+    const [loopBacks] = read('set of loop-backs')
+    expect(loopBacks!.header).to.include({ type: 'hash:ip,port,ip', maxElements: 100_000 })
+    expect(loopBacks!.elements).to.deep.equal(['10.244.0.1,udp:53,10.244.0.1'])
+    expect(read('set of frontends')[0]!.elements).to.have.members(['10.96.0.10,tcp:80', '10.96.0.10,sctp:81'])
+    expect(read('set of networks')[0]!.elements).to.have.members([
+      'fd00:203::80,tcp:80,fd00:1::/64',
+      'fd00:203::80,tcp:80,fd00:2::1',
+    ])
+    expect(read('set of ports')[0]).to.deep.include({ elements: ['30080'] })
+    expect(read('set of ports')[0]!.header).to.include({ type: 'bitmap:port', family: 0, isOdd: false })
+    expect(read('set with a timeout')[0]!.header).to.include({ isOdd: true })
   })
 
   it('reads the newest revision of a set type that the kernel has', () => {
@@ -54,7 +67,7 @@ describe('set codec', () => {
 
   it('writes a member as ipset does', () => {
     // prettier-ignore
-    expect(bytesOf((batch) => encodeMember(batch, 'ADD', 'KUBE-IPVS-IPS', VIP)).slice(16)).to.deep.equal([
+    expect(bytesOf((batch) => encodeMember(batch, 'ADD', { name: 'KUBE-IPVS-IPS', type: 'hash:ip' }, VIP)).slice(16)).to.deep.equal([
       0x02, 0x00, 0x00, 0x00, // nfgenmsg
       0x05, 0x00, 0x01, 0x00, // IPSET_ATTR_PROTOCOL
       0x06, 0x00, 0x00, 0x00,

@@ -1,0 +1,284 @@
+/**
+ * Our rules in iptables, through the host's programs: one that prints what stands, and, when something is not as it
+ * should be, one that repairs it. No shell is started.
+ */
+import { execFile } from 'node:child_process'
+import { readFile } from 'node:fs/promises'
+import { promisify } from 'node:util'
+import type { Family } from '../model/address.ts'
+import {
+  asPrinted,
+  parseSave,
+  planRestore,
+  renderRules,
+  type RuleOptions,
+  type Rules,
+  type SavedRules,
+} from './iptables-rules.ts'
+
+const LIMIT_MS = 60_000
+/** How long a program waits for /run/xtables.lock. */
+const LOCK_SECONDS = 5
+/** The first release of iptables with `MASQUERADE --random-fully`. */
+const RANDOM_FULLY_SINCE = [1, 6, 2]
+/** Chains by which kubelet says which variant it uses: in table mangle, since Kubernetes 1.17. */
+const HINTS = ['KUBE-IPTABLES-HINT', 'KUBE-KUBELET-CANARY']
+
+const FAMILIES: readonly Family[] = ['IPv4', 'IPv6']
+const VARIANTS = ['nft', 'legacy'] as const
+
+const execute = promisify(execFile)
+
+/** What this file needs of the machine. */
+export interface Host {
+  /** Standard output; throws, as execFile does, when the program cannot be started or fails. */
+  readonly run: (program: string, args: readonly string[], input?: string) => Promise<string>
+  /** The tables that the legacy variant has. */
+  readonly legacyTables: (family: Family) => Promise<string>
+}
+
+const LINUX: Host = {
+  async run(program, args, input = '') {
+    const limits = { timeout: LIMIT_MS, killSignal: 'SIGKILL', maxBuffer: Infinity } as const
+    const running = execute(program, args, limits)
+    // A program that ends without reading says why by its exit code.
+    running.child.stdin?.on('error', () => undefined).end(input)
+    return (await running).stdout
+  },
+  legacyTables: (family) =>
+    readFile(`/proc/net/${family === 'IPv4' ? 'ip' : 'ip6'}_tables_names`, 'utf8').catch(() => ''),
+}
+
+// --- Which iptables -------------------------------------------------------------------------------------
+
+/** The kernel has two places for rules, and each has programs of its own: rules belong where the host's are. */
+export interface IptablesVariant {
+  /** `default`: what the plain `iptables` is. */
+  readonly name: (typeof VARIANTS)[number] | 'default'
+  /** For the log: "kubelet's chains are there". */
+  readonly reason: string
+}
+
+type Tool = 'save' | 'restore'
+
+function programOf(family: Family, { name }: Pick<IptablesVariant, 'name'>, tool: Tool): string {
+  const iptables = family === 'IPv4' ? 'iptables' : 'ip6tables'
+  return name === 'default' ? `${iptables}-${tool}` : `${iptables}-${name}-${tool}`
+}
+
+interface Candidate {
+  readonly name: (typeof VARIANTS)[number]
+  readonly hasHint: boolean
+  readonly rules: number
+}
+
+/**
+ * Which variant the host uses, in the manner of kubernetes-sigs/iptables-wrappers: the one with kubelet's chains,
+ * else the one with more rules, else the plain programs. One whose programs do not work is out. Never throws.
+ */
+export async function detectVariant(host: Host = LINUX): Promise<IptablesVariant> {
+  const found = await Promise.all(VARIANTS.map((name) => inspect(host, name)))
+  const candidates = found.filter((candidate) => candidate !== undefined)
+  const hinted = candidates.find(({ hasHint }) => hasHint)
+  if (hinted !== undefined) return { name: hinted.name, reason: "kubelet's chains are there" }
+  const [first, second] = candidates.sort((a, b) => b.rules - a.rules)
+  if (first === undefined) return { name: 'default', reason: 'neither variant has programs that work' }
+  if (second === undefined) return { name: first.name, reason: 'only its programs work' }
+  if (first.rules > second.rules) return { name: first.name, reason: 'most rules are there' }
+  return { name: 'default', reason: 'both variants have as many rules' }
+}
+
+async function inspect(host: Host, name: Candidate['name']): Promise<Candidate | undefined> {
+  const texts = await Promise.all(FAMILIES.map((family) => look(host, family, name).catch(() => undefined)))
+  const saved = texts.filter((text) => text !== undefined)
+  if (saved.length === 0) return undefined
+  return {
+    name,
+    hasHint: saved.some((text) => HINTS.some((hint) => parseSave(text).get('mangle')?.has(hint) === true)),
+    rules: saved.join('\n').match(/^-A /gm)?.length ?? 0,
+  }
+}
+
+/** What a variant holds. Looking at legacy tables may make them, so it is done only where there are some. */
+async function look(host: Host, family: Family, name: Candidate['name']): Promise<string> {
+  const program = programOf(family, { name }, 'save')
+  const isEmpty = name === 'legacy' && (await host.legacyTables(family)).trim() === ''
+  if (!isEmpty) return host.run(program, [])
+  await host.run(program, ['--version'])
+  return ''
+}
+
+// --- The rules of a family ------------------------------------------------------------------------------
+
+/** What the rules depend on, but for what is found out here. */
+export type WantedRules = Omit<RuleOptions, 'family' | 'randomFully'>
+
+export class Iptables {
+  readonly #family: Family
+  readonly #host: Host
+  readonly #detect: () => Promise<IptablesVariant>
+  #variant: IptablesVariant | undefined
+  #randomFully: boolean | undefined
+  /** What has been written last, in our words and in those of this iptables. */
+  #written: { readonly key: string; readonly printed: Rules } | undefined
+
+  /** The family's rules in this network namespace; `detect` says which variant the host uses, when it is needed. */
+  constructor(family: Family, host: Host = LINUX, detect = () => detectVariant(host)) {
+    this.#family = family
+    this.#host = host
+    this.#detect = detect
+  }
+
+  /** Both families, whose host is looked at once. */
+  static ofFamilies(families: Iterable<Family>): ReadonlyMap<Family, Iptables> {
+    let variant: Promise<IptablesVariant> | undefined
+    const detect = (): Promise<IptablesVariant> => (variant ??= detectVariant())
+    return new Map([...families].map((family) => [family, new Iptables(family, LINUX, detect)]))
+  }
+
+  /** Where the rules are; undefined before the first look at them. */
+  get variant(): IptablesVariant | undefined {
+    return this.#variant
+  }
+
+  /**
+   * Makes the rules stand: `written` when something was not as it should be. Throws an Error that names the cause and
+   * the remedy; then a later call may be luckier.
+   */
+  async ensure(options: WantedRules): Promise<'unchanged' | 'written'> {
+    this.#variant ??= await this.#detect()
+    this.#randomFully ??= await this.#hasRandomFully()
+    const saved = await this.#save()
+    const wanted = this.#render(options, this.#randomFully)
+    const input = planRestore(wanted, saved, this.#inItsWords(wanted))
+    if (input === undefined) return 'unchanged'
+    const written = await this.#restore(input).then(
+      () => wanted,
+      (error: unknown) => this.#writePlain(options, saved, error),
+    )
+    this.#written = { key: keyOf(written), printed: asPrinted(written, await this.#save()) }
+    return 'written'
+  }
+
+  #render(options: WantedRules, randomFully: boolean): Rules {
+    return renderRules({ ...options, family: this.#family, randomFully })
+  }
+
+  #inItsWords(wanted: Rules): Rules {
+    return this.#written?.key === keyOf(wanted) ? this.#written.printed : wanted
+  }
+
+  /** Without --random-fully, as a kernel may refuse what its iptables offers. */
+  async #writePlain(options: WantedRules, saved: SavedRules, refusal: unknown): Promise<Rules> {
+    if (this.#randomFully !== true || !isUnexplained(refusal)) throw refusal
+    const wanted = this.#render(options, false)
+    const input = planRestore(wanted, saved)
+    if (input !== undefined) {
+      await this.#restore(input).catch(() => {
+        throw refusal
+      })
+    }
+    this.#randomFully = false
+    return wanted
+  }
+
+  async #hasRandomFully(): Promise<boolean> {
+    const [, ...numbers] = /v(\d+)\.(\d+)\.(\d+)/.exec(await this.#run('restore', ['--version'])) ?? []
+    const difference = numbers
+      .map((number, i) => Number(number) - RANDOM_FULLY_SINCE[i]!)
+      .find((by) => by !== 0)
+    return numbers.length > 0 && (difference ?? 0) >= 0
+  }
+
+  async #save(): Promise<SavedRules> {
+    return parseSave(await this.#run('save', []))
+  }
+
+  async #restore(input: string): Promise<void> {
+    await this.#run('restore', ['-w', String(LOCK_SECONDS), '--noflush'], input)
+  }
+
+  async #run(tool: Tool, args: readonly string[], input?: string): Promise<string> {
+    const program = programOf(this.#family, this.#variant!, tool)
+    try {
+      return await this.#host.run(program, args, input)
+    } catch (error) {
+      throw explain(program, this.#family, error as Failure)
+    }
+  }
+}
+
+/** Equal for equal rules. */
+function keyOf(rules: Rules): string {
+  return planRestore(rules, new Map()) ?? ''
+}
+
+// --- What goes wrong ------------------------------------------------------------------------------------
+
+/** What execFile throws. */
+interface Failure extends Error {
+  /** An errno when the program could not be started, else its exit code. */
+  readonly code?: string | number
+  readonly stderr?: string
+  readonly killed?: boolean
+}
+
+/** What the programs say when they fail, and what that means. The first that fits. */
+const REASONS: readonly (readonly [RegExp, (family: Family, ...groups: string[]) => string])[] = [
+  [
+    /Permission denied|Operation not permitted/,
+    () => 'we may not: run kube-ipvs as root with CAP_NET_ADMIN and CAP_NET_RAW',
+  ],
+  [
+    /xtables lock/,
+    () =>
+      `another program has held /run/xtables.lock for ${LOCK_SECONDS} s: find it with "fuser /run/xtables.lock"`,
+  ],
+  [
+    /open lock file (\S+): (.*)/,
+    (_, file, why) => `cannot open ${file} (${why}): mount it from the host, writable`,
+  ],
+  [/Set (\S+) doesn't exist/, (_, set) => `the set ${set} does not exist: something has destroyed it`],
+  [
+    /Kernel module (\S+) is not loaded/,
+    (_, module) => `this kernel has no ${module}: load it with "modprobe ${module}", on the host`,
+  ],
+  [
+    /Extension (\S+) (?:revision \d+ )?(?:is )?not supported/,
+    (_, extension) =>
+      `this kernel has no xt_${extension}: load it with "modprobe xt_${extension}", on the host`,
+  ],
+  [
+    /initialize table '(\w+)'/,
+    (family, table) => {
+      const module = `${family === 'IPv4' ? 'iptable' : 'ip6table'}_${table}`
+      return `there is no table ${table}: load it with "modprobe ${module}", on the host, and run kube-ipvs with CAP_NET_ADMIN`
+    },
+  ],
+  [
+    /Could not fetch rule set generation id/,
+    () => 'this kernel has no nf_tables: load it with "modprobe nf_tables", on the host',
+  ],
+]
+
+/** A failure that none of the reasons fits. */
+function isUnexplained(error: unknown): boolean {
+  const { stderr, killed, code } = ((error as Error).cause ?? {}) as Partial<Failure>
+  return typeof code === 'number' && killed !== true && !REASONS.some(([text]) => text.test(stderr ?? ''))
+}
+
+function explain(program: string, family: Family, failure: Failure): Error {
+  return new Error(`${program} failed for ${family}: ${reasonOf(program, family, failure)}`, {
+    cause: failure,
+  })
+}
+
+function reasonOf(program: string, family: Family, { code, stderr = '', killed, message }: Failure): string {
+  if (code === 'ENOENT') return `there is no program ${program}: install iptables`
+  if (killed === true) return `no result within ${LIMIT_MS / 1_000} s`
+  for (const [text, say] of REASONS) {
+    const match = text.exec(stderr)
+    if (match !== null) return say(family, ...match.slice(1))
+  }
+  return stderr.trim().replaceAll(/\s*\n\s*/g, '; ') || message
+}
