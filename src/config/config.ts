@@ -1,6 +1,7 @@
 /** KubeProxyConfiguration (kubeproxy.config.k8s.io/v1alpha1) to one frozen Config. Pure: text in, value out. */
 import { parseDocument } from 'yaml'
 import * as z from 'zod'
+import { type Cidr, parseCidr } from '../model/cidr.ts'
 import { parseDuration } from './duration.ts'
 
 /** What the program runs with. Durations in the unit of their name. */
@@ -19,7 +20,25 @@ export interface Config {
   readonly hostnameOverride: string
   readonly healthzBindAddress: string
   readonly metricsBindAddress: string
+  /** `primary`, or networks; empty for all addresses of the node. */
+  readonly nodePortAddresses: readonly string[]
+  /** Networks of all Pods; empty where they are not said. */
+  readonly clusterCidrs: readonly Cidr[]
+  readonly detectLocalMode: LocalMode
+  readonly bridgeInterface: string
+  readonly interfaceNamePrefix: string
+  readonly masqueradeAll: boolean
+  /** Bit of the packet mark (0 to 31) that asks for masquerading. */
+  readonly masqueradeBit: number
+  /** Where nothing is deleted. */
+  readonly excludeCidrs: readonly Cidr[]
+  readonly strictArp: boolean
 }
+
+const LOCAL_MODES = ['ClusterCIDR', 'NodeCIDR', 'BridgeInterface', 'InterfaceNamePrefix'] as const
+
+/** How traffic from Pods is told from traffic from elsewhere. */
+export type LocalMode = (typeof LOCAL_MODES)[number]
 
 /** A configuration that cannot be used; the message has a line for each fault. */
 export class ConfigError extends Error {
@@ -30,6 +49,7 @@ const API_VERSION = 'kubeproxy.config.k8s.io/v1alpha1'
 const KIND = 'KubeProxyConfiguration'
 const HEALTHZ_PORT = 10_256
 const METRICS_PORT = 10_249
+const MASQUERADE_BIT = 14
 
 /** metav1.Duration; absent and null mean the default. */
 function duration(defaultMs: number): z.ZodType<number> {
@@ -65,6 +85,45 @@ function bindAddress(defaultHost: string, defaultPort: number): z.ZodType<string
   })
 }
 
+/** A list whose items become what `parse` makes of them, or are faults. */
+function listOf<Item>(
+  parse: (text: string) => Item | undefined,
+  expected: string,
+): z.ZodType<readonly Item[]> {
+  const item = z.string().transform((text, context) => {
+    const parsed = parse(text.trim())
+    if (parsed !== undefined) return parsed
+    context.addIssue({ code: 'custom', message: `expected ${expected}, got "${text}"` })
+    return z.NEVER
+  })
+  return z
+    .array(item)
+    .nullish()
+    .transform((items): readonly Item[] => items ?? [])
+}
+
+const NETWORK = 'a network such as 192.0.2.0/24'
+
+function parseNodePortAddress(text: string): string | undefined {
+  return text === 'primary' || parseCidr(text) !== undefined ? text : undefined
+}
+
+/** `10.244.0.0/16,fd00:10:244::/48`. */
+const networks = text.transform((value, context) => {
+  const parsed = value === '' ? [] : value.split(',').map((item) => parseCidr(item.trim()))
+  if (parsed.every((cidr) => cidr !== undefined)) return parsed
+  context.addIssue({
+    code: 'custom',
+    message: `expected ${NETWORK}, or one of each family with a comma between`,
+  })
+  return z.NEVER
+})
+
+const flag = z
+  .boolean()
+  .nullish()
+  .transform((value) => value ?? false)
+
 /** Fields that exist in v1alpha1 and have no effect here, or none yet. */
 const WITHOUT_EFFECT = [
   'featureGates',
@@ -73,13 +132,8 @@ const WITHOUT_EFFECT = [
   'bindAddressHardFail',
   'enableProfiling',
   'showHiddenMetricsForVersion',
-  'iptables',
   'nftables',
   'winkernel',
-  'detectLocalMode',
-  'detectLocal',
-  'clusterCIDR',
-  'nodePortAddresses',
   'oomScoreAdj',
   'conntrack',
   'configSyncPeriod',
@@ -110,12 +164,26 @@ const SCHEMA = z.object({
     qps: UNUSED,
     burst: UNUSED,
   }),
+  nodePortAddresses: listOf(parseNodePortAddress, `"primary" or ${NETWORK}`),
+  clusterCIDR: networks,
+  detectLocalMode: z
+    .enum(['', ...LOCAL_MODES])
+    .nullish()
+    .transform((mode) => (mode === '' || mode === undefined || mode === null ? 'ClusterCIDR' : mode)),
+  detectLocal: nullable({ bridgeInterface: text, interfaceNamePrefix: text }),
+  iptables: nullable({
+    masqueradeAll: flag,
+    masqueradeBit: z.int().min(0).max(31).nullish(),
+    localhostNodePorts: UNUSED,
+    syncPeriod: UNUSED,
+    minSyncPeriod: UNUSED,
+  }),
   ipvs: nullable({
     scheduler: text,
     syncPeriod: duration(30_000),
     minSyncPeriod: duration(0),
-    excludeCIDRs: UNUSED,
-    strictARP: UNUSED,
+    excludeCIDRs: listOf(parseCidr, NETWORK),
+    strictARP: flag,
     tcpTimeout: duration(0),
     tcpFinTimeout: duration(0),
     udpTimeout: duration(0),
@@ -142,6 +210,15 @@ function fromFile(file: z.infer<typeof SCHEMA>): Config {
     hostnameOverride: file.hostnameOverride.toLowerCase(),
     healthzBindAddress: file.healthzBindAddress,
     metricsBindAddress: file.metricsBindAddress,
+    nodePortAddresses: file.nodePortAddresses,
+    clusterCidrs: file.clusterCIDR,
+    detectLocalMode: file.detectLocalMode,
+    bridgeInterface: file.detectLocal.bridgeInterface,
+    interfaceNamePrefix: file.detectLocal.interfaceNamePrefix,
+    masqueradeAll: file.iptables.masqueradeAll,
+    masqueradeBit: file.iptables.masqueradeBit ?? MASQUERADE_BIT,
+    excludeCidrs: ipvs.excludeCIDRs,
+    strictArp: ipvs.strictARP,
   })
 }
 
@@ -158,6 +235,25 @@ function unknownFields(value: unknown, schema: z.ZodType, path: string): string[
 function shapeOf(schema: z.ZodType): Record<string, z.ZodType> | undefined {
   if (schema instanceof z.ZodPipe) return shapeOf(schema.out as z.ZodType)
   return schema instanceof z.ZodObject ? schema.shape : undefined
+}
+
+/** What single fields cannot tell. */
+function contradictions(config: Config): string[] {
+  const faults: string[] = []
+  const { detectLocalMode: mode, bridgeInterface, interfaceNamePrefix, nodePortAddresses } = config
+  if (config.minSyncPeriodMs > config.syncPeriodMs) {
+    faults.push('ipvs.syncPeriod: expected at least ipvs.minSyncPeriod')
+  }
+  if (mode === 'BridgeInterface' && bridgeInterface === '') {
+    faults.push('detectLocal.bridgeInterface: expected the name of an interface in mode BridgeInterface')
+  }
+  if (mode === 'InterfaceNamePrefix' && interfaceNamePrefix === '') {
+    faults.push('detectLocal.interfaceNamePrefix: expected a prefix in mode InterfaceNamePrefix')
+  }
+  if (nodePortAddresses.includes('primary') && nodePortAddresses.length > 1) {
+    faults.push('nodePortAddresses: expected "primary" alone, or networks')
+  }
+  return faults
 }
 
 /** A parsed file: the configuration, and what its author should know. */
@@ -179,9 +275,10 @@ export function parseConfig(file: string, source: string): LoadedConfig {
     throw new ConfigError(`Cannot use configuration ${file}:\n${faults.join('\n')}`)
   }
   const config = fromFile(result.data)
-  if (config.minSyncPeriodMs > config.syncPeriodMs) {
+  const faults = contradictions(config)
+  if (faults.length > 0) {
     throw new ConfigError(
-      `Cannot use configuration ${file}:\n  ipvs.syncPeriod: expected at least ipvs.minSyncPeriod`,
+      `Cannot use configuration ${file}:\n${faults.map((fault) => `  ${fault}`).join('\n')}`,
     )
   }
   const warnings = unknownFields(value, SCHEMA, '').map(

@@ -28,6 +28,15 @@ describe('parseConfig', () => {
       hostnameOverride: '',
       healthzBindAddress: '0.0.0.0:10256',
       metricsBindAddress: '127.0.0.1:10249',
+      nodePortAddresses: [],
+      clusterCidrs: [],
+      detectLocalMode: 'ClusterCIDR',
+      bridgeInterface: '',
+      interfaceNamePrefix: '',
+      masqueradeAll: false,
+      masqueradeBit: 14,
+      excludeCidrs: [],
+      strictArp: false,
     })
   })
 
@@ -70,7 +79,11 @@ winkernel: {enableDSR: false}
     const { config, warnings } = parseConfig('proxy.yaml', text)
 
     expect(warnings).to.deep.equal([])
-    expect(config).to.deep.equal({ ...defaultConfig(), kubeconfig: '/var/lib/kube-proxy/kubeconfig.conf' })
+    expect(config).to.deep.equal({
+      ...defaultConfig(),
+      kubeconfig: '/var/lib/kube-proxy/kubeconfig.conf',
+      clusterCidrs: [{ family: 'IPv4', address: '10.244.0.0', prefix: 16 }],
+    })
   })
 
   it('reads JSON, and every field that has an effect', () => {
@@ -83,7 +96,14 @@ winkernel: {enableDSR: false}
         hostnameOverride: ' Node-1 ',
         healthzBindAddress: '::1',
         metricsBindAddress: '[::]:9000',
+        nodePortAddresses: ['192.168.0.0/16', 'fd00::/8'],
+        clusterCIDR: '10.244.0.0/16, fd00:10:244::/48',
+        detectLocalMode: 'InterfaceNamePrefix',
+        detectLocal: { bridgeInterface: 'cni0', interfaceNamePrefix: 'veth' },
+        iptables: { masqueradeAll: true, masqueradeBit: 0 },
         ipvs: {
+          excludeCIDRs: ['192.0.2.0/24', 'fd00:2::1/128'],
+          strictARP: true,
           scheduler: 'wlc',
           syncPeriod: '1m',
           minSyncPeriod: '2s',
@@ -105,6 +125,21 @@ winkernel: {enableDSR: false}
       hostnameOverride: 'node-1',
       healthzBindAddress: '[::1]:10256',
       metricsBindAddress: '[::]:9000',
+      nodePortAddresses: ['192.168.0.0/16', 'fd00::/8'],
+      clusterCidrs: [
+        { family: 'IPv4', address: '10.244.0.0', prefix: 16 },
+        { family: 'IPv6', address: 'fd00:10:244::', prefix: 48 },
+      ],
+      detectLocalMode: 'InterfaceNamePrefix',
+      bridgeInterface: 'cni0',
+      interfaceNamePrefix: 'veth',
+      masqueradeAll: true,
+      masqueradeBit: 0,
+      excludeCidrs: [
+        { family: 'IPv4', address: '192.0.2.0', prefix: 24 },
+        { family: 'IPv6', address: 'fd00:2::1', prefix: 128 },
+      ],
+      strictArp: true,
     })
   })
 
