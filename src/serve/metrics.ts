@@ -27,6 +27,10 @@ export class Metrics {
     'kube_ipvs_conflicts',
     'Virtual servers that more than one Service, or somebody else, claims',
   )
+  readonly #refused = this.#gauge(
+    'kube_ipvs_refused_addresses',
+    'External addresses of Services that are not served because they belong to the node, to Pods or to the API server',
+  )
   readonly #failing = this.#gauge(
     'kube_ipvs_failing_objects',
     'Kernel objects that are not as they should be and are retried',
@@ -66,6 +70,10 @@ export class Metrics {
 
   setConflicts(count: number): void {
     this.#conflicts.set(count)
+  }
+
+  setRefused(count: number): void {
+    this.#refused.set(count)
   }
 
   setFailing(count: number): void {
