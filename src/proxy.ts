@@ -7,11 +7,12 @@ import { Auditor } from './auditor.ts'
 import type { Bell } from './doorbell.ts'
 import { Drainer } from './drainer.ts'
 import { applyPlan, type Outcome } from './kernel/apply.ts'
-import { netlinkErrorOf } from './kernel/explain.ts'
+import { netlinkErrorOf, OperationError } from './kernel/explain.ts'
 import type { Kernel } from './kernel/kernel.ts'
 import type { Address } from './model/address.ts'
-import { buildClaims, type MappingOptions } from './model/claims.ts'
+import { buildClaims, type MappingOptions, refusalsOf } from './model/claims.ts'
 import type { Cluster } from './model/cluster.ts'
+import type { ServiceName } from './model/facts.ts'
 import { formatOperation } from './model/ipvsadm.ts'
 import { addressOf, kindOf, type ObjectKey } from './model/kernel-object.ts'
 import { Ledger } from './model/ledger.ts'
@@ -20,7 +21,7 @@ import type { VirtualServerKey } from './model/virtual-server.ts'
 import { isAlreadyExists, isNotFound } from './netlink/error.ts'
 import type { Difference } from './plan/audit.ts'
 import { backoffMs, Failures } from './plan/backoff.ts'
-import { planChanges } from './plan/plan.ts'
+import { isForeign, planChanges } from './plan/plan.ts'
 import type { Metrics } from './serve/metrics.ts'
 
 /** Services mapped, and objects planned, in one go, before anything else gets its turn. */
@@ -28,8 +29,8 @@ const SERVICES_PER_STEP = 200
 const OBJECTS_PER_STEP = 1_000
 /** At most a fiftieth of the time is spent on audits. */
 const AUDIT_SHARE = 50
-/** Differences of one kind above this number are counted, not listed. */
-const LISTED_DIFFERENCES = 10
+/** Differences, or objects that fail for one reason, above this number are counted, not listed. */
+const LISTED = 10
 
 export interface ProxyOptions {
   readonly cluster: Cluster
@@ -38,8 +39,12 @@ export interface ProxyOptions {
   readonly doorbell: Bell
   readonly log: Logger
   readonly metrics: Metrics
-  /** Asked anew for every Service: the scheduler may change while we run. */
+  /** Asked anew for every step: the scheduler may change while we run. */
   readonly mapping: () => MappingOptions
+  /** Addresses on which nothing is deleted. */
+  readonly isExcluded: (address: Address) => boolean
+  /** Called for every Service that was mapped anew, or is gone. */
+  readonly mapped: (name: ServiceName) => void
   readonly auditIntervalMs: () => number
   readonly minSyncPeriodMs: () => number
   /** How long connections to an endpoint that is gone may last. */
@@ -57,6 +62,8 @@ export class Proxy {
   /** Objects to plan, each Service's in the order in which they are made. */
   readonly #pending = new Set<ObjectKey>()
   readonly #conflicts = new Map<ObjectKey, string>()
+  /** External addresses that are not served: why, and how many, by Service. */
+  readonly #refusals = new Map<ServiceName, readonly string[]>()
   #absorbAt = 0
   #auditAt = 0
   #auditSpentMs = 0
@@ -137,23 +144,38 @@ export class Proxy {
     if (dirty.length > 0) this.#roundStarted ??= this.#options.now()
     for (let start = 0; start < dirty.length; start += SERVICES_PER_STEP) {
       if (start > 0) await new Promise(setImmediate)
-      for (const name of dirty.slice(start, start + SERVICES_PER_STEP)) this.#mapService(name)
+      const options = this.#options.mapping()
+      for (const name of dirty.slice(start, start + SERVICES_PER_STEP)) this.#mapService(name, options)
     }
   }
 
-  #mapService(name: string): void {
-    const { cluster, mapping } = this.#options
+  #mapService(name: ServiceName, options: MappingOptions): void {
+    const { cluster, mapped } = this.#options
     const service = cluster.service(name)
-    const claims = service === undefined ? [] : buildClaims(service, cluster.slicesOf(name), mapping())
+    const claims = service === undefined ? [] : buildClaims(service, cluster.slicesOf(name), options)
     for (const key of this.#ledger.replace(name, claims)) this.#pending.add(key)
+    this.#reportRefusals(name, service === undefined ? [] : refusalsOf(service, options))
+    mapped(name)
+  }
+
+  /** Says each refusal once. */
+  #reportRefusals(name: ServiceName, refusals: readonly string[]): void {
+    const { log, metrics } = this.#options
+    const before = this.#refusals.get(name) ?? []
+    for (const reason of refusals) {
+      if (!before.includes(reason)) log.error({ service: name, reason }, 'an external address is not served')
+    }
+    if (refusals.length > 0) this.#refusals.set(name, refusals)
+    else this.#refusals.delete(name)
+    metrics.setRefused([...this.#refusals.values()].flat().length)
   }
 
   /** Says each conflict once, and again when it has changed. */
   #reportConflict(key: ObjectKey): void {
     const { log } = this.#options
     const claim = this.#ledger.wanted(key)
-    const isForeign = claim !== undefined && this.#auditor.foreign.has(addressOf(key))
-    const conflict = isForeign
+    const isTaken = claim !== undefined && isForeign(claim, this.#auditor.foreign)
+    const conflict = isTaken
       ? `${claim.owner} is not served: somebody else has virtual servers on ${addressOf(key)}`
       : this.#ledger
           .conflicts(key)
@@ -185,7 +207,8 @@ export class Proxy {
     for (const key of keys) if (kindOf(key) === 'virtualServer') this.#reportConflict(key)
     this.#options.metrics.setConflicts(this.#conflicts.size)
     const { known, foreign } = this.#auditor
-    return planChanges(keys, { wanted: (key) => this.#ledger.wanted(key), known, foreign })
+    const { isExcluded } = this.#options
+    return planChanges(keys, { wanted: (key) => this.#ledger.wanted(key), known, foreign, isExcluded })
   }
 
   async #reconcile(): Promise<void> {
@@ -193,7 +216,7 @@ export class Proxy {
     const operations = this.#plan(keys)
     const failed = await this.#apply(operations, 'changes applied')
     for (const key of keys) {
-      if (kindOf(key) === 'virtualServer') this.#drainer.watch(key as VirtualServerKey)
+      if (this.#ledger.wanted(key)?.virtualServer !== undefined) this.#drainer.watch(key as VirtualServerKey)
       if (!failed.has(key) && this.#failures.clear(key)) this.#options.log.info({ object: key }, 'recovered')
     }
     this.#options.metrics.setFailing(this.#failures.size)
@@ -239,11 +262,24 @@ export class Proxy {
       project(this.#auditor.known, operation)
       if (isVerbose) log.debug({ operation: formatOperation(operation) }, 'applied')
     }
-    for (const [key, err] of failures) {
-      const isNew = this.#failures.add(key, err?.message ?? '', now())
-      if (isNew && err !== undefined) log.error({ err, object: key }, 'cannot program an object: retrying')
-    }
+    const news = [...failures].filter(([key, err]) => this.#failures.add(key, err?.message ?? '', now()))
+    this.#reportFailures(news)
     return new Set(failures.keys())
+  }
+
+  /** Many objects that fail for one reason are said in a few lines. */
+  #reportFailures(failures: readonly (readonly [ObjectKey, Error | undefined])[]): void {
+    const { log } = this.#options
+    const byReason = Map.groupBy(failures, ([, err]) =>
+      err instanceof OperationError ? err.reason : err?.message,
+    )
+    for (const [reason, group] of byReason) {
+      if (reason === undefined) continue
+      for (const [key, err] of group.slice(0, LISTED))
+        log.error({ err, object: key }, 'cannot program an object: retrying')
+      const objects = group.length - LISTED
+      if (objects > 0) log.error({ objects, reason }, 'cannot program more objects: retrying')
+    }
   }
 
   #count(outcomes: readonly Outcome[]): void {
@@ -282,7 +318,7 @@ export class Proxy {
     for (const key of [...this.#ledger.keys(), ...this.#auditor.keys()]) this.#pending.add(key)
     this.#endAudit()
     const counts = { virtualServers: known.virtualServers.size, addresses: known.addresses.size }
-    log.info({ ...counts, foreignAddresses: foreign.size }, 'read what is in the kernel')
+    log.info({ ...counts, foreign: foreign.size }, 'read what is in the kernel')
   }
 
   async #audit(): Promise<void> {
@@ -295,12 +331,13 @@ export class Proxy {
   }
 
   /** Plans anew what is wanted on addresses that somebody else has taken, or left. */
-  #planTaken(before: ReadonlySet<Address>, after: ReadonlySet<Address>): void {
-    const changed = new Set(
-      [...before, ...after].filter((address) => before.has(address) !== after.has(address)),
-    )
+  #planTaken(before: ReadonlySet<ObjectKey>, after: ReadonlySet<ObjectKey>): void {
+    const changed = new Set([...before, ...after].filter((key) => before.has(key) !== after.has(key)))
     if (changed.size === 0) return
-    for (const key of this.#ledger.keys()) if (changed.has(addressOf(key))) this.#pending.add(key)
+    for (const key of this.#ledger.keys()) {
+      const address = addressOf(key)
+      if (address !== undefined && changed.has(address)) this.#pending.add(key)
+    }
   }
 
   #endAudit(): void {
@@ -314,10 +351,10 @@ export class Proxy {
     const { log, metrics } = this.#options
     for (const { key } of differences) this.#pending.add(key)
     metrics.repaired(differences.length)
-    for (const { key, found } of differences.slice(0, LISTED_DIFFERENCES)) {
+    for (const { key, found } of differences.slice(0, LISTED)) {
       log.warn({ object: key, found }, 'the kernel was changed by somebody else: repairing')
     }
-    const unlisted = differences.length - LISTED_DIFFERENCES
+    const unlisted = differences.length - LISTED
     if (unlisted > 0) log.warn({ objects: unlisted }, 'more was changed by somebody else: repairing')
   }
 }

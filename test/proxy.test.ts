@@ -1,5 +1,7 @@
 import { expect } from 'chai'
+import type { Address } from '../src/model/address.ts'
 import { FakeKernel } from './support/fake-kernel.ts'
+import { parseEndpointSlice, parseService } from '../src/model/parse-facts.ts'
 import { NetlinkError } from '../src/netlink/error.ts'
 import { endpoint, node, service, slice, TERMINATING, UNREADY } from './support/builders.ts'
 import { Random, withRandom } from './support/random.ts'
@@ -18,7 +20,7 @@ describe('Proxy', () => {
   afterEach(() => story.stop())
 
   it('deletes nothing before every resource has been listed', async () => {
-    story = new Story(new FakeKernel(WEB))
+    story = new Story(FakeKernel.withClusterIps(WEB))
     story.cluster.services.replace([])
     story.cluster.nodes.replace([])
     await story.advance(600_000)
@@ -38,6 +40,7 @@ describe('Proxy', () => {
     expect(story.kernel.toString()).to.equal(WEB)
     expect(story.takeExecuted()).to.deep.equal([
       'add KUBE-IPVS-IPS 10.96.0.10',
+      'add KUBE-CLUSTER-IP 10.96.0.10,tcp:80',
       ...WEB.split('\n'),
       'addr add 10.96.0.10/32 dev kube-ipvs0',
     ])
@@ -55,7 +58,7 @@ describe('Proxy', () => {
   })
 
   it('changes nothing on a kernel that is as it should be', async () => {
-    story = new Story(new FakeKernel(WEB))
+    story = new Story(FakeKernel.withClusterIps(WEB))
     await story.list([service()], [both()])
 
     expect(story.takeExecuted()).to.deep.equal([])
@@ -166,7 +169,7 @@ describe('Proxy', () => {
     })
 
     it('goes on after a restart: a real server of weight 0 that nobody wants is the drain list', async () => {
-      const kernel = new FakeKernel(WEB.replace('2:8080 -m -w 1', '2:8080 -m -w 0'))
+      const kernel = FakeKernel.withClusterIps(WEB.replace('2:8080 -m -w 1', '2:8080 -m -w 0'))
       kernel.setConnections(VS, '10.244.0.2:8080', { active: 1 })
       story = new Story(kernel)
       await story.list([service()], [first()])
@@ -179,7 +182,7 @@ describe('Proxy', () => {
     })
 
     it('raises on the first sync what drained before a restart and is wanted now (kubernetes #108319)', async () => {
-      story = new Story(new FakeKernel(WEB.replaceAll('-w 1', '-w 0')))
+      story = new Story(FakeKernel.withClusterIps(WEB.replaceAll('-w 1', '-w 0')))
       await story.list([service()], [both()])
 
       expect(story.kernel.toString()).to.equal(WEB)
@@ -242,7 +245,7 @@ describe('Proxy', () => {
     })
 
     it('deletes nothing while the kernel cannot be read, and goes on when it can', async () => {
-      const kernel = new FakeKernel(WEB)
+      const kernel = FakeKernel.withClusterIps(WEB)
       let broken = true
       kernel.beforeCall = (method) => {
         if (method === 'readTables' && broken)
@@ -262,7 +265,7 @@ describe('Proxy', () => {
       story = new Story()
       await story.list([service()], [first()])
       // Somebody adds the real server that we are about to add.
-      const other = new FakeKernel(WEB)
+      const other = FakeKernel.withClusterIps(WEB)
       const key = [...other.state.virtualServers.keys()][0]!
       for (const [real, value] of other.state.virtualServers.get(key)!.realServers) {
         story.kernel.state.virtualServers.get(key)!.realServers.set(real, value)
@@ -293,7 +296,7 @@ describe('Proxy', () => {
       story = new Story()
       await story.list([service()], [both()])
       story.takeExecuted()
-      const edited = new FakeKernel(`-A -t 10.96.0.10:80 -s wlc
+      const edited = FakeKernel.withClusterIps(`-A -t 10.96.0.10:80 -s wlc
         -a -t 10.96.0.10:80 -r 10.244.0.1:8080 -m -w 9
         -a -t 10.96.0.10:80 -r 10.244.0.9:8080 -m -w 1
         -A -t 192.0.2.1:80 -s wlc
@@ -312,6 +315,28 @@ describe('Proxy', () => {
       expect(story.takeComplaints()).to.have.length(6)
     })
 
+    it('is not fooled by a reading that hides a virtual server', async () => {
+      story = new Story()
+      await story.list([service()], [both()])
+      story.takeExecuted()
+      const { kernel } = story
+      const key = '10.96.0.10:80/TCP' as never
+      const hidden = kernel.state.virtualServers.get(key)!
+      let readings = 0
+      kernel.beforeCall = (method) => {
+        if (method !== 'readTables') return
+        readings++
+        if (readings === 1) kernel.state.virtualServers.delete(key)
+        else kernel.state.virtualServers.set(key, hidden)
+      }
+
+      await story.advance(30_000)
+
+      expect(readings).to.equal(2)
+      expect(story.takeExecuted()).to.deep.equal([])
+      expect(story.takeComplaints()).to.deep.equal([])
+    })
+
     it('serves nothing on an address of somebody else, says so once, and takes over when they leave', async () => {
       const foreign = '-A -t 10.96.0.10:443 -s wlc'
       story = new Story(new FakeKernel(foreign, []))
@@ -328,6 +353,267 @@ describe('Proxy', () => {
       await story.advance(30_000)
       expect(story.kernel.toString()).to.equal(WEB)
     })
+  })
+
+  describe('Services that are reached from outside', () => {
+    const LOAD_BALANCER = '203.0.113.80'
+    const exposed = (spec: object = {}): object => ({
+      ...service({
+        ports: [{ name: 'http', port: 80, protocol: 'TCP', nodePort: 30_080 }],
+        spec: { type: 'LoadBalancer', ...spec },
+      }),
+      status: { loadBalancer: { ingress: [{ ip: LOAD_BALANCER }] } },
+    })
+
+    it('turn from one type into another and back, and leave nothing behind', async () => {
+      story = new Story()
+      await story.list([service()], [both()])
+      const before = [
+        story.kernel.toString(),
+        ...story.kernel.state.setMembers,
+        ...story.kernel.state.addresses,
+      ]
+
+      await story.put(exposed({ externalTrafficPolicy: 'Local', healthCheckNodePort: 30_999 }))
+      expect([...story.kernel.state.setMembers]).to.include.members([
+        'KUBE-LOAD-BALANCER-LOCAL 203.0.113.80,tcp:80',
+        'KUBE-NODE-PORT-LOCAL-TCP 30080',
+        'KUBE-HEALTH-CHECK-NODE-PORT 30999',
+      ])
+      await story.put(exposed({ externalTrafficPolicy: 'Local', healthCheckNodePort: 31_000 }))
+      expect([...story.kernel.state.setMembers])
+        .to.include('KUBE-HEALTH-CHECK-NODE-PORT 31000')
+        .and.not.include('KUBE-HEALTH-CHECK-NODE-PORT 30999')
+      await story.put(exposed())
+      expect(
+        [...story.kernel.state.setMembers].filter((member) => /LOCAL|HEALTH/.test(member)),
+      ).to.deep.equal([])
+      await story.put(service())
+
+      const after = [
+        story.kernel.toString(),
+        ...story.kernel.state.setMembers,
+        ...story.kernel.state.addresses,
+      ]
+      expect(after).to.deep.equal(before)
+      expect(story.takeComplaints()).to.deep.equal([])
+    })
+
+    it('let clients in before they keep others out, and the other way round at the end', async () => {
+      story = new Story()
+      await story.list([exposed()], [both()])
+      story.takeExecuted()
+      const guards = (): string[] => story.takeExecuted().filter((line) => /SOURCE|-FW/.test(line))
+
+      await story.put(exposed({ loadBalancerSourceRanges: ['10.0.0.0/8'] }))
+      expect(guards()).to.deep.equal([
+        'add KUBE-LOAD-BALANCER-SOURCE-CIDR 203.0.113.80,tcp:80,10.0.0.0/8',
+        'add KUBE-LOAD-BALANCER-FW 203.0.113.80,tcp:80',
+      ])
+      await story.put(exposed())
+      expect(guards()).to.deep.equal([
+        'del KUBE-LOAD-BALANCER-FW 203.0.113.80,tcp:80',
+        'del KUBE-LOAD-BALANCER-SOURCE-CIDR 203.0.113.80,tcp:80,10.0.0.0/8',
+      ])
+    })
+
+    it('follow the addresses of the node', async () => {
+      story = new Story()
+      await story.list([exposed()], [both()])
+      story.takeExecuted()
+      story.nodeAddresses = ['192.168.50.7' as Address]
+      story.cluster.markExposed()
+      await story.bell.settle()
+
+      expect(story.takeExecuted()).to.deep.equal([
+        '-A -t 192.168.50.7:30080 -s rr',
+        '-a -t 192.168.50.7:30080 -r 10.244.0.1:8080 -m -w 1',
+        '-a -t 192.168.50.7:30080 -r 10.244.0.2:8080 -m -w 1',
+        '-D -t 192.168.50.1:30080',
+      ])
+    })
+
+    it('are served on the node beside somebody else, whose virtual server is on another port', async () => {
+      const foreign = '-A -t 192.168.50.1:6443 -s wlc'
+      story = new Story(new FakeKernel(foreign, []))
+      await story.list([exposed()], [both()])
+
+      expect(story.kernel.toString()).to.contain(foreign).and.contain('-A -t 192.168.50.1:30080 -s rr')
+      expect(story.takeComplaints()).to.deep.equal([])
+      await story.removeService('shop/web')
+      expect(story.kernel.toString()).to.equal(foreign)
+    })
+
+    it('leave to somebody else a node port that he has', async () => {
+      const foreign = '-A -t 192.168.50.1:30080 -s wlc'
+      story = new Story(new FakeKernel(foreign, []))
+      await story.list([exposed()], [both()])
+
+      expect(story.kernel.toString()).to.contain(foreign).and.contain(`-A -t ${LOAD_BALANCER}:80 -s rr`)
+      expect(story.takeComplaints()).to.have.length(1)
+    })
+
+    it('adopt node ports and unbound addresses that were left, by their set members', async () => {
+      const first = new Story()
+      first.nodeAddresses = ['192.168.50.1', LOAD_BALANCER] as Address[]
+      await first.list([exposed()], [both()])
+      await first.stop()
+      const left = first.kernel.toString()
+      story = new Story(first.kernel)
+      story.nodeAddresses = first.nodeAddresses
+      first.kernel.executed.length = 0
+      await story.list([exposed()], [both()])
+      expect(story.takeExecuted()).to.deep.equal([])
+      expect(story.kernel.toString()).to.equal(left)
+
+      await story.removeService('shop/web')
+      expect(story.kernel.toString()).to.equal('')
+      expect([...story.kernel.state.setMembers]).to.deep.equal([])
+    })
+
+    it('say once what is refused, count it, and serve it when it may be', async () => {
+      story = new Story()
+      const node = (address: string): object => ({
+        kind: 'Node',
+        metadata: { name: 'node-1' },
+        status: { addresses: [{ type: 'InternalIP', address }] },
+      })
+      await story.list([exposed()], [both()], [node(LOAD_BALANCER)])
+      await story.put(exposed())
+
+      expect(story.kernel.toString()).not.to.contain(`-A -t ${LOAD_BALANCER}:80`)
+      expect(story.lines.filter(({ level }) => level >= 50).map(({ reason }) => reason)).to.deep.equal([
+        `${LOAD_BALANCER} is an address of this node`,
+      ])
+      expect(await story.metrics.registry.metrics()).to.contain('kube_ipvs_refused_addresses 1')
+
+      await story.put(node('192.168.50.1'))
+      expect(story.kernel.toString()).to.contain(`-A -t ${LOAD_BALANCER}:80`)
+      expect(await story.metrics.registry.metrics()).to.contain('kube_ipvs_refused_addresses 0')
+    })
+
+    it('give way to an API server that moves to their address', async () => {
+      story = new Story()
+      await story.list([exposed()], [both()])
+      expect([...story.kernel.state.addresses]).to.include(LOAD_BALANCER)
+
+      await story.put(slice({ namespace: 'default', service: 'kubernetes', endpoints: [LOAD_BALANCER] }))
+
+      expect([...story.kernel.state.addresses]).to.deep.equal(['10.96.0.10'])
+    })
+
+    it('are claimed once where an address is both an external and a load-balancer IP', async () => {
+      story = new Story()
+      await story.list([exposed({ externalIPs: [LOAD_BALANCER] })], [both()])
+
+      expect([...story.kernel.state.setMembers]).to.include.members([
+        'KUBE-EXTERNAL-IP 203.0.113.80,tcp:80',
+        'KUBE-LOAD-BALANCER 203.0.113.80,tcp:80',
+      ])
+      expect(story.takeComplaints()).to.deep.equal([])
+    })
+
+    it('delete nothing where nothing is to be deleted (ipvs.excludeCIDRs)', async () => {
+      const left = '-A -t 198.51.100.1:80 -s rr\n-a -t 198.51.100.1:80 -r 10.0.0.1:80 -m -w 0'
+      story = new Story(new FakeKernel(left), { isExcluded: (address) => address.startsWith('198.51.100.') })
+      await story.list([service()], [both()])
+      await story.advance(300_000)
+
+      expect(story.kernel.toString()).to.contain(left)
+      expect([...story.kernel.state.addresses]).to.include('198.51.100.1')
+    })
+  })
+
+  describe('tracked UDP flows', () => {
+    const dns = (port = 53, name = 'dns'): object => service({ ports: [{ name, port, protocol: 'UDP' }] })
+    const endpoints = (name: string, addresses: readonly string[], target = 5353, portName = 'dns'): object =>
+      slice({ name, ports: [{ name: portName, port: target, protocol: 'UDP' }], endpoints: addresses })
+    const ONE_POD = '10.244.0.1'
+    const ANOTHER = '10.244.0.2'
+    const gone = (address: string, port = 5353): string =>
+      `conntrack -D -p udp --orig-dst 10.96.0.10 --orig-port-dst 53 --reply-src ${address} --reply-port-src ${port}`
+    const all = (port = 53): string => `conntrack -D -p udp --orig-dst 10.96.0.10 --orig-port-dst ${port}`
+
+    const cases: readonly {
+      readonly name: string
+      readonly change: readonly object[]
+      readonly forgotten: readonly string[]
+    }[] = [
+      { name: 'stay when nothing changes', change: [endpoints('a', [ONE_POD])], forgotten: [] },
+      { name: 'stay when an endpoint comes', change: [endpoints('a', [ONE_POD, ANOTHER])], forgotten: [] },
+      { name: 'stay when a slice comes', change: [endpoints('b', [ANOTHER])], forgotten: [] },
+      { name: 'go with the endpoint', change: [endpoints('a', [ANOTHER])], forgotten: [gone(ONE_POD)] },
+      { name: 'go with the last endpoint', change: [endpoints('a', [])], forgotten: [gone(ONE_POD)] },
+      {
+        name: 'go with the target port',
+        change: [endpoints('a', [ONE_POD], 53)],
+        forgotten: [gone(ONE_POD)],
+      },
+      {
+        name: 'go with an endpoint whose port has another name',
+        change: [endpoints('a', [ONE_POD], 5353, 'other')],
+        forgotten: [gone(ONE_POD)],
+      },
+      {
+        name: 'stay when both sides rename the port',
+        change: [dns(53, 'x'), endpoints('a', [ONE_POD], 5353, 'x')],
+        forgotten: [],
+      },
+      {
+        name: 'go, old and new, with the port of the Service',
+        change: [dns(54)],
+        forgotten: [all(54), all()],
+      },
+    ]
+    for (const { name, change, forgotten } of cases) {
+      it(name, async () => {
+        story = new Story()
+        await story.list([dns()], [endpoints('a', [ONE_POD])])
+        expect(story.takeExecuted().filter((line) => line.startsWith('conntrack'))).to.deep.equal([all()])
+
+        for (const object of change) {
+          if ('addressType' in object) story.cluster.endpointSlices.put(parseEndpointSlice(object))
+          else story.cluster.services.put(parseService(object))
+        }
+        await story.bell.settle()
+
+        expect(story.takeExecuted().filter((line) => line.startsWith('conntrack'))).to.deep.equal(forgotten)
+      })
+    }
+
+    it('go with the Service', async () => {
+      story = new Story()
+      await story.list([dns()], [endpoints('a', [ONE_POD])])
+      story.takeExecuted()
+      await story.removeService('shop/web')
+
+      expect(story.takeExecuted().filter((line) => line.startsWith('conntrack'))).to.deep.equal([all()])
+    })
+
+    it('stay when they are TCP or SCTP', async () => {
+      story = new Story()
+      for (const protocol of ['TCP', 'SCTP']) {
+        const ports = [{ name: 'http', port: 80, protocol }]
+        const targets = [{ name: 'http', port: 8080, protocol }]
+        await story.list([service({ ports })], [slice({ ports: targets, endpoints: [ONE_POD] })])
+        await story.put(slice({ ports: targets, endpoints: [ANOTHER] }))
+      }
+
+      expect(story.takeExecuted().filter((line) => line.startsWith('conntrack'))).to.deep.equal([])
+    })
+  })
+
+  it('says in a few lines that many objects fail for one reason', async () => {
+    const kernel = new FakeKernel()
+    kernel.refuse = (operation) => ('member' in operation ? 'ENOMEM' : undefined)
+    story = new Story(kernel)
+    const many = Array.from({ length: 40 }, (_, i) => service({ name: `s${i}`, clusterIP: `10.96.1.${i}` }))
+    await story.list(many)
+    const complaints = story.takeComplaints()
+
+    expect(story.kernel.state.virtualServers.size).to.equal(40)
+    expect(complaints).to.have.length(11)
+    expect(complaints.at(-1)).to.equal('cannot program more objects: retrying')
   })
 
   describe('conflicts', () => {

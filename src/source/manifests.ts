@@ -68,11 +68,12 @@ export function parseManifest(
   return { objects, problems, isWhole }
 }
 
-/** A List stands for its items; an empty document for nothing. */
+/** A List stands for its items, which in a ServiceList need not say that they are Services; an empty document for nothing. */
 function itemsOf(object: unknown): readonly unknown[] {
   if (object === null || object === undefined) return []
   const { kind, items } = object as { kind?: unknown; items?: unknown }
-  return typeof kind === 'string' && kind.endsWith('List') && Array.isArray(items) ? items : [object]
+  if (typeof kind !== 'string' || !kind.endsWith('List') || !Array.isArray(items)) return [object]
+  return items.map((item: unknown) => ({ kind: kind.slice(0, -'List'.length), ...(item as object) }))
 }
 
 function collect(file: string, object: unknown, objects: Objects, problems: string[]): void {

@@ -17,9 +17,14 @@ describe('parseManifest', () => {
 
   it('reads several documents, JSON and Lists', () => {
     const list = JSON.stringify({ kind: 'List', items: [service({ name: 'b' }), slice({ service: 'b' })] })
+    // Of an API server: the items do not say what they are.
+    const { kind: _, ...item } = service({ name: 'c' })
+    const services = JSON.stringify({ kind: 'ServiceList', items: [item] })
 
-    expect(parse(`${JSON.stringify(service())}\n---\n# nothing\n---\n${list}\n`)).to.deep.equal({
-      names: ['Service shop/web', 'Service shop/b', 'EndpointSlice shop/b-1'],
+    expect(
+      parse(`${JSON.stringify(service())}\n---\n# nothing\n---\n${list}\n---\n${services}\n`),
+    ).to.deep.equal({
+      names: ['Service shop/web', 'Service shop/b', 'EndpointSlice shop/b-1', 'Service shop/c'],
       problems: [],
       isWhole: true,
     })

@@ -39,9 +39,9 @@ export const UNREADY = { ready: false, serving: false, terminating: false }
 export const TERMINATING = { ready: false, serving: true, terminating: true }
 export const STOPPING = { ready: false, serving: false, terminating: true }
 
-/** One endpoint of a slice. */
+/** One endpoint of a slice, on another node than node-1, which the tests are on. */
 export function endpoint(address: string, parts: Json = {}): Json {
-  return { addresses: [address], conditions: READY, nodeName: 'node-1', ...parts }
+  return { addresses: [address], conditions: READY, nodeName: 'node-2', ...parts }
 }
 
 export interface SliceParts {

@@ -6,13 +6,9 @@ import { constants } from 'node:os'
 import { explainFailure } from '../../src/kernel/explain.ts'
 import type { Kernel } from '../../src/kernel/kernel.ts'
 import { formatVirtualServers } from '../../src/model/ipvsadm.ts'
-import {
-  emptyKernelState,
-  type KernelState,
-  type KernelTables,
-  setMember,
-} from '../../src/model/kernel-object.ts'
+import { emptyKernelState, type KernelState, type KernelTables } from '../../src/model/kernel-object.ts'
 import { type Operation, project } from '../../src/model/operation.ts'
+import { portMember, setMember } from '../../src/model/sets.ts'
 import type {
   Connections,
   ObservedRealServer,
@@ -48,6 +44,16 @@ export class FakeKernel implements Kernel {
       const set = address.includes(':') ? 'KUBE-6-IPVS-IPS' : 'KUBE-IPVS-IPS'
       project(this.state, { kind: 'addSetMember', member: setMember(set, address) })
     }
+  }
+
+  /** The same, as cluster IPs are left: with the members of their set. */
+  static withClusterIps(text: string): FakeKernel {
+    const kernel = new FakeKernel(text)
+    for (const { id } of kernel.state.virtualServers.values()) {
+      const member = portMember('KUBE-CLUSTER-IP', id.address, id.protocol, id.port)
+      project(kernel.state, { kind: 'addSetMember', member })
+    }
+    return kernel
   }
 
   /** As `ipvsadm -S -n`, sorted. */
@@ -135,6 +141,7 @@ export class FakeKernel implements Kernel {
         return addresses.has(operation.address) ? undefined : 'EADDRNOTAVAIL'
       case 'addSetMember':
       case 'deleteSetMember':
+      case 'deleteFlows':
         return undefined
     }
   }

@@ -51,6 +51,23 @@ export interface Traffic {
 
 export type WireProtocol = 'tcp' | 'udp' | 'sctp'
 
+/** Connections to open, all at the same time. */
+export interface Question {
+  readonly protocol: WireProtocol
+  readonly address: string
+  readonly port: number
+  readonly count: number
+  /** The client's address; the kernel's choice unless given. */
+  readonly source?: string
+}
+
+export interface Reply {
+  /** Connections by what the server said: its name, a space, and the client address that it saw. */
+  readonly seen: Readonly<Record<string, number>>
+  /** Connections that failed, by name of the error (ECONNREFUSED), or `timeout`. */
+  readonly errors: Readonly<Record<string, number>>
+}
+
 /** Connections that stay open, each speaking ten times a second. */
 export class HeldConnections {
   readonly #process: ChildProcess
@@ -94,7 +111,10 @@ export class HeldConnections {
   }
 }
 
-/** A namespace with one wire to the node. */
+/** The namespace of a host: such names are the machine's, so every test has its own. */
+export const namespaceOf = (name: string): string => `${PREFIX}-${name}`
+
+/** A namespace, usually with one wire to the node. */
 export class Host {
   readonly name: string
   readonly namespace: string
@@ -102,16 +122,21 @@ export class Host {
   readonly ipv6: string
   readonly #processes: ChildProcess[] = []
 
-  private constructor(name: string, number: number) {
+  private constructor(name: string, ipv4: string, ipv6: string) {
     this.name = name
-    this.namespace = `${PREFIX}-${name}`
-    this.ipv4 = `10.244.${number}.2`
-    this.ipv6 = `fd00:10:244:${number}::2`
+    this.namespace = namespaceOf(name)
+    this.ipv4 = ipv4
+    this.ipv6 = ipv6
+  }
+
+  /** A host whose namespace and wires the caller lays. */
+  static of(name: string, ipv4: string, ipv6: string): Host {
+    return new Host(name, ipv4, ipv6)
   }
 
   /** Adds a host; `number` (1 to 254) makes its addresses. */
   static async add(name: string, number: number): Promise<Host> {
-    const host = new Host(name, number)
+    const host = new Host(name, `10.244.${number}.2`, `fd00:10:244:${number}::2`)
     const { namespace: ns } = host
     await sh(`
       ip netns add ${ns}
@@ -148,6 +173,11 @@ export class Host {
     ) as Traffic
   }
 
+  /** Opens the connections of all questions at once; what has not been answered after `seconds` is a timeout. */
+  async ask(questions: readonly Question[], seconds = 3): Promise<readonly Reply[]> {
+    return ask(questions, seconds, ['ip', 'netns', 'exec', this.namespace])
+  }
+
   async hold(protocol: WireProtocol, address: string, port: number, count = 1): Promise<HeldConnections> {
     const held = new HeldConnections(
       this.#spawn(TRAFFIC, 'hold', protocol, address, String(port), '-n', String(count)),
@@ -171,9 +201,32 @@ export class Host {
   }
 }
 
+/** `Host.ask` from a process on the node, or from wherever `wrapper` puts it. */
+export async function ask(
+  questions: readonly Question[],
+  seconds = 3,
+  wrapper: readonly string[] = [],
+): Promise<readonly Reply[]> {
+  const [command, ...args] = [...wrapper, 'python3', TRAFFIC, 'ask', String(seconds)]
+  const running = execute(command, args, { maxBuffer: 64 * 1024 * 1024 })
+  running.child.stdin!.end(JSON.stringify(questions))
+  return JSON.parse((await running).stdout) as Reply[]
+}
+
 /** The node forwards; IPv6 forwarding is the network plug-in's to set. */
 export async function prepareNode(): Promise<void> {
   await sh('ip link set lo up; sysctl -qw net.ipv6.conf.all.forwarding=1')
+}
+
+/** Takes away what the program leaves on the node. */
+export async function clearNode(): Promise<void> {
+  await sh(`
+    ipvsadm -C
+    ip link del kube-ipvs0 2>/dev/null || true
+    for tables in iptables ip6tables; do
+      for table in nat filter mangle; do $tables -t $table -F; $tables -t $table -X; done
+    done
+    ipset destroy`)
 }
 
 /** A folder of the test's own; the lab forgets it. */
@@ -201,8 +254,13 @@ export class Program {
   /** Starts it and waits until the kernel is as it should be. */
   static async start(...args: readonly string[]): Promise<Program> {
     const program = new Program(args)
-    await program.logged('first sync finished')
-    return program
+    try {
+      await program.logged('first sync finished', 100_000)
+      return program
+    } catch (error) {
+      await program.stop('SIGKILL')
+      throw error
+    }
   }
 
   /** The first line with this message, once it is there. */

@@ -1,7 +1,8 @@
 /** What a test wants, and what it finds, in ipvsadm's words. */
 import { parseAddress } from '../../src/model/address.ts'
 import type { Claim, WantedVirtualServer } from '../../src/model/claims.ts'
-import { ipvsIpsMember, type ObjectKey } from '../../src/model/kernel-object.ts'
+import type { ObjectKey } from '../../src/model/kernel-object.ts'
+import { ipvsIpsMember } from '../../src/model/sets.ts'
 import type { RealServerKey } from '../../src/model/virtual-server.ts'
 import { parseIpvsadm } from './ipvsadm-text.ts'
 
@@ -12,13 +13,20 @@ export function claimsFor(
   owner = 'shop/web',
 ): Map<ObjectKey, Claim> {
   const claims = new Map<ObjectKey, Claim>()
-  const set = (key: ObjectKey, virtualServer?: WantedVirtualServer): void => {
-    claims.set(key, { key, owner, createdAt: 0, ...(virtualServer === undefined ? {} : { virtualServer }) })
-  }
   for (const virtualServer of parseIpvsadm(text).values()) {
-    set(ipvsIpsMember(virtualServer.id.address))
+    const vip = virtualServer.id.address
+    const set = (key: ObjectKey, wanted?: WantedVirtualServer): void => {
+      claims.set(key, {
+        key,
+        owner,
+        createdAt: 0,
+        vip,
+        ...(wanted !== undefined && { virtualServer: wanted }),
+      })
+    }
+    set(ipvsIpsMember(vip))
     set(virtualServer.id.key, { ...virtualServer, lingering: new Set(lingering as RealServerKey[]) })
-    set(virtualServer.id.address)
+    set(vip)
   }
   return claims
 }

@@ -1,5 +1,8 @@
 /** A proxy on a fake kernel with a clock of our own: a story is told step by step. */
+import { defaultConfig } from '../../src/config/config.ts'
 import type { Bell } from '../../src/doorbell.ts'
+import { mappingOptions } from '../../src/mapping.ts'
+import type { Address } from '../../src/model/address.ts'
 import { Cluster } from '../../src/model/cluster.ts'
 import type { Parsed } from '../../src/model/facts.ts'
 import { formatOperation } from '../../src/model/ipvsadm.ts'
@@ -68,6 +71,7 @@ export class Story {
   readonly metrics = new Metrics({ defaults: false })
   readonly lines: LogLine[]
   scheduler = 'rr'
+  nodeAddresses: Address[] = ['192.168.50.1' as Address]
   minSyncPeriodMs = 0
   readonly #abort = new AbortController()
   readonly #running: Promise<void>
@@ -84,12 +88,17 @@ export class Story {
       doorbell: this.bell,
       log,
       metrics: this.metrics,
-      mapping: () => ({
-        nodeName: 'node-1',
-        zone: this.cluster.node?.zone,
-        scheduler: this.scheduler,
-        families: new Set(['IPv4', 'IPv6']),
-      }),
+      mapping: () =>
+        mappingOptions({
+          config: defaultConfig(),
+          cluster: this.cluster,
+          nodeName: 'node-1',
+          families: new Set(['IPv4', 'IPv6']),
+          scheduler: this.scheduler,
+          nodeAddresses: this.nodeAddresses,
+        }),
+      isExcluded: () => false,
+      mapped: () => undefined,
       auditIntervalMs: () => 30_000,
       minSyncPeriodMs: () => this.minSyncPeriodMs,
       drainDeadlineMs: 60_000,

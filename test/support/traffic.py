@@ -8,9 +8,15 @@
                                                 opens COUNT connections, speaks on each of them ten times a second,
                                                 prints a JSON line for what is open and what has broken, until
                                                 standard input ends
+  traffic.py ask SECONDS                        reads a JSON list of questions {protocol, address, port, count,
+                                                source?}, opens all their connections at once, and prints for each
+                                                who answered and which client it saw, or the error; no answer within
+                                                SECONDS is a timeout
 """
 import argparse
+import errno
 import json
+import selectors
 import socket
 import sys
 import threading
@@ -127,6 +133,62 @@ def hold(proto, address, port, count, source_port):
         ended.wait(0.1)
 
 
+def begin(question):
+    """A connection that is under way; raises what fails at once."""
+    address = question["address"]
+    sock = open_socket(socket.AF_INET6 if ":" in address else socket.AF_INET, question["protocol"])
+    try:
+        sock.setblocking(False)
+        if "source" in question:
+            sock.bind((question["source"], 0))
+        try:
+            sock.connect((address, question["port"]))
+        except BlockingIOError:
+            pass
+        if question["protocol"] == "udp":
+            sock.send(b"hello\n")
+        return sock
+    except OSError:
+        sock.close()
+        raise
+
+
+def tally(counts, key):
+    counts[key] = counts.get(key, 0) + 1
+
+
+def receive(sock, result):
+    """Whether the connection has told how it went."""
+    try:
+        tally(result["seen"], sock.recv(2048).decode().strip())
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        tally(result["errors"], errno.errorcode[error.errno])
+    return True
+
+
+def ask(seconds):
+    questions = json.load(sys.stdin)
+    results = [{"seen": {}, "errors": {}} for _ in questions]
+    waiting = selectors.DefaultSelector()
+    for question, result in zip(questions, results):
+        for _ in range(question["count"]):
+            try:
+                waiting.register(begin(question), selectors.EVENT_READ, result)
+            except OSError as error:
+                tally(result["errors"], errno.errorcode[error.errno])
+    end = time.monotonic() + seconds
+    while waiting.get_map() and (left := end - time.monotonic()) > 0:
+        for key, _ in waiting.select(left):
+            if receive(key.fileobj, key.data):
+                waiting.unregister(key.fileobj)
+                key.fileobj.close()
+    for key in waiting.get_map().values():
+        tally(key.data["errors"], "timeout")
+    print(json.dumps(results))
+
+
 def main():
     parser = argparse.ArgumentParser()
     verbs = parser.add_subparsers(dest="verb", required=True)
@@ -140,6 +202,7 @@ def main():
         client.add_argument("port", type=int)
         client.add_argument("-n", "--count", type=int, default=1)
         client.add_argument("-s", "--source-port", type=int, default=0)
+    verbs.add_parser("ask").add_argument("seconds", type=float)
     args = vars(parser.parse_args())
     globals()[args.pop("verb")](**args)
 

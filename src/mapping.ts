@@ -1,0 +1,66 @@
+/** What Services are mapped with, and what the rules are made of: configuration and node, put together. Pure. */
+import type { Config } from './config/config.ts'
+import type { LocalTraffic, RuleOptions } from './kernel/iptables-rules.ts'
+import type { Address, Family } from './model/address.ts'
+import type { MappingOptions } from './model/claims.ts'
+import { type Cidr, formatCidr } from './model/cidr.ts'
+import type { Cluster } from './model/cluster.ts'
+import { nodePortAddresses } from './model/node-ports.ts'
+
+export interface MappingInput {
+  readonly config: Config
+  readonly cluster: Cluster
+  readonly nodeName: string
+  readonly families: ReadonlySet<Family>
+  readonly scheduler: string
+  /** Of all interfaces but kube-ipvs0. */
+  readonly nodeAddresses: readonly Address[]
+}
+
+type RulesInput = Pick<MappingInput, 'config' | 'cluster'>
+
+export function mappingOptions(input: MappingInput): MappingOptions {
+  const { config, cluster, nodeName, families, scheduler, nodeAddresses } = input
+  const nodeIps = cluster.node?.addresses ?? []
+  return {
+    nodeName,
+    zone: cluster.node?.zone,
+    scheduler,
+    families,
+    nodePortAddresses: nodePortAddresses(config.nodePortAddresses, nodeAddresses, nodeIps),
+    interfaceAddresses: new Set(nodeAddresses),
+    neighbourhood: {
+      nodeIps,
+      podCidrs: [...config.clusterCidrs, ...(cluster.node?.podCidrs ?? [])],
+      apiServers: cluster.apiServers(),
+    },
+  }
+}
+
+function cidrOf(cidrs: readonly Cidr[], wanted: Family): LocalTraffic | undefined {
+  const cidr = cidrs.find(({ family }) => family === wanted)
+  return cidr && { kind: 'cidr', cidr: formatCidr(cidr) }
+}
+
+/** How traffic from Pods is told; undefined where it cannot be. */
+function localTraffic({ config, cluster }: RulesInput, family: Family): LocalTraffic | undefined {
+  switch (config.detectLocalMode) {
+    case 'ClusterCIDR':
+      return cidrOf(config.clusterCidrs, family)
+    case 'NodeCIDR':
+      return cidrOf(cluster.node?.podCidrs ?? [], family)
+    case 'BridgeInterface':
+      return { kind: 'interface', name: config.bridgeInterface }
+    case 'InterfaceNamePrefix':
+      return { kind: 'interfacePrefix', prefix: config.interfaceNamePrefix }
+  }
+}
+
+/** What the rules of one family depend on, but for what the kernel can do. */
+export function ruleOptions(
+  input: RulesInput,
+  family: Family,
+): Pick<RuleOptions, 'family' | 'masqueradeBit' | 'masqueradeAll' | 'local'> {
+  const { masqueradeAll, masqueradeBit } = input.config
+  return { family, masqueradeBit, masqueradeAll, local: localTraffic(input, family) }
+}
