@@ -8,7 +8,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { expect } from 'chai'
 import { ApiServer, type Fault } from '../support/api-server.ts'
 import { eventually } from '../support/eventually.ts'
-import { ipvsadm, prepareNode, Program, sh, temporaryFolder } from '../support/lab.ts'
+import { ipvsadm, prepareNode, Program, temporaryFolder, clearNode } from '../support/lab.ts'
 import { type Random, withRandom } from '../support/random.ts'
 import {
   emitRecorded,
@@ -26,6 +26,11 @@ const RIGHTLY_DELETED = [
   'addr del 10.96.157.126/32 dev kube-ipvs0',
   '-D -t 10.96.157.126:80',
   'del KUBE-IPVS-IPS 10.96.157.126',
+  'del KUBE-CLUSTER-IP 10.96.157.126,tcp:80',
+  'del KUBE-CLUSTER-IP 10.96.129.14,tcp:80',
+  'del KUBE-CLUSTER-IP 10.96.129.14,tcp:9090',
+  'del KUBE-LOOP-BACK 10.244.1.11,tcp:9090,10.244.1.11',
+  'del KUBE-LOOP-BACK 10.244.1.14,tcp:9090,10.244.1.14',
 ]
 const isWatch = (url: URL): boolean => url.searchParams.has('watch')
 const isList = (url: URL): boolean => !isWatch(url)
@@ -37,7 +42,7 @@ describe('recorded traffic of a real API server', () => {
 
   before(prepareNode)
   beforeEach(async () => {
-    await sh('ipvsadm -C; ip link del kube-ipvs0 2>/dev/null || true; ipset destroy')
+    await clearNode()
     server = await ApiServer.start()
     loadRecorded(server)
   })

@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { expect } from 'chai'
 import { service, slice } from '../support/builders.ts'
 import { eventually } from '../support/eventually.ts'
-import { ipvsadm, prepareNode, Program, run, sh, temporaryFolder } from '../support/lab.ts'
+import { ipvsadm, prepareNode, Program, run, sh, temporaryFolder, clearNode } from '../support/lab.ts'
 
 const WEB = ['-A -t 10.96.0.10:80 -s rr', '-a -t 10.96.0.10:80 -r 10.244.0.1:8080 -m -w 1']
 const HEAD = 'apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\nmode: ipvs\n'
@@ -15,7 +15,7 @@ describe('bad input', () => {
 
   before(prepareNode)
   beforeEach(async () => {
-    await sh('ipvsadm -C; ip link del kube-ipvs0 2>/dev/null || true; ipset destroy')
+    await clearNode()
     folder = temporaryFolder()
     write('a-web.yaml', service(), slice({ endpoints: ['10.244.0.1'] }))
   })
@@ -167,10 +167,25 @@ describe('bad input', () => {
 
     expect(program.stdout.trim().split('\n')).to.deep.equal([
       'add KUBE-IPVS-IPS 10.96.0.10',
+      'add KUBE-CLUSTER-IP 10.96.0.10,tcp:80',
       ...WEB,
       '-D -t 10.96.0.10:81',
     ])
     expect(await ipvsadm()).to.deep.equal(['-A -t 10.96.0.10:81 -s rr'])
     expect(await run('ipset', 'list', '-n')).to.equal('')
+  })
+
+  it('--dry-run prints nothing where nothing would change', async () => {
+    await sh('ip addr add 192.0.2.1/32 dev lo')
+    const ports = [{ name: 'http', port: 80, protocol: 'TCP', nodePort: 30_080 }]
+    write('a-web.yaml', service({ ports, spec: { type: 'NodePort' } }), slice({ endpoints: ['10.244.0.1'] }))
+    await start()
+    expect(await ipvsadm()).to.include('-A -t 192.0.2.1:30080 -s rr')
+    await program.stop()
+
+    program = new Program(['--manifests', folder, '--dry-run'])
+    expect(await program.ended()).to.equal(0)
+    expect(program.stdout).to.equal('')
+    await sh('ip addr del 192.0.2.1/32 dev lo')
   })
 })

@@ -11,7 +11,16 @@ import { loadAddon } from '../../src/netlink/socket.ts'
 import { ApiServer } from '../support/api-server.ts'
 import { endpoint, service, slice, TERMINATING, UNREADY } from '../support/builders.ts'
 import { eventually } from '../support/eventually.ts'
-import { boundAddresses, ipvsadm, prepareNode, Program, run, temporaryFolder } from '../support/lab.ts'
+import {
+  boundAddresses,
+  clearNode,
+  ipvsadm,
+  prepareNode,
+  Program,
+  run,
+  sh,
+  temporaryFolder,
+} from '../support/lab.ts'
 import { type Random, withRandom } from '../support/random.ts'
 
 const KILLS = 50
@@ -29,13 +38,27 @@ function change(server: ApiServer, random: Random): void {
   else if (pick < 0.4) {
     const ports = [80, 81, 82]
       .filter(() => random.chance(0.6))
-      .map((port) => ({ name: `p${port}`, port, protocol: random.pick(['TCP', 'UDP']) }))
-    server.put('services', service({ name, clusterIP, ports: ports.length > 0 ? ports : [{ port: 80 }] }))
+      .map((port) => ({
+        name: `p${port}`,
+        port,
+        protocol: random.pick(['TCP', 'UDP']),
+        nodePort: random.chance(0.3) ? 30_000 + 10 * i + port - 80 : 0,
+      }))
+    const spec = {
+      type: 'NodePort',
+      externalTrafficPolicy: random.pick(['Cluster', 'Local']),
+      externalIPs: random.chance(0.3) ? [`203.0.113.${random.int(4)}`] : [],
+    }
+    server.put(
+      'services',
+      service({ name, clusterIP, spec, ports: ports.length > 0 ? ports : [{ port: 80 }] }),
+    )
   } else if (pick < 0.45) server.delete('endpointslices', `shop/${name}-1`)
   else {
     const endpoints = Array.from({ length: random.int(8) }, () =>
       endpoint(`10.244.0.${1 + random.int(20)}`, {
         conditions: random.pick([undefined, undefined, UNREADY, TERMINATING]),
+        nodeName: random.pick(['node-1', 'node-2']),
       }),
     )
     const ports = [80, 81, 82].flatMap((port) =>
@@ -53,6 +76,7 @@ describe('kill -9', () => {
 
   before(async () => {
     await prepareNode()
+    await sh('ip addr add 192.0.2.1/32 dev lo')
     server = await ApiServer.start()
     writeFileSync(join(folder, 'kubeconfig'), server.kubeconfig())
     writeFileSync(
@@ -95,9 +119,7 @@ describe('kill -9', () => {
       program = await Program.start(...args)
       const converged = await state()
       await program.stop()
-      await run('ipvsadm', '-C')
-      await run('ip', 'link', 'del', 'kube-ipvs0')
-      await run('ipset', 'destroy')
+      await clearNode()
       program = await Program.start(...args)
 
       expect(converged).to.deep.equal(await state())
@@ -132,7 +154,8 @@ describe('kill -9', () => {
     expect(changing(await stopCounting(monitor), family)).to.deep.equal({
       '0/20': 1,
       [`16/${family}/1`]: 1,
-      '12/1545': 1,
+      // KUBE-IPVS-IPS and KUBE-CLUSTER-IP.
+      '12/1545': 2,
     })
   })
 })
@@ -152,11 +175,12 @@ async function stopCounting(monitor: ChildProcess): Promise<Record<string, numbe
   return JSON.parse(text) as Record<string, number>
 }
 
-/** Messages that create, change or delete: of IPVS, of links and addresses, of sets. */
+/** Messages that create, change or delete: of IPVS, of links and addresses, of sets, of rules. */
 function changing(counts: Readonly<Record<string, number>>, family: number): Record<string, number> {
   const ipvs = [1, 2, 3, 5, 6, 7, 9, 10, 12, 16, 17].map((command) => `16/${family}/${command}`)
   const routes = [16, 17, 19, 20, 21, 24, 25].map((type) => `0/${type}`)
   const sets = [2, 3, 4, 5, 6, 9, 10].map((command) => `12/${(6 << 8) | command}`)
-  const kinds = [...ipvs, ...routes, ...sets]
+  const rules = [0, 2, 3, 5, 6, 8, 9, 11].map((command) => `12/${(10 << 8) | command}`)
+  const kinds = [...ipvs, ...routes, ...sets, ...rules]
   return Object.fromEntries(Object.entries(counts).filter(([kind]) => kinds.includes(kind)))
 }

@@ -1,4 +1,4 @@
-/** Runs the lab tests on the machine that has IPVS: each file in a network namespace of its own, two at a time. */
+/** Runs the lab tests on the machine that has IPVS: each file in a network namespace of its own, three at a time. */
 import { execFileSync, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
@@ -6,7 +6,7 @@ import { join } from 'node:path'
 
 const BUNDLES = join(process.cwd(), '.cache/bundles')
 const OUT = process.env.LAB_OUT ?? '.'
-const AT_ONCE = 2
+const AT_ONCE = 3
 
 interface Result {
   readonly stats: {
@@ -15,6 +15,7 @@ interface Result {
     readonly pending: number
     readonly duration: number
   }
+  readonly failures: Result['tests']
   readonly tests: readonly {
     readonly fullTitle: string
     readonly duration?: number
@@ -85,6 +86,11 @@ function report(name: string, result: Result | undefined): void {
     )
     if (failed) console.log(describeError(err).replaceAll(/^/gm, '        '))
   }
+  // A hook that fails is no test.
+  for (const { fullTitle, err } of result.failures) {
+    if (result.tests.some((test) => test.fullTitle === fullTitle)) continue
+    console.log(`    ✘ ${fullTitle}\n${describeError(err).replaceAll(/^/gm, '        ')}`)
+  }
   totals.passed += result.stats.passes
   totals.failed += result.stats.failures + result.stats.pending
 }
@@ -103,6 +109,10 @@ const worker = async (): Promise<void> => {
 }
 async function main(): Promise<void> {
   await Promise.all(Array.from({ length: AT_ONCE }, worker))
+  // The one table that is worth reading whole.
+  const matrix = join(OUT, 'matrix.txt')
+  if (existsSync(matrix))
+    console.log(`\n  Who answers whom, packet by packet\n\n${readFileSync(matrix, 'utf8')}`)
   writeFileSync(join(OUT, 'lab-results'), `${totals.passed} ${totals.failed}\n`)
   process.exitCode = totals.failed > 0 ? 1 : 0
 }
