@@ -15,6 +15,7 @@ import { pino } from 'pino'
 import { Doorbell } from '../src/doorbell.ts'
 import type { Kernel } from '../src/kernel/kernel.ts'
 import { LinuxKernel } from '../src/kernel/linux-kernel.ts'
+import type { Family } from '../src/model/address.ts'
 import { Cluster } from '../src/model/cluster.ts'
 import { parseEndpointSlice, parseService } from '../src/model/parse-facts.ts'
 import { loadAddon, type Socket } from '../src/netlink/socket.ts'
@@ -58,6 +59,8 @@ interface Running {
   readonly stop: () => Promise<void>
 }
 
+const FAMILIES: ReadonlySet<Family> = new Set<Family>(['IPv4', 'IPv6'])
+
 /** The program's loop on a kernel, without audits. */
 function runProxy(kernel: Kernel, follow: (cluster: Cluster, signal: AbortSignal) => void): Running {
   const abort = new AbortController()
@@ -75,8 +78,13 @@ function runProxy(kernel: Kernel, follow: (cluster: Cluster, signal: AbortSignal
       nodeName: 'node-1',
       zone: undefined,
       scheduler: 'rr',
-      families: new Set(['IPv4', 'IPv6']),
+      families: FAMILIES,
+      nodePortAddresses: [],
+      interfaceAddresses: new Set(),
+      neighbourhood: { nodeIps: [], podCidrs: [], apiServers: [] },
     }),
+    isExcluded: () => false,
+    mapped: () => undefined,
     auditIntervalMs: () => Infinity,
     minSyncPeriodMs: () => 0,
     drainDeadlineMs: 900_000,
@@ -105,7 +113,7 @@ function fill(cluster: Cluster, count: number): void {
 }
 
 async function measureCold(count: number): Promise<object> {
-  const kernel = await LinuxKernel.open({ addon: loadAddon() })
+  const kernel = await LinuxKernel.open({ addon: loadAddon(), families: FAMILIES })
   const cluster = new Cluster('node-1', () => undefined)
   fill(cluster, count)
   const started = now()
@@ -138,7 +146,7 @@ async function record(count: number): Promise<{ protocol: number; requests: Buff
       return Promise.resolve({ replies: Buffer.alloc(0), errno: 0, step: '', sent: 0 })
     },
   }
-  const kernel = await LinuxKernel.open({ addon: recorder })
+  const kernel = await LinuxKernel.open({ addon: recorder, families: FAMILIES })
   await kernel.readTables()
   recording = true
   const blind: Kernel = {
@@ -191,7 +199,7 @@ async function measureLatency(count: number): Promise<object> {
   const [{ kubeconfig }] = (await once(api, 'message')) as [{ kubeconfig: string }]
   const file = join(tmpdir(), `kubeconfig-${process.pid}`)
   writeFileSync(file, kubeconfig)
-  const linux = await LinuxKernel.open({ addon: loadAddon() })
+  const linux = await LinuxKernel.open({ addon: loadAddon(), families: FAMILIES })
   let changed: (at: number) => void = () => undefined
   const kernel: Kernel = {
     readTables: () => linux.readTables(),

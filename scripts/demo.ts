@@ -10,12 +10,17 @@ import {
   prepareNode,
   Program,
   run,
+  sh,
   temporaryFolder,
   type Traffic,
 } from '../test/support/lab.ts'
 
 const VIP = '10.96.0.10'
 const VIP6 = 'fd00:10:96::10'
+const NODE_PORT = 30_080
+/** The node's address on the wire to the world outside, and who is there. */
+const NODE_IP = '192.0.2.1'
+const OUTSIDE_IP = '192.0.2.77'
 const folder = temporaryFolder()
 const config = join(temporaryFolder(), 'config.yaml')
 
@@ -45,21 +50,47 @@ function showAnswers(from: string, { answers, errors }: Traffic): void {
 
 function configure(scheduler: string): void {
   const head = 'apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\nmode: ipvs\n'
-  writeFileSync(config, `${head}ipvs:\n  scheduler: ${scheduler}\n`)
+  writeFileSync(config, `${head}clusterCIDR: 10.244.0.0/16\nipvs:\n  scheduler: ${scheduler}\n`)
 }
 
-/** Writes the Service and its slices, as the control plane would; some Pods may be leaving or gone. */
-function publish(pods: readonly Host[], conditions: Readonly<Record<string, object>> = {}): void {
+/** A host that is not of the cluster. */
+async function addOutside(): Promise<Host> {
+  const outside = Host.of('outside', OUTSIDE_IP, '2001:db8::77')
+  const { namespace: ns } = outside
+  await sh(`
+    ip netns add ${ns}
+    ip link add v-outside type veth peer name eth0 netns ${ns}
+    ip addr add ${NODE_IP}/24 dev v-outside
+    ip link set v-outside up
+    ip -n ${ns} addr add ${OUTSIDE_IP}/24 dev eth0
+    ip -n ${ns} link set eth0 up
+    ip -n ${ns} route add default via ${NODE_IP}`)
+  return outside
+}
+
+interface Publication {
+  /** By name: Pods that are leaving. */
+  readonly conditions?: Readonly<Record<string, object>>
+  readonly externalTrafficPolicy?: 'Cluster' | 'Local'
+}
+
+/** Writes the Service and its slices, as the control plane would. */
+function publish(
+  pods: readonly Host[],
+  { conditions = {}, externalTrafficPolicy = 'Cluster' }: Publication = {},
+): void {
   const ports = ['TCP', 'UDP', 'SCTP'].map((protocol) => ({
     name: protocol.toLowerCase(),
     port: 80,
     protocol,
+    ...(protocol === 'TCP' && { nodePort: NODE_PORT }),
   }))
-  const targets = ports.map((port) => ({ ...port, port: 8080 }))
+  const targets = ports.map(({ name, protocol }) => ({ name, protocol, port: 8080 }))
   const entry = (address: string, name: string): Record<string, unknown> =>
-    endpoint(address, name in conditions ? { conditions: conditions[name] } : {})
+    endpoint(address, { nodeName: 'node-1', ...(name in conditions && { conditions: conditions[name] }) })
+  const spec = { type: 'NodePort', clusterIPs: [VIP, VIP6], externalTrafficPolicy }
   const objects = [
-    service({ clusterIP: VIP, ports, spec: { clusterIPs: [VIP, VIP6] } }),
+    service({ clusterIP: VIP, ports, spec }),
     slice({ name: 'web-4', ports: targets, endpoints: pods.map(({ ipv4, name }) => entry(ipv4, name)) }),
     slice({
       name: 'web-6',
@@ -71,13 +102,20 @@ function publish(pods: readonly Host[], conditions: Readonly<Record<string, obje
   writeFileSync(join(folder, 'web.yaml'), objects.map((object) => JSON.stringify(object)).join('\n---\n'))
 }
 
+const showSources = ({ sources }: Traffic): void => {
+  console.log(`   The Pods saw: ${Object.keys(sources).join(', ')}`)
+}
+
+const start = (): Promise<Program> =>
+  Program.start('--config', config, '--manifests', folder, '--hostname-override', 'node-1')
+
 const until = (text: string, isThere = true): Promise<void> =>
   eventually(
     async () => {
       if ((await ipvsadm()).some((line) => line.includes(text)) !== isThere)
         throw new Error(`waiting for "${text}"`)
     },
-    30_000,
+    60_000,
     100,
   )
 
@@ -89,11 +127,12 @@ async function main(): Promise<void> {
   await prepareNode()
   const pods = await Promise.all([1, 2, 3].map((i) => Host.add(`pod${i}`, i)))
   const client = await Host.add('client', 100)
+  const outside = await addOutside()
   await Promise.all(pods.map((pod) => pod.serve()))
   configure('rr')
   publish(pods)
 
-  let program = await Program.start('--config', config, '--manifests', folder)
+  let program = await start()
   tell(
     'kube-ipvs has read a Service and its EndpointSlices',
     `shop/web is ${VIP} and ${VIP6}, port 80, over TCP, UDP and SCTP.`,
@@ -107,6 +146,23 @@ async function main(): Promise<void> {
   showAnswers(`client$ 9 SCTP associations to ${VIP}:80`, await client.connect('sctp', VIP, 80, { count: 9 }))
 
   tell(
+    'From outside, the Service is port 30080 of the node',
+    'Any node may be asked, and any Pod answers: so that it answers this way, it sees the node as its client.',
+  )
+  const request = (): Promise<Traffic> => outside.connect('tcp', NODE_IP, NODE_PORT, { count: 6 })
+  let answers = await request()
+  showAnswers(`outside (${OUTSIDE_IP})$ 6 TCP connections to ${NODE_IP}:${NODE_PORT}`, answers)
+  showSources(answers)
+  console.log('\n   With externalTrafficPolicy: Local only Pods of this node answer, and see who asks:')
+  publish(pods, { externalTrafficPolicy: 'Local' })
+  await eventually(async () => {
+    await run('ipset', 'test', 'KUBE-NODE-PORT-LOCAL-TCP', String(NODE_PORT))
+  }, 60_000)
+  answers = await request()
+  showAnswers(`outside (${OUTSIDE_IP})$ 6 TCP connections to ${NODE_IP}:${NODE_PORT}`, answers)
+  showSources(answers)
+
+  tell(
     'Six long connections are open, two a Pod',
     'The scheduler is switched to lc in the configuration file, while they go on.',
   )
@@ -117,7 +173,7 @@ async function main(): Promise<void> {
   console.log(`   Open connections: ${await held.open()} of 6`)
 
   tell('pod3 is asked to leave', 'It gets no new connections (weight 0), and those that it has go on.')
-  publish(pods, { pod3: TERMINATING })
+  publish(pods, { conditions: { pod3: TERMINATING } })
   await until(`-t ${VIP}:80 -r ${pods[2]!.ipv4}:8080 -m -w 0`)
   await show(`ipvsadm -Ln -t ${VIP}:80`)
   showAnswers(`client$ 10 TCP connections to ${VIP}:80`, await client.connect('tcp', VIP, 80, { count: 10 }))
@@ -129,7 +185,7 @@ async function main(): Promise<void> {
   )
   await program.stop('SIGKILL')
   console.log(`   Killed.     Open connections: ${await held.open()} of 6`)
-  program = await Program.start('--config', config, '--manifests', folder)
+  program = await start()
   const changes = Object.values(await program.changes()).reduce((sum, count) => sum + count, 0)
   console.log(
     `   Restarted.  Open connections: ${await held.open()} of 6. Changes made to the kernel: ${changes}`,
@@ -149,7 +205,7 @@ async function main(): Promise<void> {
     `\n${bold('That is all.')} Stopping kube-ipvs left the kernel as it is: the Service still answers.`,
   )
   showAnswers(`client$ 6 TCP connections to ${VIP}:80`, await client.connect('tcp', VIP, 80, { count: 6 }))
-  await Promise.all([...pods, client].map((host) => host.remove()))
+  await Promise.all([...pods, client, outside].map((host) => host.remove()))
 }
 
 void main().then(() => process.exit(0))

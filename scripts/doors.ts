@@ -9,9 +9,9 @@ const SRC = join(import.meta.dirname, '..', 'src')
 const DOORS: Readonly<Record<string, readonly string[]>> = {
   model: ['ipaddr.js'],
   plan: ['model'],
-  config: ['yaml', 'zod'],
+  config: ['model', 'yaml', 'zod'],
   netlink: ['native', 'node:fs', 'node:module', 'node:os', 'node:path'],
-  kernel: ['model', 'netlink', 'netlink/dist/rt/rt.js', 'node:fs/promises', 'node:path'],
+  kernel: ['model', 'netlink', 'netlink/dist/rt/rt.js', 'pino', 'node:*'],
   source: ['model', '@kubernetes/client-node', 'pino', 'yaml', 'node:*'],
   serve: ['model', 'prom-client', 'pino', 'node:http'],
 }

@@ -8,11 +8,12 @@ import { writeFileSync } from 'node:fs'
 import { release } from 'node:os'
 import { join } from 'node:path'
 import { DummyInterface, ensureInterface } from '../src/kernel/dummy-interface.ts'
-import { Ipset } from '../src/kernel/ipset.ts'
+import { encodeSetList, encodeSetTypeGet } from '../src/kernel/ipset-codec.ts'
 import { Ipvs } from '../src/kernel/ipvs.ts'
 import { encodeDestination, encodeService } from '../src/kernel/ipvs-codec.ts'
 import { parseAddress } from '../src/model/address.ts'
 import { realServer, virtualServerId } from '../src/model/virtual-server.ts'
+import { NetlinkConnection } from '../src/netlink/connection.ts'
 import { loadAddon, type Socket } from '../src/netlink/socket.ts'
 
 const recorded: Record<string, { request: string; replies: string }> = {}
@@ -56,8 +57,18 @@ const SETUP = `
   ipset add KUBE-IPVS-IPS 10.96.0.11
   ipset create KUBE-6-IPVS-IPS hash:ip family inet6
   ipset add KUBE-6-IPVS-IPS fd00:96::10
-  ipset create OTHER hash:ip,port
-  ipset add OTHER 10.96.0.10,tcp:80
+  ipset create KUBE-CLUSTER-IP hash:ip,port
+  ipset add KUBE-CLUSTER-IP 10.96.0.10,tcp:80
+  ipset add KUBE-CLUSTER-IP 10.96.0.10,sctp:81
+  ipset create KUBE-LOOP-BACK hash:ip,port,ip maxelem 100000
+  ipset add KUBE-LOOP-BACK 10.244.0.1,udp:53,10.244.0.1
+  ipset create KUBE-6-SOURCE-CIDR hash:ip,port,net family inet6
+  ipset add KUBE-6-SOURCE-CIDR fd00:203::80,tcp:80,fd00:1::/64
+  ipset add KUBE-6-SOURCE-CIDR fd00:203::80,tcp:80,fd00:2::1/128
+  ipset create KUBE-NODE-PORT-TCP bitmap:port range 0-65535
+  ipset add KUBE-NODE-PORT-TCP 30080
+  ipset create ODD hash:ip timeout 600
+  ipset add ODD 10.96.0.10
 `
 for (const line of SETUP.trim().split('\n')) execFileSync('sh', ['-c', line], { stdio: 'inherit' })
 
@@ -85,17 +96,26 @@ await record('refusals', () => {
 })
 const index = await ensureInterface()
 await record('addresses', () => new DummyInterface(recorder, index).readAddresses())
-const ipset = new Ipset(recorder)
-await record('set', () => ipset.readMembers('KUBE-IPVS-IPS'))
-await record('set of IPv6', () => ipset.readMembers('KUBE-6-IPVS-IPS'))
-await record('set of another type', () => ipset.readMembers('OTHER').catch(() => undefined))
-await record('no set', () => ipset.readMembers('KUBE-NONE'))
-await record('full set type', async () => {
-  const { encodeSetTypeGet } = await import('../src/kernel/ipset-codec.ts')
-  await ipset.connection.read((batch) => {
-    encodeSetTypeGet(batch, 'hash:ip', 'IPv4')
-  }, 'Cannot test')
-})
+const netfilter = new NetlinkConnection(recorder, 12)
+const recordSet = (set: string, as: string): Promise<void> =>
+  record(as, async () => {
+    const batch = netfilter.batch()
+    encodeSetList(batch, set)
+    await netfilter.exchange(batch, 'Cannot test')
+  })
+await recordSet('KUBE-IPVS-IPS', 'set')
+await recordSet('KUBE-6-IPVS-IPS', 'set of IPv6')
+await recordSet('KUBE-CLUSTER-IP', 'set of frontends')
+await recordSet('KUBE-LOOP-BACK', 'set of loop-backs')
+await recordSet('KUBE-6-SOURCE-CIDR', 'set of networks')
+await recordSet('KUBE-NODE-PORT-TCP', 'set of ports')
+await recordSet('ODD', 'set with a timeout')
+await recordSet('KUBE-NONE', 'no set')
+await record('full set type', () =>
+  netfilter.read((batch) => {
+    encodeSetTypeGet(batch, { type: 'hash:ip', family: 'IPv4' })
+  }, 'Cannot test'),
+)
 
 const file = join(process.env.LAB_OUT ?? '.', 'datagrams.json')
 writeFileSync(
