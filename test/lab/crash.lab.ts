@@ -125,7 +125,7 @@ describe('kill -9', () => {
       expect(converged).to.deep.equal(await state())
       expect(converged.length).to.be.greaterThan(20)
       expect(program.complaints(50)).to.deep.equal([])
-    })).timeout(600_000)
+    })).timeout(1_500_000)
 
   it('a start on a kernel that is as it should be sends no message that changes anything', async () => {
     const before = await state()

@@ -362,5 +362,5 @@ describe('processes', () => {
     }
 
     expect(started() - before).to.equal(0)
-  }).timeout(300_000)
+  }).timeout(600_000)
 })

@@ -84,7 +84,7 @@ describe('Ipset', () => {
     expect(header).to.include('Number of entries: 70000').and.include('References: 1')
     expect((await open().read(true)).size).to.equal(70_000)
     expect(await run('ipset', 'list', '-n')).not.to.contain('KUBE-NEW-SET')
-  }).timeout(240_000)
+  }).timeout(600_000)
 
   it('adopts a set that is larger, and makes one anew whose members expire', async () => {
     await sh(`

@@ -255,7 +255,7 @@ export class Program {
   static async start(...args: readonly string[]): Promise<Program> {
     const program = new Program(args)
     try {
-      await program.logged('first sync finished', 100_000)
+      await program.logged('first sync finished', 180_000)
       return program
     } catch (error) {
       await program.stop('SIGKILL')
@@ -264,7 +264,7 @@ export class Program {
   }
 
   /** The first line with this message, once it is there. */
-  async logged(message: string, timeoutMs = 60_000): Promise<LogLine> {
+  async logged(message: string, timeoutMs = 120_000): Promise<LogLine> {
     return eventually(() => {
       const line = this.lines.find(({ msg }) => msg === message)
       if (line !== undefined) return line
