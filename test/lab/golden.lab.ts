@@ -26,7 +26,8 @@ const DIFFERENCES: Readonly<Record<string, readonly Difference[]>> = {
   ipvsadm: [
     {
       less: [/^-a .* (10\.96\.80\.26|\[fd00:10:96::8cf2\]):80 -r (10\.244\.2|\[fd00:10:244:2)/],
-      reason: 'internalTrafficPolicy Local does not leak to other nodes (catalogue, section 13, 17)',
+      reason:
+        'internalTrafficPolicy Local does not leak to other nodes, as it does in kube-proxy beside a node port',
     },
   ],
   ipset: [],

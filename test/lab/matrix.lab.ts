@@ -69,7 +69,7 @@ type Group = 'self' | 'local' | 'remote'
 /** The client address that an endpoint sees: the client's own, one of the node's, or the frontend's. */
 type Seen = 'client' | 'node' | 'VIP'
 
-/** Whose endpoints a frontend has, by the catalogue's section 5.1. */
+/** Whose endpoints a frontend has under a policy. */
 function endpointsOf({ client, frontend, policy }: Cell, proxy: Proxy): readonly Group[] {
   const local: readonly Group[] = client === 'same pod' ? ['self', 'local'] : ['local']
   if (policy === 'Cluster') return [...local, 'remote']
