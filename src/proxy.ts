@@ -162,6 +162,7 @@ export class Proxy {
   #reportRefusals(name: ServiceName, refusals: readonly string[]): void {
     const { log, metrics } = this.#options
     const before = this.#refusals.get(name) ?? []
+    if (before.length + refusals.length === 0) return
     for (const reason of refusals) {
       if (!before.includes(reason)) log.error({ service: name, reason }, 'an external address is not served')
     }

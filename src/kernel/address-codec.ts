@@ -65,9 +65,9 @@ export function decodeAddressHeader({ body }: Message): AddressHeader {
 }
 
 /** An address of the interface; undefined for one of another interface. Throws DecodeError. */
-export function decodeAddressMessage({ body }: Message, interfaceIndex: number): Address | undefined {
-  if (body.length < IFADDRMSG_BYTES) throw new DecodeError(`Cannot decode an address: ${body.length} bytes`)
-  if (body.readUInt32LE(4) !== interfaceIndex) return undefined
+export function decodeAddressMessage(message: Message, interfaceIndex: number): Address | undefined {
+  if (decodeAddressHeader(message).interfaceIndex !== interfaceIndex) return undefined
+  const { body } = message
   let local: Address | undefined
   let peer: Address | undefined
   const decode = (start: number, length: number): Address => {

@@ -248,7 +248,7 @@ export class Ipset {
     const batch = this.#connection.batch()
     build(batch)
     const { errors } = await this.#connection.exchange(batch, action)
-    for (const error of errors.values()) throw isNotFound(error) ? error : explainSetError(error)
+    for (const error of errors.values()) throw explainSetError(error)
   }
 }
 

@@ -16,6 +16,7 @@ import {
   type VirtualServerSettings,
 } from '../model/virtual-server.ts'
 import {
+  expectLength,
   readString,
   readU16,
   readU16be,
@@ -353,7 +354,7 @@ export function decodeService(message: Message): ServiceRecord | undefined {
 
 /** struct ip_vs_flags: flags, then a mask of no meaning here. */
 function readFlags(buffer: Buffer, start: number, length: number, name: string): number {
-  if (length !== 8) throw new DecodeError(`Cannot decode attribute ${name}: expected 8 bytes, got ${length}`)
+  expectLength(name, length, 8)
   return buffer.readUInt32LE(start) & ~ip_vs.IP_VS_SVC_F_HASHED
 }
 

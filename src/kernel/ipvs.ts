@@ -2,7 +2,7 @@
 import { familyOf } from '../model/address.ts'
 import type { RealServerKey, VirtualServerId, VirtualServerKey } from '../model/virtual-server.ts'
 import { NetlinkConnection } from '../netlink/connection.ts'
-import { NetlinkError } from '../netlink/error.ts'
+import { isNotPermitted, NetlinkError } from '../netlink/error.ts'
 import { NETLINK_GENERIC, resolveFamily } from '../netlink/generic.ts'
 import type { Message } from '../netlink/message.ts'
 import type { Socket } from '../netlink/socket.ts'
@@ -135,7 +135,7 @@ export function explainMissingIpvs(error: unknown): Error {
       cause: error,
     })
   }
-  if (error instanceof NetlinkError && (error.code === 'EPERM' || error.code === 'EACCES')) {
+  if (isNotPermitted(error)) {
     return new Error('Not permitted to use IPVS: run as root, or with the capability NET_ADMIN', {
       cause: error,
     })

@@ -34,7 +34,8 @@ export function visitAttributes(buffer: Buffer, start: number, end: number, visi
   }
 }
 
-function expectLength(name: string, length: number, expected: number): void {
+/** Throws DecodeError for an attribute of another length. */
+export function expectLength(name: string, length: number, expected: number): void {
   if (length !== expected) {
     throw new DecodeError(`Cannot decode attribute ${name}: expected ${expected} bytes, got ${length}`)
   }
