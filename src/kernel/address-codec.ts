@@ -4,7 +4,7 @@ import { fullPrefix } from '../model/virtual-server.ts'
 import { visitAttributes } from '../netlink/attribute.ts'
 import { DecodeError } from '../netlink/error.ts'
 import { type Message, type MessageWriter, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL } from '../netlink/message.ts'
-import { AF_INET, AF_INET6 } from './ipvs-constants.ts'
+import { AF_INET6, familyNumber } from './ipvs-constants.ts'
 
 const RTM_NEWADDR = 20
 const RTM_DELADDR = 21
@@ -32,7 +32,7 @@ export function encodeAddress(
   interfaceIndex: number,
 ): void {
   const bytes = Uint8Array.from(addressBytes(address))
-  const family = familyOf(address) === 'IPv6' ? AF_INET6 : AF_INET
+  const family = familyNumber(familyOf(address))
   if (verb === 'NEW') batch.begin(RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL)
   else batch.begin(RTM_DELADDR)
   batch.append(ifaddrmsg(family, fullPrefix(address), interfaceIndex))

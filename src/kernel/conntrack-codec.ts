@@ -3,7 +3,7 @@ import { type Address, addressBytes, type Family, familyOf } from '../model/addr
 import { NLA_F_NESTED, readU16be, readU32be, readU8, visitAttributes } from '../netlink/attribute.ts'
 import { DecodeError } from '../netlink/error.ts'
 import { type Message, type MessageWriter, NLM_F_DUMP } from '../netlink/message.ts'
-import { AF_INET, AF_INET6 } from './ipvs-constants.ts'
+import { familyNumber } from './ipvs-constants.ts'
 
 const NFNL_SUBSYS_CTNETLINK = 1
 /** struct nfgenmsg: family, version, resource id. */
@@ -100,7 +100,7 @@ const BACKEND: End = {
 
 function begin(batch: MessageWriter, command: number, family: Family, flags = 0): void {
   batch.begin((NFNL_SUBSYS_CTNETLINK << 8) | command, flags)
-  batch.append(Uint8Array.of(family === 'IPv6' ? AF_INET6 : AF_INET, 0, 0, 0))
+  batch.append(Uint8Array.of(familyNumber(family), 0, 0, 0))
 }
 
 /** The value that all items have; undefined when they differ. */

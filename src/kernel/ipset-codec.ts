@@ -1,5 +1,5 @@
 /** Sets of the kernel's ipset to and from nfnetlink (linux/netfilter/ipset/ip_set.h). */
-import { type Address, addressBytes, addressFromBytes, type Family, familyOf } from '../model/address.ts'
+import { type Address, addressBytes, addressFromBytes, familyOf } from '../model/address.ts'
 import type { SetSpec } from '../model/sets.ts'
 import { fullPrefix } from '../model/virtual-server.ts'
 import {
@@ -13,7 +13,7 @@ import {
 } from '../netlink/attribute.ts'
 import { DecodeError } from '../netlink/error.ts'
 import { type Message, type MessageWriter, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL } from '../netlink/message.ts'
-import { AF_INET, AF_INET6 } from './ipvs-constants.ts'
+import { AF_INET, familyNumber } from './ipvs-constants.ts'
 
 const NFNL_SUBSYS_IPSET = 6
 /** The protocol of Linux 2.6.39 and later; 7 adds nothing we use. */
@@ -62,10 +62,6 @@ const LAST_PORT = 65_535
 
 const PROTOCOL_NUMBERS: Readonly<Record<string, number>> = { tcp: 6, udp: 17, sctp: 132 }
 const PROTOCOL_NAMES = new Map(Object.entries(PROTOCOL_NUMBERS).map(([name, number]) => [number, name]))
-
-function familyNumber(family: Family): number {
-  return family === 'IPv6' ? AF_INET6 : AF_INET
-}
 
 function begin(batch: MessageWriter, command: number, flags = 0): void {
   batch.begin((NFNL_SUBSYS_IPSET << 8) | command, flags)

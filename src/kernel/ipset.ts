@@ -17,7 +17,7 @@ import {
   MAX_ELEMENTS,
   type SetHeader,
 } from './ipset-codec.ts'
-import { AF_INET, AF_INET6 } from './ipvs-constants.ts'
+import { familyNumber } from './ipvs-constants.ts'
 
 const NETLINK_NETFILTER = 12
 /** Where a set is made anew before it takes the place of the old one. */
@@ -254,7 +254,7 @@ export class Ipset {
 
 function hasKind({ type, family }: SetHeader, spec: SetSpec): boolean {
   if (type !== spec.type) return false
-  return spec.type === 'bitmap:port' || family === (spec.family === 'IPv6' ? AF_INET6 : AF_INET)
+  return spec.type === 'bitmap:port' || family === familyNumber(spec.family)
 }
 
 function wrongKind({ name, type, family }: SetSpec, { type: found }: SetHeader, cause?: unknown): Error {

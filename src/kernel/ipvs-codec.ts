@@ -135,7 +135,7 @@ function putServiceSettings(batch: MessageWriter, family: Family, settings: Virt
 function putService(batch: MessageWriter, id: VirtualServerId, settings?: VirtualServerSettings): void {
   const family = familyOf(id.address)
   const nested = batch.beginNested(ip_vs.IPVS_CMD_ATTR_SERVICE)
-  batch.putU16(ip_vs.IPVS_SVC_ATTR_AF, family === 'IPv6' ? ip_vs.AF_INET6 : ip_vs.AF_INET)
+  batch.putU16(ip_vs.IPVS_SVC_ATTR_AF, ip_vs.familyNumber(family))
   batch.putU16(ip_vs.IPVS_SVC_ATTR_PROTOCOL, PROTOCOL_NUMBERS[id.protocol])
   batch.putBytes(ip_vs.IPVS_SVC_ATTR_ADDR, Uint8Array.from(addressBytes(id.address)))
   batch.putU16be(ip_vs.IPVS_SVC_ATTR_PORT, id.port)
@@ -155,8 +155,7 @@ function putDestination(
   settings?: RealServerSettings,
 ): void {
   const nested = batch.beginNested(ip_vs.IPVS_CMD_ATTR_DEST)
-  const family = familyOf(address) === 'IPv6' ? ip_vs.AF_INET6 : ip_vs.AF_INET
-  batch.putU16(ip_vs.IPVS_DEST_ATTR_ADDR_FAMILY, family)
+  batch.putU16(ip_vs.IPVS_DEST_ATTR_ADDR_FAMILY, ip_vs.familyNumber(familyOf(address)))
   batch.putBytes(ip_vs.IPVS_DEST_ATTR_ADDR, Uint8Array.from(addressBytes(address)))
   batch.putU16be(ip_vs.IPVS_DEST_ATTR_PORT, port)
   if (settings !== undefined) {
@@ -389,8 +388,7 @@ function decodeRealServerSettings(message: Message, slots: Map<number, Slot>): R
 export function decodeDestination(message: Message, family: Family): DestinationRecord {
   const slots = index(message, ip_vs.IPVS_CMD_ATTR_DEST, 'IPVS_CMD_ATTR_DEST')
   if (slots === undefined) throw new DecodeError('Cannot decode a message: IPVS_CMD_ATTR_DEST is missing')
-  const own = family === 'IPv6' ? ip_vs.AF_INET6 : ip_vs.AF_INET
-  const af = optional(message, slots, 'IPVS_DEST_ATTR_ADDR_FAMILY', readU16) ?? own
+  const af = optional(message, slots, 'IPVS_DEST_ATTR_ADDR_FAMILY', readU16) ?? ip_vs.familyNumber(family)
   decodeFamily(af)
   const address = required(message, slots, 'IPVS_DEST_ATTR_ADDR', (buffer, start, length, name) =>
     decodeAddress(buffer, start, length, af, name),

@@ -1,4 +1,5 @@
 /** Numbers of linux/ip_vs.h (Linux 6.1), spelled as there. */
+import type { Family } from '../model/address.ts'
 
 export const IPVS_GENL_NAME = 'IPVS'
 export const IPVS_GENL_VERSION = 1
@@ -71,3 +72,8 @@ export const IP_VS_CONN_F_FWD_MASK = 0x7
 
 export const AF_INET = 2
 export const AF_INET6 = 10
+
+/** The kernel's number of a family. */
+export function familyNumber(family: Family): number {
+  return family === 'IPv6' ? AF_INET6 : AF_INET
+}
