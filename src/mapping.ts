@@ -19,9 +19,15 @@ export interface MappingInput {
 
 type RulesInput = Pick<MappingInput, 'config' | 'cluster'>
 
+/** The node's addresses, the primary one of each family first: a bindAddress, else as the Node object says. */
+export function nodeIpsOf({ config, cluster }: RulesInput): readonly Address[] {
+  const published = cluster.node?.addresses ?? []
+  return config.bindAddress === undefined ? published : [config.bindAddress, ...published]
+}
+
 export function mappingOptions(input: MappingInput): MappingOptions {
   const { config, cluster, nodeName, families, scheduler, nodeAddresses } = input
-  const nodeIps = cluster.node?.addresses ?? []
+  const nodeIps = nodeIpsOf(input)
   return {
     nodeName,
     zone: cluster.node?.zone,
@@ -34,6 +40,7 @@ export function mappingOptions(input: MappingInput): MappingOptions {
       podCidrs: [...config.clusterCidrs, ...(cluster.node?.podCidrs ?? [])],
       apiServers: cluster.apiServers(),
     },
+    allowExternalIps: config.allowExternalIps,
   }
 }
 

@@ -10,7 +10,7 @@ import {
   type Selection,
   selectBackends,
 } from './endpoints.ts'
-import type { EndpointSlice, Service, ServiceName, ServicePort } from './facts.ts'
+import { type EndpointSlice, isExposed, type Service, type ServiceName, type ServicePort } from './facts.ts'
 import type { ObjectKey } from './kernel-object.ts'
 import { type Neighbourhood, refusalOf } from './refusal.ts'
 import { bitmapMember, ipvsIpsMember, portMember, type SetMemberKey } from './sets.ts'
@@ -60,6 +60,8 @@ export interface MappingOptions extends Place {
   /** Addresses of interfaces other than kube-ipvs0: such an external IP is served without being bound. */
   readonly interfaceAddresses: ReadonlySet<Address>
   readonly neighbourhood: Neighbourhood
+  /** False: the externalIPs of Services are not served (feature gate AllowServiceExternalIPs). */
+  readonly allowExternalIps: boolean
 }
 
 const NO_KEYS: ReadonlySet<RealServerKey> = new Set()
@@ -266,7 +268,8 @@ function claimFamily(
   ])
   const isServed = (address: Address): boolean =>
     familyOf(address) === family && refusalOf(address, options.neighbourhood) === undefined
-  for (const address of service.externalIps.filter(isServed)) {
+  const externalIps = options.allowExternalIps ? service.externalIps : []
+  for (const address of externalIps.filter(isServed)) {
     claimVip(frontends, address, externalPolicy(service), externalMembers(service))
   }
   for (const address of service.loadBalancerIps.filter(isServed)) {
@@ -295,9 +298,10 @@ export function buildClaims(
 /** Why some external addresses of a Service are not served: a sentence each. */
 export function refusalsOf(
   service: Service,
-  { neighbourhood }: Pick<MappingOptions, 'neighbourhood'>,
+  { neighbourhood, allowExternalIps }: Pick<MappingOptions, 'neighbourhood' | 'allowExternalIps'>,
 ): string[] {
-  return [...new Set([...service.externalIps, ...service.loadBalancerIps])].flatMap(
+  const externalIps = allowExternalIps ? service.externalIps : []
+  return [...new Set([...externalIps, ...service.loadBalancerIps])].flatMap(
     (address) => refusalOf(address, neighbourhood) ?? [],
   )
 }
@@ -318,4 +322,35 @@ export function localEndpoints(
     ).size
   const served = service.clusterIps.map(familyOf).filter((family) => families.has(family))
   return new Map(served.map((family) => [family, count(family)]))
+}
+
+/** A kind of traffic, and the family in which it finds no endpoint on this node. */
+export interface LocalLack {
+  readonly traffic: 'internal' | 'external'
+  readonly family: Family
+}
+
+/** The traffic that a Service wants to keep on this node, which has no endpoint for it while other nodes have. */
+export function localLacks(
+  service: Service,
+  slices: Iterable<EndpointSlice>,
+  options: Pick<MappingOptions, 'nodeName' | 'zone' | 'families'>,
+): LocalLack[] {
+  const traffics = [
+    ...(service.internalTrafficPolicy === 'Local' ? (['internal'] as const) : []),
+    ...(service.externalTrafficPolicy === 'Local' && isExposed(service) ? (['external'] as const) : []),
+  ]
+  if (traffics.length === 0) return []
+  const published = [...slices]
+  const isLacking = (family: Family): boolean =>
+    service.ports.some((port) => {
+      const backends = collectBackends(published, port, family)
+      const count = (policy: EndpointPolicy): number =>
+        selectBackends(backends, policy, options).inService.length
+      return count('Cluster') > 0 && count('Local') === 0
+    })
+  return service.clusterIps
+    .map(familyOf)
+    .filter((family) => options.families.has(family) && isLacking(family))
+    .flatMap((family) => traffics.map((traffic) => ({ traffic, family })))
 }

@@ -1,6 +1,6 @@
 /** The facts as they stand now, and the Services whose facts have changed since somebody asked. */
-import type { Address } from './address.ts'
-import type { EndpointSlice, Node, Parsed, Service, ServiceName } from './facts.ts'
+import type { Address, Family } from './address.ts'
+import { type EndpointSlice, isExposed, type Node, type Parsed, type Service, type ServiceName } from './facts.ts'
 
 /** Its endpoints are the API servers. */
 const API_SERVER: ServiceName = 'default/kubernetes'
@@ -15,6 +15,23 @@ export interface Collection<Fact> {
   remove(name: string): void
 }
 
+/** When something happened that has led to a change of endpoints. */
+export interface Trigger {
+  readonly family: Family
+  /** In ms since the epoch. */
+  readonly at: number
+}
+
+export interface ClusterHooks {
+  /** This node's own object is another. */
+  readonly nodeChanged?: () => void
+  /** A Service, or a slice, was added, has changed or is gone. */
+  readonly serviceChanged?: () => void
+  readonly endpointsChanged?: () => void
+  /** Triggers before this time do not count, in ms since the epoch. */
+  readonly since?: number
+}
+
 export class Cluster {
   readonly #services = new Map<ServiceName, Service>()
   readonly #slices = new Map<string, EndpointSlice>()
@@ -24,30 +41,30 @@ export class Cluster {
   readonly #listed = new Set<string>()
   readonly #dirty = new Set<ServiceName>()
   readonly #changed: () => void
-  readonly #nodeChanged: () => void
+  readonly #hooks: ClusterHooks
+  #triggers: Trigger[] = []
 
   readonly services: Collection<Service>
   readonly endpointSlices: Collection<EndpointSlice>
   readonly nodes: Collection<Node>
 
-  /**
-   * `changed` is called after every change, also when a resource has been listed for the first time, `nodeChanged`
-   * when this node's own object is another.
-   */
-  constructor(nodeName: string, changed: () => void, nodeChanged: () => void = () => undefined) {
+  /** `changed` is called after every change, also when a resource has been listed for the first time. */
+  constructor(nodeName: string, changed: () => void, hooks: ClusterHooks = {}) {
     this.#nodeName = nodeName
     this.#changed = changed
-    this.#nodeChanged = nodeChanged
-    this.services = this.#collection('services', this.#services, (_old, _new, name) => this.#dirty.add(name))
+    this.#hooks = hooks
+    this.services = this.#collection('services', this.#services, (_old, _new, name) => {
+      this.#dirty.add(name)
+      hooks.serviceChanged?.()
+    })
     this.endpointSlices = this.#collection('endpointSlices', this.#slices, (before, after) => {
       this.#index(before, after)
+      this.#noteTrigger(before, after)
+      hooks.endpointsChanged?.()
       if ((after ?? before)?.service === API_SERVER) this.markExposed()
     })
     this.nodes = this.#collection('nodes', this.#nodes, (before, after, name) => {
-      if (name !== this.#nodeName || JSON.stringify(before) === JSON.stringify(after)) return
-      if (before?.zone !== after?.zone) this.markAll()
-      else this.markExposed()
-      this.#nodeChanged()
+      if (name === this.#nodeName) this.#noteNode(before, after)
     })
   }
 
@@ -97,6 +114,28 @@ export class Cluster {
     return [...names.filter(isEssential), ...names.filter((name) => !isEssential(name))]
   }
 
+  /** Takes the triggers of what has changed since the last call. */
+  takeTriggers(): readonly Trigger[] {
+    const triggers = this.#triggers
+    this.#triggers = []
+    return triggers
+  }
+
+  #noteNode(before: Node | undefined, after: Node | undefined): void {
+    const differs = (parts: (node: Node | undefined) => unknown): boolean =>
+      JSON.stringify(parts(before)) !== JSON.stringify(parts(after))
+    if (!differs((node) => node)) return
+    if (differs((node) => node?.zone)) this.markAll()
+    else if (differs((node) => [node?.addresses, node?.podCidrs])) this.markExposed()
+    this.#hooks.nodeChanged?.()
+  }
+
+  #noteTrigger(before: EndpointSlice | undefined, after: EndpointSlice | undefined): void {
+    const { since = Infinity } = this.#hooks
+    if (after === undefined || after.triggeredAt <= since || after.triggeredAt === before?.triggeredAt) return
+    this.#triggers.push({ family: after.family, at: after.triggeredAt })
+  }
+
   #index(before: EndpointSlice | undefined, after: EndpointSlice | undefined): void {
     if (before !== undefined) {
       const slices = this.#slicesByService.get(before.service)
@@ -118,6 +157,8 @@ export class Cluster {
   ): Collection<Fact> {
     const set = (name: string, after: Fact | undefined): void => {
       const before = facts.get(name)
+      // What was known of this node goes on to count until there is something newer.
+      if (after === undefined && resource === 'nodes' && name === this.#nodeName) return
       if (after === undefined) facts.delete(name)
       else facts.set(name, after)
       if (before !== undefined || after !== undefined) changed(before, after, name)
@@ -146,8 +187,4 @@ export class Cluster {
       },
     }
   }
-}
-
-function isExposed({ ports, externalIps, loadBalancerIps }: Service): boolean {
-  return externalIps.length > 0 || loadBalancerIps.length > 0 || ports.some(({ nodePort }) => nodePort > 0)
 }

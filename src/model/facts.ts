@@ -44,6 +44,11 @@ export interface Service {
   readonly healthCheckNodePort: number
 }
 
+/** It is reached from outside of the cluster. */
+export function isExposed({ ports, externalIps, loadBalancerIps }: Service): boolean {
+  return externalIps.length > 0 || loadBalancerIps.length > 0 || ports.some(({ nodePort }) => nodePort > 0)
+}
+
 export interface Endpoint {
   readonly address: Address
   readonly ready: boolean
@@ -62,6 +67,8 @@ export interface EndpointSlice {
   readonly family: Family
   readonly ports: readonly EndpointPort[]
   readonly endpoints: readonly Endpoint[]
+  /** When the change happened that this version publishes, in ms since the epoch; 0 where it is not said. */
+  readonly triggeredAt: number
 }
 
 export interface Node {
@@ -71,6 +78,10 @@ export interface Node {
   readonly addresses: readonly Address[]
   /** One per family at most. */
   readonly podCidrs: readonly Cidr[]
+  /** The scheduler that its annotation asks for, instead of the configuration's. */
+  readonly scheduler: string | undefined
+  /** About to be deleted: load balancers should send nothing new. */
+  readonly leaving: boolean
 }
 
 /** What became of one object of a source. */

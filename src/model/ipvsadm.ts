@@ -124,6 +124,23 @@ export function formatOperation(operation: Operation): string {
   }
 }
 
+/** The same as a command. */
+export function formatCommand(operation: Operation): string {
+  const line = formatOperation(operation)
+  switch (operation.kind) {
+    case 'bindAddress':
+    case 'unbindAddress':
+      return `ip ${line}`
+    case 'addSetMember':
+    case 'deleteSetMember':
+      return `ipset ${line}`
+    case 'deleteFlows':
+      return line
+    default:
+      return `ipvsadm ${line}`
+  }
+}
+
 /** A virtual server with its real servers, each a line. */
 export function formatVirtualServer({ id, settings, realServers }: VirtualServer): string[] {
   const lines = [formatOperation({ kind: 'createVirtualServer', of: id, settings })]

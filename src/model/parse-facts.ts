@@ -19,6 +19,10 @@ const HEADLESS_LABEL = 'service.kubernetes.io/headless'
 const SERVICE_NAME_LABEL = 'kubernetes.io/service-name'
 const ZONE_LABEL = 'topology.kubernetes.io/zone'
 const DNS_LABEL = 'k8s-app'
+const TRIGGER_ANNOTATION = 'endpoints.kubernetes.io/last-change-trigger-time'
+const SCHEDULER_ANNOTATION = 'kube-ipvs.io/scheduler'
+/** The cluster autoscaler's taint on a node that it is about to delete (KEP-3836). */
+const LEAVING_TAINT = 'ToBeDeletedByClusterAutoscaler'
 
 /** The API server's default and bounds for sessionAffinityConfig.clientIP.timeoutSeconds. */
 const DEFAULT_AFFINITY_SECONDS = 10_800
@@ -71,14 +75,29 @@ function protocol(value: unknown, path: string): Protocol {
 interface Metadata {
   readonly name: string
   readonly labels: Json
+  readonly annotations: Json
   readonly creationTimestamp: unknown
+  readonly deletionTimestamp: unknown
 }
 
 function metadata(object: unknown, { namespaced }: { readonly namespaced: boolean }): Metadata {
-  const { name, namespace, labels, creationTimestamp } = record(record(object).metadata)
+  const { name, namespace, labels, annotations, creationTimestamp, deletionTimestamp } = record(
+    record(object).metadata,
+  )
   const own = typeof name === 'string' ? name : ''
   const scope = typeof namespace === 'string' && namespace !== '' ? namespace : 'default'
-  return { name: namespaced ? `${scope}/${own}` : own, labels: record(labels), creationTimestamp }
+  return {
+    name: namespaced ? `${scope}/${own}` : own,
+    labels: record(labels),
+    annotations: record(annotations),
+    creationTimestamp,
+    deletionTimestamp,
+  }
+}
+
+/** RFC 3339 to ms since the epoch; 0 for anything else. */
+function time(value: unknown): number {
+  return typeof value === 'string' ? Date.parse(value) || 0 : 0
 }
 
 /** Runs `parse`; a fault becomes the object's problem, and the object unusable. */
@@ -196,7 +215,7 @@ export function parseService(object: unknown): Parsed<Service> {
     const ingress = usable(ingressIps(record(object).status), 'status.loadBalancer.ingress', address)
     const fact: Service = {
       name,
-      createdAt: typeof creationTimestamp === 'string' ? Date.parse(creationTimestamp) || 0 : 0,
+      createdAt: time(creationTimestamp),
       essential:
         name === 'default/kubernetes' || labels[DNS_LABEL] === 'kube-dns' || labels[DNS_LABEL] === 'coredns',
       clusterIps: clusterIps(spec),
@@ -272,7 +291,7 @@ function usable<Item>(
 
 /** An EndpointSlice; without a fact when it belongs to no Service of ours or is of type FQDN. */
 export function parseEndpointSlice(object: unknown): Parsed<EndpointSlice> {
-  const { name, labels } = metadata(object, { namespaced: true })
+  const { name, labels, annotations } = metadata(object, { namespaced: true })
   const { addressType, ports, endpoints } = record(object)
   return parsing('EndpointSlice', name, () => {
     const service = labels[SERVICE_NAME_LABEL]
@@ -289,6 +308,7 @@ export function parseEndpointSlice(object: unknown): Parsed<EndpointSlice> {
       family,
       ports: usablePorts.items,
       endpoints: usableEndpoints.items,
+      triggeredAt: time(annotations[TRIGGER_ANNOTATION]),
     }
     const faults = [...usablePorts.faults, ...usableEndpoints.faults]
     return {
@@ -308,17 +328,25 @@ function nodeAddresses(values: readonly unknown[]): readonly Address[] {
   return unique([...ofType('InternalIP'), ...ofType('ExternalIP')])
 }
 
+function isLeaving(spec: unknown, deletionTimestamp: unknown): boolean {
+  const taints = list(record(spec).taints, 'spec.taints').map(record)
+  return typeof deletionTimestamp === 'string' || taints.some(({ key }) => key === LEAVING_TAINT)
+}
+
 export function parseNode(object: unknown): Parsed<Node> {
-  const { name, labels } = metadata(object, { namespaced: false })
+  const { name, labels, annotations, deletionTimestamp } = metadata(object, { namespaced: false })
   const { spec, status } = record(object)
   return parsing('Node', name, () => {
     const zone = labels[ZONE_LABEL]
+    const scheduler = annotations[SCHEDULER_ANNOTATION]
     const podCidrs = usable(list(record(spec).podCIDRs, 'spec.podCIDRs'), 'spec.podCIDRs', cidr)
     const fact: Node = {
       name,
       zone: typeof zone === 'string' && zone !== '' ? zone : undefined,
       addresses: nodeAddresses(list(record(status).addresses, 'status.addresses')),
       podCidrs: podCidrs.items,
+      scheduler: typeof scheduler === 'string' && scheduler !== '' ? scheduler : undefined,
+      leaving: isLeaving(spec, deletionTimestamp),
     }
     return {
       fact,

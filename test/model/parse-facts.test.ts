@@ -270,7 +270,25 @@ describe('parseEndpointSlice', () => {
           nodeHints: ['node-1'],
         },
       ],
+      triggeredAt: 0,
     })
+  })
+
+  it('reads when the change happened that it publishes', () => {
+    const triggered = (time: unknown): number =>
+      parseEndpointSlice({
+        ...slice(),
+        metadata: {
+          name: 'web-1',
+          namespace: 'shop',
+          labels: { 'kubernetes.io/service-name': 'web' },
+          annotations: { 'endpoints.kubernetes.io/last-change-trigger-time': time },
+        },
+      }).fact!.triggeredAt
+
+    expect(triggered('2026-01-01T00:00:01.5Z')).to.equal(Date.UTC(2026, 0, 1, 0, 0, 1, 500))
+    expect(triggered('2026-01-01T00:00:01.123456789Z')).to.equal(Date.UTC(2026, 0, 1, 0, 0, 1, 123))
+    for (const none of ['', 'yesterday', 7, undefined]) expect(triggered(none)).to.equal(0)
   })
 
   it('takes endpoints and ports that are null for none', () => {
@@ -369,5 +387,24 @@ describe('parseNode', () => {
       ],
     })
     expect(problems).to.have.length(1)
+  })
+
+  it('reads the scheduler that its annotation asks for', () => {
+    const asked = (annotations?: object): string | undefined =>
+      parseNode({ metadata: { name: 'node-1', annotations } }).fact!.scheduler
+
+    expect(asked({ 'kube-ipvs.io/scheduler': 'lc' })).to.equal('lc')
+    expect(asked({ 'kube-ipvs.io/scheduler': '' })).to.equal(undefined)
+    expect(asked()).to.equal(undefined)
+  })
+
+  it('is leaving when it is being deleted, or the autoscaler is about to delete it', () => {
+    const isLeaving = (metadata: object, taints?: object[]): boolean =>
+      parseNode({ metadata: { name: 'node-1', ...metadata }, spec: { taints } }).fact!.leaving
+
+    expect(isLeaving({})).to.equal(false)
+    expect(isLeaving({}, [{ key: 'node.kubernetes.io/unschedulable', effect: 'NoSchedule' }])).to.equal(false)
+    expect(isLeaving({}, [{ key: 'ToBeDeletedByClusterAutoscaler', effect: 'PreferNoSchedule' }])).to.equal(true)
+    expect(isLeaving({ deletionTimestamp: '2026-01-01T00:00:00Z' })).to.equal(true)
   })
 })

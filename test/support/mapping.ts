@@ -10,6 +10,7 @@ export function mapping(parts: Partial<MappingOptions> = {}): MappingOptions {
     nodePortAddresses: [],
     interfaceAddresses: new Set(),
     neighbourhood: { nodeIps: [], podCidrs: [], apiServers: [] },
+    allowExternalIps: true,
     ...parts,
   }
 }
