@@ -1,8 +1,22 @@
-/** KubeProxyConfiguration (kubeproxy.config.k8s.io/v1alpha1) to one frozen Config. Pure: text in, value out. */
+/** KubeProxyConfiguration to one frozen Config. Pure: text in, value out. */
 import { parseDocument } from 'yaml'
-import * as z from 'zod'
+import { type Address, parseAddress } from '../model/address.ts'
 import { type Cidr, parseCidr } from '../model/cidr.ts'
 import { parseDuration } from './duration.ts'
+import {
+  API_VERSION,
+  type Document,
+  fieldSchema,
+  KIND,
+  type LocalMode,
+  SCHEMA,
+  unknownFields,
+  valueAt,
+  WITHOUT_EFFECT,
+  withListenAddresses,
+} from './schema.ts'
+
+export type { Document, LocalMode } from './schema.ts'
 
 /** What the program runs with. Durations in the unit of their name. */
 export interface Config {
@@ -18,6 +32,11 @@ export interface Config {
   readonly kubeconfig: string
   /** Empty: the host's name. */
   readonly hostnameOverride: string
+  /** The node's address, instead of what its Node object says. */
+  readonly bindAddress: Address | undefined
+  /** Whether an address of the next two that cannot be had ends the program. */
+  readonly bindAddressHardFail: boolean
+  /** Empty: nowhere. */
   readonly healthzBindAddress: string
   readonly metricsBindAddress: string
   /** `primary`, or networks; empty for all addresses of the node. */
@@ -33,256 +52,190 @@ export interface Config {
   /** Where nothing is deleted. */
   readonly excludeCidrs: readonly Cidr[]
   readonly strictArp: boolean
+  /** Whether Services may have externalIPs. */
+  readonly allowExternalIps: boolean
+  readonly conntrack: ConntrackConfig
+  /** -1000 (this process is never ended for want of memory) to 1000. */
+  readonly oomScoreAdj: number
+  /** Of the log, as kube-proxy counts it: 4 for every change, 6 for everything. */
+  readonly verbosity: number
 }
 
-const LOCAL_MODES = ['ClusterCIDR', 'NodeCIDR', 'BridgeInterface', 'InterfaceNamePrefix'] as const
-
-/** How traffic from Pods is told from traffic from elsewhere. */
-export type LocalMode = (typeof LOCAL_MODES)[number]
+/** The kernel's connection tracking; 0 and false leave what it has. */
+export interface ConntrackConfig {
+  readonly maxPerCore: number
+  readonly min: number
+  readonly tcpEstablishedTimeoutSeconds: number
+  readonly tcpCloseWaitTimeoutSeconds: number
+  readonly tcpBeLiberal: boolean
+  readonly udpTimeoutSeconds: number
+  readonly udpStreamTimeoutSeconds: number
+}
 
 /** A configuration that cannot be used; the message has a line for each fault. */
 export class ConfigError extends Error {
   override readonly name = 'ConfigError'
 }
 
-const API_VERSION = 'kubeproxy.config.k8s.io/v1alpha1'
-const KIND = 'KubeProxyConfiguration'
-const HEALTHZ_PORT = 10_256
-const METRICS_PORT = 10_249
-const MASQUERADE_BIT = 14
-
-/** metav1.Duration; absent and null mean the default. */
-function duration(defaultMs: number): z.ZodType<number> {
-  return z
-    .string()
-    .nullish()
-    .transform((text, context) => {
-      const ms = text === null || text === undefined ? defaultMs : parseDuration(text)
-      if (ms !== undefined && ms >= 0) return ms
-      context.addIssue({ code: 'custom', message: 'expected a duration of 0 or more, such as 30s' })
-      return z.NEVER
-    })
+/** A configuration in all its forms, and what its author should know. */
+export interface LoadedConfig {
+  readonly config: Config
+  /** As it is published: every field, with its default where it was not set. */
+  readonly document: Document
+  /** A sentence each: what is ignored. */
+  readonly warnings: readonly string[]
+  /** Fields that were set to something else than their default, and have no effect here. */
+  readonly unused: readonly string[]
 }
 
-const text = z
-  .string()
-  .nullish()
-  .transform((value) => value?.trim() ?? '')
+// --- From the document to what the program runs with ----------------------------------------------------
 
-const WITH_PORT = /^(?:\[[^\]]+\]|[^:]+):\d+$/
-const IP_AND_PORT = /^(?:\[[0-9a-fA-F:.]+\]|[0-9.]+):(\d{1,5})$/
+const seconds = (text: string): number => Math.floor(parseDuration(text)! / 1000)
+const networks = (texts: readonly string[]): readonly Cidr[] => texts.map((text) => parseCidr(text)!)
 
-/** `ip` or `ip:port`; the port is appended where it is missing, an empty address is the default. */
-function bindAddress(defaultHost: string, defaultPort: number): z.ZodType<string> {
-  return text.transform((value, context) => {
-    const host = value === '' ? defaultHost : value
-    const bracketed = host.includes(':') && !host.startsWith('[') ? `[${host}]` : host
-    const address = WITH_PORT.test(host) ? host : `${bracketed}:${defaultPort}`
-    const port = Number(IP_AND_PORT.exec(address)?.[1])
-    if (port >= 1 && port <= 65_535) return address
-    context.addIssue({ code: 'custom', message: 'expected IP:port' })
-    return z.NEVER
-  })
-}
-
-/** A list whose items become what `parse` makes of them, or are faults. */
-function listOf<Item>(
-  parse: (text: string) => Item | undefined,
-  expected: string,
-): z.ZodType<readonly Item[]> {
-  const item = z.string().transform((text, context) => {
-    const parsed = parse(text.trim())
-    if (parsed !== undefined) return parsed
-    context.addIssue({ code: 'custom', message: `expected ${expected}, got "${text}"` })
-    return z.NEVER
-  })
-  return z
-    .array(item)
-    .nullish()
-    .transform((items): readonly Item[] => items ?? [])
-}
-
-const NETWORK = 'a network such as 192.0.2.0/24'
-
-function parseNodePortAddress(text: string): string | undefined {
-  return text === 'primary' || parseCidr(text) !== undefined ? text : undefined
-}
-
-/** `10.244.0.0/16,fd00:10:244::/48`. */
-const networks = text.transform((value, context) => {
-  const parsed = value === '' ? [] : value.split(',').map((item) => parseCidr(item.trim()))
-  if (parsed.every((cidr) => cidr !== undefined)) return parsed
-  context.addIssue({
-    code: 'custom',
-    message: `expected ${NETWORK}, or one of each family with a comma between`,
-  })
-  return z.NEVER
-})
-
-const flag = z
-  .boolean()
-  .nullish()
-  .transform((value) => value ?? false)
-
-/** Fields that exist in v1alpha1 and have no effect here, or none yet. */
-const WITHOUT_EFFECT = [
-  'featureGates',
-  'logging',
-  'bindAddress',
-  'bindAddressHardFail',
-  'enableProfiling',
-  'showHiddenMetricsForVersion',
-  'nftables',
-  'winkernel',
-  'oomScoreAdj',
-  'conntrack',
-  'configSyncPeriod',
-  'portRange',
-  'windowsRunAsService',
-] as const
-
-/** Accepted whatever it holds. */
-const UNUSED = z.unknown().optional()
-
-const nullable = <Shape extends z.ZodRawShape>(shape: Shape) =>
-  z.preprocess((value) => value ?? {}, z.object(shape))
-
-const SCHEMA = z.object({
-  apiVersion: z.literal(API_VERSION),
-  kind: z.literal(KIND),
-  mode: z.literal('ipvs', {
-    error: ({ input }) =>
-      `expected "ipvs", got ${JSON.stringify(input ?? '')}: kube-ipvs serves this mode only, keep kube-proxy for another`,
-  }),
-  hostnameOverride: text,
-  healthzBindAddress: bindAddress('0.0.0.0', HEALTHZ_PORT),
-  metricsBindAddress: bindAddress('127.0.0.1', METRICS_PORT),
-  clientConnection: nullable({
-    kubeconfig: text,
-    acceptContentTypes: UNUSED,
-    contentType: UNUSED,
-    qps: UNUSED,
-    burst: UNUSED,
-  }),
-  nodePortAddresses: listOf(parseNodePortAddress, `"primary" or ${NETWORK}`),
-  clusterCIDR: networks,
-  detectLocalMode: z
-    .enum(['', ...LOCAL_MODES])
-    .nullish()
-    .transform((mode) => (mode === '' || mode === undefined || mode === null ? 'ClusterCIDR' : mode)),
-  detectLocal: nullable({ bridgeInterface: text, interfaceNamePrefix: text }),
-  iptables: nullable({
-    masqueradeAll: flag,
-    masqueradeBit: z.int().min(0).max(31).nullish(),
-    localhostNodePorts: UNUSED,
-    syncPeriod: UNUSED,
-    minSyncPeriod: UNUSED,
-  }),
-  ipvs: nullable({
-    scheduler: text,
-    syncPeriod: duration(30_000),
-    minSyncPeriod: duration(0),
-    excludeCIDRs: listOf(parseCidr, NETWORK),
-    strictARP: flag,
-    tcpTimeout: duration(0),
-    tcpFinTimeout: duration(0),
-    udpTimeout: duration(0),
-  }),
-  ...(Object.fromEntries(WITHOUT_EFFECT.map((field) => [field, UNUSED])) as Record<string, typeof UNUSED>),
-})
-
-/** The configuration of a program that was started without a file. */
-export function defaultConfig(): Config {
-  return fromFile(SCHEMA.parse({ apiVersion: API_VERSION, kind: KIND, mode: 'ipvs' }))
-}
-
-function fromFile(file: z.infer<typeof SCHEMA>): Config {
-  const { ipvs, clientConnection } = file
+function conntrackOf({ conntrack }: Document): ConntrackConfig {
   return Object.freeze({
-    scheduler: ipvs.scheduler === '' ? 'rr' : ipvs.scheduler,
-    // kube-proxy takes 0 for the default.
-    syncPeriodMs: ipvs.syncPeriod === 0 ? 30_000 : ipvs.syncPeriod,
-    minSyncPeriodMs: ipvs.minSyncPeriod,
-    tcpTimeoutSeconds: Math.floor(ipvs.tcpTimeout / 1000),
-    tcpFinTimeoutSeconds: Math.floor(ipvs.tcpFinTimeout / 1000),
-    udpTimeoutSeconds: Math.floor(ipvs.udpTimeout / 1000),
-    kubeconfig: clientConnection.kubeconfig,
-    hostnameOverride: file.hostnameOverride.toLowerCase(),
-    healthzBindAddress: file.healthzBindAddress,
-    metricsBindAddress: file.metricsBindAddress,
-    nodePortAddresses: file.nodePortAddresses,
-    clusterCidrs: file.clusterCIDR,
-    detectLocalMode: file.detectLocalMode,
-    bridgeInterface: file.detectLocal.bridgeInterface,
-    interfaceNamePrefix: file.detectLocal.interfaceNamePrefix,
-    masqueradeAll: file.iptables.masqueradeAll,
-    masqueradeBit: file.iptables.masqueradeBit ?? MASQUERADE_BIT,
-    excludeCidrs: ipvs.excludeCIDRs,
+    maxPerCore: conntrack.maxPerCore,
+    min: conntrack.min,
+    tcpEstablishedTimeoutSeconds: seconds(conntrack.tcpEstablishedTimeout),
+    tcpCloseWaitTimeoutSeconds: seconds(conntrack.tcpCloseWaitTimeout),
+    tcpBeLiberal: conntrack.tcpBeLiberal,
+    udpTimeoutSeconds: seconds(conntrack.udpTimeout),
+    udpStreamTimeoutSeconds: seconds(conntrack.udpStreamTimeout),
+  })
+}
+
+function configOf(document: Document): Config {
+  const { ipvs, iptables, clusterCIDR } = document
+  const address = parseAddress(document.bindAddress)
+  return Object.freeze({
+    scheduler: ipvs.scheduler,
+    syncPeriodMs: parseDuration(ipvs.syncPeriod)!,
+    minSyncPeriodMs: parseDuration(ipvs.minSyncPeriod)!,
+    tcpTimeoutSeconds: seconds(ipvs.tcpTimeout),
+    tcpFinTimeoutSeconds: seconds(ipvs.tcpFinTimeout),
+    udpTimeoutSeconds: seconds(ipvs.udpTimeout),
+    kubeconfig: document.clientConnection.kubeconfig,
+    hostnameOverride: document.hostnameOverride.toLowerCase(),
+    bindAddress: address === '0.0.0.0' || address === '::' ? undefined : address,
+    bindAddressHardFail: document.bindAddressHardFail,
+    healthzBindAddress: document.healthzBindAddress,
+    metricsBindAddress: document.metricsBindAddress,
+    nodePortAddresses: document.nodePortAddresses,
+    clusterCidrs: networks(clusterCIDR === '' ? [] : clusterCIDR.split(',')),
+    detectLocalMode: document.detectLocalMode,
+    bridgeInterface: document.detectLocal.bridgeInterface,
+    interfaceNamePrefix: document.detectLocal.interfaceNamePrefix,
+    masqueradeAll: iptables.masqueradeAll,
+    masqueradeBit: iptables.masqueradeBit,
+    excludeCidrs: networks(ipvs.excludeCIDRs),
     strictArp: ipvs.strictARP,
+    allowExternalIps: document.featureGates.AllowServiceExternalIPs !== false,
+    conntrack: conntrackOf(document),
+    oomScoreAdj: document.oomScoreAdj,
+    verbosity: document.logging.verbosity,
   })
 }
 
-/** Paths of fields that the schema does not have. */
-function unknownFields(value: unknown, schema: z.ZodType, path: string): string[] {
-  const shape = shapeOf(schema)
-  if (shape === undefined || typeof value !== 'object' || value === null) return []
-  return Object.entries(value).flatMap(([name, inner]) => {
-    const field = shape[name]
-    return field === undefined ? [`${path}${name}`] : unknownFields(inner, field, `${path}${name}.`)
-  })
+// --- Faults ---------------------------------------------------------------------------------------------
+
+/** A field that is at fault, and what is expected of it. */
+interface Fault {
+  readonly path: string
+  readonly message: string
 }
 
-function shapeOf(schema: z.ZodType): Record<string, z.ZodType> | undefined {
-  if (schema instanceof z.ZodPipe) return shapeOf(schema.out as z.ZodType)
-  return schema instanceof z.ZodObject ? schema.shape : undefined
-}
-
-/** What single fields cannot tell. */
-function contradictions(config: Config): string[] {
-  const faults: string[] = []
-  const { detectLocalMode: mode, bridgeInterface, interfaceNamePrefix, nodePortAddresses } = config
-  if (config.minSyncPeriodMs > config.syncPeriodMs) {
-    faults.push('ipvs.syncPeriod: expected at least ipvs.minSyncPeriod')
+/** What single fields cannot tell; a field that is faulty itself says so, and nothing here. */
+function contradictions(value: unknown): Fault[] {
+  const field = (path: string): unknown => fieldSchema(path)!.safeParse(valueAt(value, path)).data
+  const faults: Fault[] = []
+  const mode = field('detectLocalMode')
+  const [period, minimum] = ['ipvs.syncPeriod', 'ipvs.minSyncPeriod'].map((path) =>
+    parseDuration(String(field(path))),
+  )
+  if (period !== undefined && minimum !== undefined && minimum > period) {
+    faults.push({ path: 'ipvs.syncPeriod', message: 'expected at least ipvs.minSyncPeriod' })
   }
-  if (mode === 'BridgeInterface' && bridgeInterface === '') {
-    faults.push('detectLocal.bridgeInterface: expected the name of an interface in mode BridgeInterface')
+  if (mode === 'BridgeInterface' && field('detectLocal.bridgeInterface') === '') {
+    const message = 'expected the name of an interface in mode BridgeInterface'
+    faults.push({ path: 'detectLocal.bridgeInterface', message })
   }
-  if (mode === 'InterfaceNamePrefix' && interfaceNamePrefix === '') {
-    faults.push('detectLocal.interfaceNamePrefix: expected a prefix in mode InterfaceNamePrefix')
+  if (mode === 'InterfaceNamePrefix' && field('detectLocal.interfaceNamePrefix') === '') {
+    const message = 'expected a prefix in mode InterfaceNamePrefix'
+    faults.push({ path: 'detectLocal.interfaceNamePrefix', message })
   }
-  if (nodePortAddresses.includes('primary') && nodePortAddresses.length > 1) {
-    faults.push('nodePortAddresses: expected "primary" alone, or networks')
+  if (field('logging.format') === 'json' && (field('logging.vmodule') as unknown[] | undefined)?.length) {
+    faults.push({ path: 'logging.vmodule', message: 'expected none with logging.format json' })
   }
   return faults
 }
 
-/** A parsed file: the configuration, and what its author should know. */
-export interface LoadedConfig {
-  readonly config: Config
-  /** A sentence each: unknown or repeated fields, which are ignored. */
+/** Where a document comes from, for its faults. */
+export interface Origin {
+  /** `configuration /var/lib/kube-proxy/config.conf`. */
+  readonly name: string
+  /** How a field is called there; its path unless given. */
+  readonly nameOf?: (path: string) => string
+}
+
+/** Resolves a document. Throws ConfigError with all faults, each naming its field. */
+export function resolveDocument(value: unknown, { name, nameOf = (path) => path }: Origin): Document {
+  const result = SCHEMA.safeParse(value)
+  const own = (result.error?.issues ?? []).map(({ path, message }) => ({ path: path.join('.'), message }))
+  const faults = [...own, ...contradictions(value)]
+  if (faults.length === 0) return withListenAddresses(result.data!)
+  const lines = faults.map(({ path, message }) => `  ${path === '' ? '' : `${nameOf(path)}: `}${message}`)
+  throw new ConfigError(`Cannot use ${name}:\n${lines.join('\n')}`)
+}
+
+// --- Loading --------------------------------------------------------------------------------------------
+
+/** The document that stands in a file, and what is wrong with it that can be ignored. */
+interface Read {
+  readonly value: unknown
   readonly warnings: readonly string[]
 }
 
-/** Parses YAML or JSON. Throws ConfigError with all faults, each naming its field. */
-export function parseConfig(file: string, source: string): LoadedConfig {
-  const document = parseDocument(source, { uniqueKeys: false })
-  const [syntax] = document.errors
-  if (syntax !== undefined) throw new ConfigError(`Cannot read configuration ${file}: ${syntax.message}`)
-  const value: unknown = document.toJS()
-  const result = SCHEMA.safeParse(value)
-  if (!result.success) {
-    const faults = result.error.issues.map(({ path, message }) => `  ${path.join('.') || file}: ${message}`)
-    throw new ConfigError(`Cannot use configuration ${file}:\n${faults.join('\n')}`)
-  }
-  const config = fromFile(result.data)
-  const faults = contradictions(config)
-  if (faults.length > 0) {
-    throw new ConfigError(
-      `Cannot use configuration ${file}:\n${faults.map((fault) => `  ${fault}`).join('\n')}`,
-    )
-  }
-  const warnings = unknownFields(value, SCHEMA, '').map(
-    (field) => `unknown field "${field}" in ${file} is ignored`,
+/** Parses YAML or JSON: strictly, and where that finds only a repeated field, once more. The last one counts. */
+function read(file: string, source: string): Read {
+  const strict = parseDocument(source)
+  const fatal = strict.errors.find(({ code }) => code !== 'DUPLICATE_KEY')
+  if (fatal !== undefined) throw new ConfigError(`Cannot read configuration ${file}: ${fatal.message}`)
+  const repeated = strict.errors.map(
+    ({ linePos }) => `line ${linePos?.[0].line} of ${file} repeats a field: the last one counts`,
   )
-  return { config, warnings }
+  const value: unknown = parseDocument(source, { uniqueKeys: false }).toJS()
+  const unknown = unknownFields(value).map((field) => `unknown field "${field}" in ${file} is ignored`)
+  return { value, warnings: [...repeated, ...unknown] }
+}
+
+const DEFAULTS = withListenAddresses(SCHEMA.parse({ apiVersion: API_VERSION, kind: KIND, mode: 'ipvs' }))
+
+function unusedFields(document: Document): string[] {
+  return WITHOUT_EFFECT.filter(
+    (path) => JSON.stringify(valueAt(document, path)) !== JSON.stringify(valueAt(DEFAULTS, path)),
+  )
+}
+
+/** A resolved document with what it means. */
+export function loadDocument(document: Document, warnings: readonly string[] = []): LoadedConfig {
+  return { config: configOf(document), document, warnings, unused: unusedFields(document) }
+}
+
+/**
+ * Parses a file's text, YAML or JSON. `adjust` may change the document before it is resolved. Throws ConfigError
+ * with all faults, each naming its field.
+ */
+export function parseConfig(
+  file: string,
+  source: string,
+  adjust: (value: unknown) => unknown = (value) => value,
+): LoadedConfig {
+  const { value, warnings } = read(file, source)
+  return loadDocument(resolveDocument(adjust(value), { name: `configuration ${file}` }), warnings)
+}
+
+/** The configuration of a program that was started without file and flags. */
+export function defaultConfig(): Config {
+  return configOf(DEFAULTS)
 }

@@ -25,3 +25,14 @@ export function parseDuration(text: string): number | undefined {
   if (unsigned === '') return undefined
   return text.startsWith('-') ? -total : total
 }
+
+/** As Go prints it: `1h15m0s`, `250ms`, `0s`. Below a millisecond nothing is kept. */
+export function formatDuration(ms: number): string {
+  if (ms === 0) return '0s'
+  if (ms < 1_000) return `${ms}ms`
+  const seconds = (ms % 60_000) / 1_000
+  const minutes = Math.floor(ms / 60_000) % 60
+  const hours = Math.floor(ms / 3_600_000)
+  if (hours > 0) return `${hours}h${minutes}m${seconds}s`
+  return minutes > 0 ? `${minutes}m${seconds}s` : `${seconds}s`
+}
