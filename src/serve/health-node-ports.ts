@@ -19,6 +19,8 @@ export interface HealthNodePortsOptions {
   readonly addresses: (family: Family) => readonly string[]
   /** Whether the proxy does its work: no node answers 200 without. */
   readonly isHealthy: () => boolean
+  /** Called when the port of a Service cannot be opened, once until it can. */
+  readonly failed: (service: ServiceName, reason: string) => void
   readonly log: Logger
 }
 
@@ -28,6 +30,7 @@ interface ListenerOptions {
   readonly family: Family
   readonly address: string
   readonly answer: (response: ServerResponse) => void
+  readonly failed: HealthNodePortsOptions['failed']
   readonly log: Logger
 }
 
@@ -49,7 +52,8 @@ export function retryMs(attempt: number): number {
 }
 
 /** Listens until it is closed. What cannot be opened is logged once and tried again. */
-function openListener({ service, port, family, address, answer, log }: ListenerOptions): Listener {
+function openListener(options: ListenerOptions): Listener {
+  const { service, port, family, address, answer, failed, log } = options
   const server = createServer((_request, response) => answer(response))
   let failures = 0
   let timer: NodeJS.Timeout | undefined
@@ -63,8 +67,10 @@ function openListener({ service, port, family, address, answer, log }: ListenerO
   })
   server.on('error', (err) => {
     server.close()
-    if (failures === 0)
+    if (failures === 0) {
       log.error({ err, service, port, address }, 'cannot listen for health checks: retrying')
+      failed(service, err.message)
+    }
     failures++
     timer = setTimeout(listen, retryMs(failures)).unref()
   })
@@ -160,10 +166,10 @@ export class HealthNodePorts {
   }
 
   #open(service: ServiceName, port: number, family: Family, address: string): Listener {
-    const { isHealthy, log } = this.#options
+    const { isHealthy, failed, log } = this.#options
     const count = (): number => this.#entries.get(service)?.health.localEndpoints.get(family) ?? 0
     const answer = (response: ServerResponse): void => answerHealth(response, service, count(), isHealthy())
-    return openListener({ service, port, family, address, answer, log })
+    return openListener({ service, port, family, address, answer, failed, log })
   }
 
   /** The port may be free now for whoever waits for it. */

@@ -1,9 +1,11 @@
 /** The HTTP endpoints that kube-proxy has: health on one address, metrics on another. */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import type { Logger } from 'pino'
+import type { HealthReport, ProxyHealth } from './health.ts'
 import type { Metrics } from './metrics.ts'
 
 const BIND_RETRY_MS = 5_000
+const PLAIN = 'text/plain; charset=utf-8'
 
 export interface Answer {
   readonly status: number
@@ -11,13 +13,14 @@ export interface Answer {
   readonly body: string
 }
 
-/** Answers by path; any other is 404. */
-export type Routes = Readonly<Record<string, () => Answer | Promise<Answer>>>
+/** Answers by path, whatever the method; any other path is 404. */
+export type Routes = Readonly<Record<string, (query: URLSearchParams) => Answer | Promise<Answer>>>
 
 async function answer(routes: Routes, request: IncomingMessage, response: ServerResponse): Promise<void> {
-  const path = new URL(request.url ?? '/', 'http://localhost').pathname
-  const route = Object.hasOwn(routes, path) ? routes[path] : undefined
-  const { status, type, body } = (await route?.()) ?? { status: 404, type: 'text/plain', body: 'not found\n' }
+  const { pathname, searchParams } = new URL(request.url ?? '/', 'http://localhost')
+  const route = Object.hasOwn(routes, pathname) ? routes[pathname] : undefined
+  const found = await route?.(searchParams)
+  const { status, type, body } = found ?? { status: 404, type: PLAIN, body: '404 page not found\n' }
   response.writeHead(status, { 'Content-Type': type, 'X-Content-Type-Options': 'nosniff' }).end(body)
 }
 
@@ -27,14 +30,36 @@ function split(address: string): { readonly host: string; readonly port: number 
   return { host: address.slice(0, colon).replace(/^\[|\]$/g, ''), port: Number(address.slice(colon + 1)) }
 }
 
-/** Serves until the signal aborts. An address that is taken is logged and tried again every 5 s. */
-export function serve(address: string, routes: Routes, log: Logger, signal: AbortSignal): Server {
+export interface ServeOptions {
+  readonly log: Logger
+  readonly signal: AbortSignal
+  /** Called when the address cannot be had, which is then not tried again (bindAddressHardFail). */
+  readonly failed?: (error: Error) => void
+}
+
+/** Serves until the signal aborts; an empty address is not served. One that is taken is tried again every 5 s. */
+export function serve(
+  address: string,
+  routes: Routes,
+  { log, signal, failed }: ServeOptions,
+): Server | undefined {
+  if (address === '') return undefined
   const server = createServer((request, response) => void answer(routes, request, response))
   const { host, port } = split(address)
-  // "0.0.0.0" means every address of both families, as in Go.
+  let isTold = false
+  // The wildcard of either family means every address of both, as in Go.
   const listen = (): Server => server.listen(host === '0.0.0.0' ? { port } : { host, port })
+  server.on('listening', () => {
+    if (isTold) log.info({ address }, 'listening at last')
+    isTold = false
+  })
   server.on('error', (err) => {
-    log.error({ err, address }, 'cannot listen: retrying')
+    if (failed !== undefined) {
+      failed(err)
+      return
+    }
+    if (!isTold) log.error({ err, address }, 'cannot listen: retrying')
+    isTold = true
     setTimeout(() => signal.aborted || listen(), BIND_RETRY_MS).unref()
   })
   signal.addEventListener('abort', () => {
@@ -44,21 +69,56 @@ export function serve(address: string, routes: Routes, log: Logger, signal: Abor
   return listen()
 }
 
-/** /healthz and /livez: 200 once the first sync is through. */
-export function healthRoutes(isHealthy: () => boolean, now: () => Date): Routes {
-  const health = (): Answer => ({
-    status: isHealthy() ? 200 : 503,
-    type: 'application/json',
-    body: JSON.stringify({ currentTime: now().toISOString(), healthy: isHealthy() }),
-  })
-  return { '/healthz': health, '/livez': health }
+/** /healthz and /livez, as load balancers and kubelet ask for them. */
+export function healthRoutes(health: ProxyHealth, metrics: Metrics): Routes {
+  const reported = ({ isOk, body }: HealthReport, count: (code: number) => void): Answer => {
+    const status = isOk ? 200 : 503
+    count(status)
+    return { status, type: 'application/json', body: JSON.stringify(body) }
+  }
+  return {
+    '/healthz': () =>
+      reported(health.readiness(), (code) => {
+        metrics.healthChecked('healthz', code)
+      }),
+    '/livez': () =>
+      reported(health.liveness(), (code) => {
+        metrics.healthChecked('livez', code)
+      }),
+  }
 }
 
-/** /metrics, /healthz of the process itself, and /proxyMode. */
-export function metricsRoutes({ registry }: Metrics): Routes {
+/** The health of the process itself has one check, which always passes (k8s.io/apiserver/pkg/server/healthz). */
+function ping(query: URLSearchParams): Answer {
+  const line = query.getAll('exclude').includes('ping') ? '[+]ping excluded: ok' : '[+]ping ok'
+  const body = query.has('verbose') ? `${line}\nhealthz check passed\n` : 'ok'
+  return { status: 200, type: PLAIN, body }
+}
+
+export interface MetricsRoutesOptions {
+  readonly metrics: Metrics
+  /** The configuration in its external form. */
+  readonly document: () => object
+}
+
+/** /metrics, /metrics/slis, /healthz of the process itself, /proxyMode and /configz. */
+export function metricsRoutes({ metrics, document }: MetricsRoutesOptions): Routes {
+  const { registry, slis } = metrics
+  const page = async ({ contentType, metrics: text }: { contentType: string; metrics: () => Promise<string> }) => ({
+    status: 200,
+    type: contentType,
+    body: await text(),
+  })
   return {
-    '/metrics': async () => ({ status: 200, type: registry.contentType, body: await registry.metrics() }),
-    '/healthz': () => ({ status: 200, type: 'text/plain; charset=utf-8', body: 'ok' }),
-    '/proxyMode': () => ({ status: 200, type: 'text/plain; charset=utf-8', body: 'ipvs' }),
+    '/metrics': () => page({ contentType: registry.contentType, metrics: () => registry.metrics() }),
+    '/metrics/slis': () => page({ contentType: slis.contentType, metrics: () => slis.metrics() }),
+    '/healthz': ping,
+    '/healthz/ping': () => ping(new URLSearchParams()),
+    '/proxyMode': () => ({ status: 200, type: PLAIN, body: 'ipvs' }),
+    '/configz': () => ({
+      status: 200,
+      type: 'application/json',
+      body: JSON.stringify({ 'kubeproxy.config.k8s.io': document() }),
+    }),
   }
 }

@@ -77,13 +77,20 @@ describe('HealthNodePorts', () => {
   let port: number
   let otherPort: number
   let blocker: Server | undefined
+  let failures: string[]
 
   beforeEach(async () => {
     addresses = { ...LOCALHOST }
     healthy = true
     recorded = recordingLog()
     const { log } = recorded
-    ports = new HealthNodePorts({ addresses: (family) => addresses[family], isHealthy: () => healthy, log })
+    failures = []
+    ports = new HealthNodePorts({
+      addresses: (family) => addresses[family],
+      isHealthy: () => healthy,
+      failed: (service, reason) => failures.push(`${service}: ${reason}`),
+      log,
+    })
     ;[port, otherPort] = (await freePorts(2)) as [number, number]
   })
   afterEach(() => {
@@ -233,6 +240,8 @@ describe('HealthNodePorts', () => {
       { level: 50, msg: 'cannot listen for health checks: retrying', ...where, code: 'EADDRINUSE' },
       { level: 30, msg: 'listening for health checks at last', ...where, code: undefined },
     ])
+    expect(failures).to.have.length(1)
+    expect(failures[0]).to.match(/^shop\/web: .*EADDRINUSE/)
   })
 
   it('stops trying when the Service goes', async () => {

@@ -1,75 +1,144 @@
-import type { Server } from 'node:http'
-import { createServer, type AddressInfo } from 'node:net'
 import { once } from 'node:events'
+import type { Server } from 'node:http'
+import { type AddressInfo, createServer } from 'node:net'
+import { mock } from 'node:test'
 import { expect } from 'chai'
-import { healthRoutes, metricsRoutes, serve } from '../../src/serve/http.ts'
+import { ProxyHealth } from '../../src/serve/health.ts'
+import { healthRoutes, metricsRoutes, type Routes, serve, type ServeOptions } from '../../src/serve/http.ts'
 import { Metrics } from '../../src/serve/metrics.ts'
-import { complaints, recordingLog } from '../support/log.ts'
 import { eventually } from '../support/eventually.ts'
+import { recordingLog } from '../support/log.ts'
+
+const portOf = (server: { address: () => unknown }): number => (server.address() as AddressInfo).port
 
 describe('serve', () => {
   let abort: AbortController
-  beforeEach(() => (abort = new AbortController()))
-  afterEach(() => abort.abort())
-
-  async function start(routes: Parameters<typeof serve>[1], address = '127.0.0.1:0'): Promise<string> {
-    const server: Server = serve(address, routes, recordingLog().log, abort.signal)
-    await once(server, 'listening')
-    return `http://127.0.0.1:${(server.address() as AddressInfo).port}`
-  }
-
-  it('is healthy once the first sync is through', async () => {
-    let healthy = false
-    const url = await start(
-      healthRoutes(
-        () => healthy,
-        () => new Date(0),
-      ),
-    )
-
-    for (const path of ['/healthz', '/livez']) {
-      healthy = false
-      expect((await fetch(url + path)).status).to.equal(503)
-      healthy = true
-      const response = await fetch(url + path)
-      expect(response.status).to.equal(200)
-      expect(response.headers.get('content-type')).to.equal('application/json')
-      expect(await response.json()).to.deep.equal({ currentTime: '1970-01-01T00:00:00.000Z', healthy: true })
-    }
+  let metrics: Metrics
+  let health: ProxyHealth
+  let isNodeEligible: boolean
+  beforeEach(() => {
+    abort = new AbortController()
+    metrics = new Metrics({ defaults: false })
+    isNodeEligible = true
+    health = new ProxyHealth({
+      families: ['IPv4'],
+      isNodeEligible: () => isNodeEligible,
+      staleAfterMs: () => 60_000,
+      now: () => new Date(),
+    })
+  })
+  afterEach(() => {
+    abort.abort()
+    mock.timers.reset()
   })
 
-  it('gives metrics and the proxy mode, as text', async () => {
-    const metrics = new Metrics({ defaults: false })
-    metrics.changed('createVirtualServer', 3)
-    const url = await start(metricsRoutes(metrics))
+  const options = (parts: Partial<ServeOptions> = {}): ServeOptions => ({
+    log: recordingLog().log,
+    signal: abort.signal,
+    ...parts,
+  })
+  async function start(routes: Routes, address = '127.0.0.1:0'): Promise<string> {
+    const server: Server = serve(address, routes, options())!
+    await once(server, 'listening')
+    return `http://127.0.0.1:${portOf(server)}`
+  }
+  const startMetrics = (document: object = {}): Promise<string> =>
+    start(metricsRoutes({ metrics, document: () => document }))
+  const textOf = async (url: string): Promise<string> => (await fetch(url)).text()
 
-    expect(await (await fetch(`${url}/metrics`)).text()).to.contain(
+  it('says by its status whether all is well, and counts what it has said', async () => {
+    const url = await start(healthRoutes(health, metrics))
+    const codes = async (): Promise<number[]> =>
+      Promise.all(['/healthz', '/livez'].map(async (path) => (await fetch(url + path)).status))
+
+    expect(await codes()).to.deep.equal([503, 503])
+    health.updated()
+    expect(await codes()).to.deep.equal([200, 200])
+    isNodeEligible = false
+    expect(await codes()).to.deep.equal([503, 200])
+
+    const { headers } = await fetch(`${url}/healthz`, { method: 'POST' })
+    expect(headers.get('content-type')).to.equal('application/json')
+    expect(headers.get('x-content-type-options')).to.equal('nosniff')
+    const text = await metrics.registry.metrics()
+    for (const line of ['healthz_total{code="503"} 3', 'healthz_total{code="200"} 1', 'livez_total{code="200"} 2'])
+      expect(text).to.contain(`kubeproxy_proxy_${line}\n`)
+  })
+
+  it('gives metrics, the proxy mode and the health of the process, as text', async () => {
+    metrics.changed('createVirtualServer', 3)
+    const url = await startMetrics()
+
+    expect(await textOf(`${url}/metrics`)).to.contain(
       'kube_ipvs_kernel_changes_total{operation="createVirtualServer"} 3',
     )
-    expect(await (await fetch(`${url}/proxyMode`)).text()).to.equal('ipvs')
-    expect(await (await fetch(`${url}/healthz`)).text()).to.equal('ok')
+    expect(await textOf(`${url}/metrics/slis`)).to.contain(
+      'kubernetes_healthcheck{name="ping",type="healthz"} 1',
+    )
+    const mode = await fetch(`${url}/proxyMode`)
+    expect(await mode.text()).to.equal('ipvs')
+    expect(mode.headers.get('content-type')).to.equal('text/plain; charset=utf-8')
+    for (const path of ['/healthz', '/healthz/ping', '/healthz?exclude=ping'])
+      expect(await textOf(url + path)).to.equal('ok')
+    expect(await textOf(`${url}/healthz?verbose`)).to.equal('[+]ping ok\nhealthz check passed\n')
+  })
+
+  it('gives the configuration', async () => {
+    const url = await startMetrics({ mode: 'ipvs' })
+
+    expect(await (await fetch(`${url}/configz`)).json()).to.deep.equal({
+      'kubeproxy.config.k8s.io': { mode: 'ipvs' },
+    })
   })
 
   it('knows no other path, not even of objects', async () => {
-    const url = await start(
-      healthRoutes(
-        () => true,
-        () => new Date(),
-      ),
-    )
-
-    for (const path of ['/', '/nothing', '/toString', '/__proto__'])
-      expect((await fetch(url + path)).status).to.equal(404)
+    for (const url of [await start(healthRoutes(health, metrics)), await startMetrics()]) {
+      for (const path of ['/', '/nothing', '/toString', '/__proto__', '/livez/', '/debug/pprof'])
+        expect((await fetch(url + path)).status, path).to.equal(404)
+    }
   })
 
-  it('says that an address is taken, and goes on', async () => {
+  it('listens on both families for the wildcard of either', async () => {
+    for (const wildcard of ['0.0.0.0:0', '[::]:0']) {
+      const server = serve(wildcard, { '/': () => ({ status: 200, type: '', body: 'here' }) }, options())!
+      await once(server, 'listening')
+      for (const host of ['127.0.0.1', '[::1]'])
+        expect(await textOf(`http://${host}:${portOf(server)}/`), `${wildcard} ${host}`).to.equal('here')
+    }
+  })
+
+  it('serves nothing on no address', () => {
+    expect(serve('', {}, options())).to.equal(undefined)
+  })
+
+  it('says once that an address is taken, tries again, and says that it has it', async () => {
     const other = createServer().listen(0, '127.0.0.1')
     await once(other, 'listening')
     const { log, lines } = recordingLog()
+    mock.timers.enable({ apis: ['setTimeout'] })
+    const address = `127.0.0.1:${portOf(other)}`
+    const server = serve(address, {}, options({ log }))!
+    for (let attempt = 0; attempt < 2; attempt++) {
+      await once(server, 'error')
+      mock.timers.tick(5_000)
+    }
+    await once(server, 'error')
+    other.close()
+    mock.timers.tick(5_000)
+    await once(server, 'listening')
 
-    serve(`127.0.0.1:${(other.address() as AddressInfo).port}`, {}, log, abort.signal)
+    expect(lines.map(({ msg }) => msg)).to.deep.equal(['cannot listen: retrying', 'listening at last'])
+  })
 
-    await eventually(() => expect(complaints(lines)).to.deep.equal(['cannot listen: retrying']))
+  it('gives up on an address that is taken where that is to end the program', async () => {
+    const other = createServer().listen(0, '127.0.0.1')
+    await once(other, 'listening')
+    const { log, lines } = recordingLog()
+    const errors: Error[] = []
+    serve(`127.0.0.1:${portOf(other)}`, {}, options({ log, failed: (error) => errors.push(error) }))
+
+    await eventually(() => expect(errors.map(({ message }) => message)[0]).to.contain('EADDRINUSE'))
+    expect(lines).to.deep.equal([])
     other.close()
   })
 })
