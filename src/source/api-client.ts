@@ -34,6 +34,22 @@ export function isExpired(error: unknown): boolean {
 export interface ApiClient {
   /** The body of a 200 answer, unread. Throws ApiError for any other status. */
   get(path: string, query: Readonly<Record<string, string>>, signal: AbortSignal): Promise<IncomingMessage>
+  /** Sends an object, or a merge patch of one (RFC 7386), and returns the answer's. Throws as `get`. */
+  send(method: 'POST' | 'PATCH', path: string, body: object, signal: AbortSignal): Promise<unknown>
+}
+
+/** A request that has been answered, or has failed. */
+export interface RequestOutcome {
+  /** GET, LIST, WATCH, POST or PATCH, as client-go calls it. */
+  readonly verb: string
+  /** Of HTTP. */
+  readonly method: string
+  /** Of the API server, with its port. */
+  readonly host: string
+  /** HTTP status, or `<error>`. */
+  readonly code: string
+  /** Until the answer began. */
+  readonly seconds: number
 }
 
 /** The standard `tokenFile` of a kubeconfig user, which client-node knows only for pods: it is read anew every minute. */
@@ -51,18 +67,41 @@ function honourTokenFiles(config: KubeConfig, text: string): void {
   }
 }
 
-/** Loads a kubeconfig file, or the pod's service account when `file` is empty. Throws an Error that names it. */
-export function loadKubeConfig(file: string): KubeConfig {
-  const config = new KubeConfig()
-  if (file === '') {
-    if (process.env.KUBERNETES_SERVICE_HOST === undefined) {
-      throw new Error(
-        'No API server to talk to: set clientConnection.kubeconfig, run in a pod, or use --manifests without a cluster',
-      )
-    }
-    config.loadFromCluster()
-    return config
+/** The cluster's URL is another one than the kubeconfig says; without a kubeconfig, it is all there is. */
+function overrideServer(config: KubeConfig, master: string | undefined): KubeConfig {
+  if (master === undefined || master === '') return config
+  const cluster = config.getCurrentCluster()
+  if (cluster === null) config.loadFromClusterAndUser({ name: 'master', server: master, skipTLSVerify: false }, { name: '' })
+  else {
+    const index = config.clusters.indexOf(cluster)
+    config.clusters[index] = { ...cluster, server: master }
   }
+  return config
+}
+
+/**
+ * Loads a kubeconfig file, or the pod's service account when `file` is empty; `master` is the API server's URL in its
+ * place. Throws an Error that names it.
+ */
+export function loadKubeConfig(file: string, master?: string): KubeConfig {
+  const isInCluster = file === '' && (master === undefined || master === '')
+  if (file === '' && !isInCluster) return overrideServer(new KubeConfig(), master)
+  return overrideServer(isInCluster ? loadServiceAccount() : loadFile(file), master)
+}
+
+function loadServiceAccount(): KubeConfig {
+  if (process.env.KUBERNETES_SERVICE_HOST === undefined) {
+    throw new Error(
+      'No API server to talk to: set clientConnection.kubeconfig, run in a pod, or use --manifests without a cluster',
+    )
+  }
+  const config = new KubeConfig()
+  config.loadFromCluster()
+  return config
+}
+
+function loadFile(file: string): KubeConfig {
+  const config = new KubeConfig()
   try {
     const text = readFileSync(file, 'utf8')
     config.loadFromFile(file)
@@ -97,32 +136,85 @@ async function errorOf(response: IncomingMessage): Promise<ApiError> {
   return new ApiError(`API server answered ${status}: ${message}`, status, retryAfterMs(response))
 }
 
-/** Opens a client. `load` is called again after a 401, so that rotated credentials are picked up. */
-export function openApiClient(load: () => KubeConfig): ApiClient {
+function verbOf(method: string, path: string): string {
+  if (method !== 'GET') return method
+  if (/[?&]watch=true/.test(path)) return 'WATCH'
+  // Lists are all that is read here.
+  return 'LIST'
+}
+
+interface Message {
+  readonly method: string
+  readonly path: string
+  readonly body?: string
+}
+
+const CONTENT_TYPES: Readonly<Record<string, string>> = {
+  POST: 'application/json',
+  PATCH: 'application/merge-patch+json',
+}
+
+/** Sends one request; resolves when the answer begins. */
+async function request(config: KubeConfig, message: Message, signal: AbortSignal): Promise<IncomingMessage> {
+  const { method, path, body } = message
+  const url = new URL(`${config.getCurrentCluster()!.server.replace(/\/$/, '')}${path}`)
+  const options: https.RequestOptions = { signal, timeout: SILENCE_MS }
+  await config.applyToHTTPSOptions(options)
+  const credentials = options.headers as Record<string, string> | undefined
+  const content = body === undefined ? {} : { 'Content-Type': CONTENT_TYPES[method]! }
+  options.headers = { ...credentials, ...content, Accept: 'application/json', 'User-Agent': 'kube-ipvs' }
+  options.method = method
+  return new Promise((resolve, reject) => {
+    const sent = (url.protocol === 'http:' ? http : https).request(url, options, resolve)
+    sent.on('timeout', () => sent.destroy(new Error(`no data for ${SILENCE_MS / 1000} s`)))
+    sent.on('error', reject)
+    sent.end(body)
+  })
+}
+
+/**
+ * Opens a client. `load` is called again after a 401, so that rotated credentials are picked up; `ended` is told of
+ * every request.
+ */
+export function openApiClient(
+  load: () => KubeConfig,
+  ended: (outcome: RequestOutcome) => void = () => undefined,
+): ApiClient {
   let config = load()
-  const send = async (path: string, signal: AbortSignal): Promise<IncomingMessage> => {
-    const url = new URL(`${config.getCurrentCluster()!.server.replace(/\/$/, '')}${path}`)
-    const options: https.RequestOptions = { signal, timeout: SILENCE_MS }
-    await config.applyToHTTPSOptions(options)
-    const credentials = options.headers as Record<string, string> | undefined
-    options.headers = { ...credentials, Accept: 'application/json', 'User-Agent': 'kube-ipvs' }
-    return new Promise((resolve, reject) => {
-      const request = (url.protocol === 'http:' ? http : https).get(url, options, resolve)
-      request.on('timeout', () => request.destroy(new Error(`no data for ${SILENCE_MS / 1000} s`)))
-      request.on('error', reject)
-    })
+  const observed = async (message: Message, signal: AbortSignal): Promise<IncomingMessage> => {
+    const { method, path } = message
+    const started = performance.now()
+    const tell = (code: string): void => {
+      const { host } = new URL(config.getCurrentCluster()!.server)
+      ended({ verb: verbOf(method, path), method, host, code, seconds: (performance.now() - started) / 1000 })
+    }
+    try {
+      const response = await request(config, message, signal)
+      tell(String(response.statusCode))
+      return response
+    } catch (error) {
+      if (!signal.aborted) tell('<error>')
+      throw error
+    }
+  }
+  const answered = async (message: Message, signal: AbortSignal): Promise<IncomingMessage> => {
+    const response = await observed(message, signal)
+    if (response.statusCode !== 401) return response
+    response.resume()
+    config = load()
+    return observed(message, signal)
   }
   return {
     async get(path, query, signal) {
       const full = `${path}?${new URLSearchParams(query).toString()}`
-      let response = await send(full, signal)
-      if (response.statusCode === 401) {
-        response.resume()
-        config = load()
-        response = await send(full, signal)
-      }
+      const response = await answered({ method: 'GET', path: full }, signal)
       if (response.statusCode !== 200) throw await errorOf(response)
       return response
+    },
+    async send(method, path, object, signal) {
+      const response = await answered({ method, path, body: JSON.stringify(object) }, signal)
+      if (response.statusCode !== 200 && response.statusCode !== 201) throw await errorOf(response)
+      return readJson(response)
     },
   }
 }

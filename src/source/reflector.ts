@@ -97,7 +97,7 @@ function remedyOf(error: unknown): string | undefined {
   if (error.status === 401)
     return 'the credentials are not valid: check the token or certificate of the kubeconfig'
   if (error.status === 403)
-    return 'grant list and watch on services, endpointslices and nodes (deploy/rbac.yaml)'
+    return 'grant list and watch on services, endpointslices and nodes (deploy/base/rbac.yaml)'
   return undefined
 }
 

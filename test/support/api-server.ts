@@ -1,9 +1,10 @@
 /**
- * A stand-in for the API server: lists in pages, watches, bookmarks, expired versions and credentials over
+ * A stand-in for the API server: lists in pages, watches, bookmarks, expired versions, credentials and Events over
  * real TLS, as strict as the real one, and with faults on demand.
  */
 import { type IncomingMessage, type ServerResponse } from 'node:http'
 import { createServer, type Server } from 'node:https'
+import { json } from 'node:stream/consumers'
 import type { AddressInfo } from 'node:net'
 import { generate } from 'selfsigned'
 
@@ -55,6 +56,37 @@ export interface Fault {
   readonly delayMs?: number
 }
 
+/** An Event of events.k8s.io/v1, as far as tests look at it. */
+export interface ApiEvent extends ApiObject {
+  readonly type: string
+  readonly reason: string
+  readonly action: string
+  readonly note: string
+  readonly regarding: { readonly kind: string; readonly name: string; readonly namespace?: string }
+  series?: { readonly count: number; readonly lastObservedTime: string }
+}
+
+const EVENTS = /^\/apis\/events\.k8s\.io\/v1\/namespaces\/([^/]+)\/events(?:\/([^/]+))?$/
+
+/** What the API server refuses of an Event (pkg/apis/core/validation/events.go); undefined: nothing. */
+function eventFault(event: Record<string, unknown>, namespace: string): string | undefined {
+  const { metadata, eventTime, regarding, note, type } = event as unknown as ApiEvent & { eventTime?: string }
+  const isText = (name: string, max: number): boolean => {
+    const value = event[name]
+    return typeof value === 'string' && value !== '' && value.length <= max
+  }
+  if (!/^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$/.test(metadata.name ?? '') || metadata.name.length > 253) return 'metadata.name'
+  if (metadata.namespace !== namespace) return 'metadata.namespace'
+  if ((regarding.namespace ?? 'default') !== namespace) return 'regarding.namespace'
+  if (!/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z$/.test(eventTime ?? '')) return 'eventTime'
+  const texts = ['reportingController', 'reportingInstance', 'action', 'reason']
+  const text = texts.find((name) => !isText(name, 128))
+  if (text !== undefined) return text
+  if (!/^[a-z0-9-.]+(\/[\w.-]+)?$/i.test(String(event.reportingController))) return 'reportingController'
+  if (Buffer.byteLength(note) > 1_024) return 'note'
+  return type === 'Normal' || type === 'Warning' ? undefined : 'type'
+}
+
 export interface SeenRequest {
   readonly url: URL
   readonly status: number
@@ -72,6 +104,10 @@ export class ApiServer {
   expiredForm: 'status' | 'event' = 'event'
   expiredEvent = JSON.stringify({ type: 'ERROR', object: status(410, {}, 'too old resource version') })
   readonly requests: SeenRequest[] = []
+  /** Events that have been written. */
+  readonly events: ApiEvent[] = []
+  /** Why Events were refused: a well-behaved client has none. */
+  readonly refusedEvents: string[] = []
   readonly faults: Fault[] = []
   readonly #server: Server
   readonly #certificate: string
@@ -229,6 +265,7 @@ export class ApiServer {
     }
     const resource = PATHS[url.pathname]
     if (request.headers.authorization !== `Bearer ${this.token}`) this.#send(url, response, 401, status(401))
+    else if (EVENTS.test(url.pathname)) await this.#event(url, request, response)
     else if (resource === undefined) this.#send(url, response, 404, status(404))
     else if (url.searchParams.get('watch') === 'true') this.#watch(url, resource, response, fault)
     else this.#list(url, resource, response, fault)
@@ -237,6 +274,32 @@ export class ApiServer {
   #send(url: URL, response: ServerResponse, code: number, body: unknown, headers = {}): void {
     this.requests.push({ url, status: code })
     response.writeHead(code, { 'Content-Type': 'application/json', ...headers }).end(JSON.stringify(body))
+  }
+
+  async #event(url: URL, request: IncomingMessage, response: ServerResponse): Promise<void> {
+    const [, namespace, name] = EVENTS.exec(url.pathname)!
+    const body = (await json(request)) as Record<string, unknown>
+    const known = this.events.find(
+      ({ metadata }) =>
+        metadata.namespace === namespace && metadata.name === (name ?? (body as unknown as ApiEvent).metadata.name),
+    )
+    const refuse = (code: number, why: string): void => {
+      this.refusedEvents.push(why)
+      this.#send(url, response, code, status(code, {}, why))
+    }
+    const type = request.headers['content-type']
+    if (request.method === 'POST' && name === undefined && type === 'application/json') {
+      const fault = eventFault(body, namespace!)
+      if (fault !== undefined) refuse(422, fault)
+      else if (known !== undefined) refuse(409, 'it exists')
+      else {
+        this.events.push(body as unknown as ApiEvent)
+        this.#send(url, response, 201, body)
+      }
+    } else if (request.method === 'PATCH' && type === 'application/merge-patch+json') {
+      if (known === undefined) refuse(404, 'there is none')
+      else this.#send(url, response, 200, Object.assign(known, body))
+    } else refuse(405, `${request.method} ${type}`)
   }
 
   #list(url: URL, resource: Resource, response: ServerResponse, fault?: Fault): void {
