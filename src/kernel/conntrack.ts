@@ -28,12 +28,17 @@ function explainMissing(error: unknown): Error {
   })
 }
 
+/** Told of each look at the flows of a family: how long it took, and how many were deleted. */
+export type FlowsDeleted = (family: Family, seconds: number, deleted: number) => void
+
 export class Conntrack {
   readonly connection: NetlinkConnection
+  readonly #deleted: FlowsDeleted
 
   /** Throws NetlinkError when the kernel has no nfnetlink. */
-  constructor(addon: Socket) {
+  constructor(addon: Socket, deleted: FlowsDeleted = () => undefined) {
     this.connection = new NetlinkConnection(addon, NETLINK_NETFILTER)
+    this.#deleted = deleted
   }
 
   /**
@@ -45,8 +50,10 @@ export class Conntrack {
     for (const family of FAMILIES) {
       const ofFamily = targets.filter(({ address }) => familyOf(address) === family)
       if (ofFamily.length === 0) continue
+      const started = performance.now()
       const flows = await this.#read(family, ofFamily)
       await this.#delete(family, flows)
+      this.#deleted(family, (performance.now() - started) / 1000, flows.length)
       count += flows.length
     }
     return count

@@ -68,6 +68,24 @@ export async function ensureInterface(): Promise<number> {
   }
 }
 
+/** The command that creates it. */
+export const INTERFACE_CREATION = `ip link add ${INTERFACE_NAME} txqueuelen 0 type dummy`
+
+/** Deletes the interface with its addresses; false when there is none. Throws an Error. */
+export async function deleteInterface(): Promise<boolean> {
+  const route = createRtNetlink()
+  try {
+    const index = await lookUp(route)
+    if (index === undefined) return false
+    await route.delLink({ index }, {}, { timeout: LINK_TIMEOUT_MS })
+    return true
+  } catch (cause) {
+    throw new Error(`Cannot delete the interface ${INTERFACE_NAME}`, { cause })
+  } finally {
+    route.socket.close()
+  }
+}
+
 /** Reads and, through `connection`, changes the addresses of the interface. */
 export class DummyInterface {
   readonly connection: NetlinkConnection

@@ -66,6 +66,8 @@ export class Ipset {
   readonly #revisions = new Map<string, number>()
   /** By name. A set that cannot be used is here with the reason. */
   readonly #sets = new Map<string, OpenSet | Error>()
+  /** Sets that were not there when last read. */
+  #missing: readonly SetSpec[] = []
 
   /** The sets of these families are ours. */
   constructor(addon: Socket, families: Iterable<Family>) {
@@ -76,6 +78,11 @@ export class Ipset {
   /** Names of the sets that are there. */
   get names(): ReadonlySet<string> {
     return new Set([...this.#sets].filter(([, set]) => !(set instanceof Error)).map(([name]) => name))
+  }
+
+  /** Commands that make the sets that were not there. */
+  get creations(): string[] {
+    return this.#missing.map(formatSetCreate)
   }
 
   /** Why sets cannot be used, by name. */
@@ -89,6 +96,7 @@ export class Ipset {
    */
   async read(readOnly: boolean): Promise<Set<SetMemberKey>> {
     const listed = await this.#list([...this.#specs.keys()])
+    this.#missing = [...this.#specs.values()].filter(({ name }) => listed.get(name) === undefined)
     const members = new Set<SetMemberKey>()
     for (const spec of this.#specs.values()) {
       const found = listed.get(spec.name)
@@ -123,6 +131,19 @@ export class Ipset {
       if (error === undefined) this.#count(changes[i]!)
     }
     return changes.map((_, i) => results[i])
+  }
+
+  /** Destroys all of our sets. Throws an AggregateError with those that cannot be, as rules ask them. */
+  async destroy(): Promise<void> {
+    const failures: Error[] = []
+    for (const name of [...this.#specs.keys(), NEW_SET]) {
+      await this.#run(`Cannot destroy set ${name}`, (batch) => {
+        encodeSetDestroy(batch, name)
+      }).catch((error: unknown) => {
+        if (!isNotFound(error)) failures.push(error as Error)
+      })
+    }
+    if (failures.length > 0) throw new AggregateError(failures, 'Cannot destroy all sets: delete the rules that ask them')
   }
 
   close(): void {
@@ -255,6 +276,15 @@ export class Ipset {
 function hasKind({ type, family }: SetHeader, spec: SetSpec): boolean {
   if (type !== spec.type) return false
   return spec.type === 'bitmap:port' || family === familyNumber(spec.family)
+}
+
+/** As `ipset save` prints it. */
+function formatSetCreate({ name, type, family }: SetSpec): string {
+  const options =
+    type === 'bitmap:port'
+      ? 'range 0-65535'
+      : `family ${family === 'IPv4' ? 'inet' : 'inet6'} hashsize 1024 maxelem ${MAX_ELEMENTS}`
+  return `ipset create ${name} ${type} ${options}`
 }
 
 function wrongKind({ name, type, family }: SetSpec, { type: found }: SetHeader, cause?: unknown): Error {

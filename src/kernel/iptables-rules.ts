@@ -4,6 +4,8 @@
  */
 import type { Family } from '../model/address.ts'
 import { type SetBase, setName } from '../model/sets.ts'
+import { leftoverLines, removalLines } from './iptables-leftovers.ts'
+import { type SavedRules, type TableName, TABLES } from './iptables-save.ts'
 
 /** How traffic from Pods is told. */
 export type LocalTraffic =
@@ -25,8 +27,6 @@ export interface RuleOptions {
   readonly sets: ReadonlySet<string>
 }
 
-export type TableName = 'nat' | 'filter' | 'mangle'
-
 /** A rule in a chain that is not ours. */
 export interface Jump {
   readonly chain: string
@@ -42,8 +42,6 @@ export interface Table {
 }
 
 export type Rules = Readonly<Record<TableName, Table>>
-
-const TABLES: readonly TableName[] = ['nat', 'filter', 'mangle']
 
 const COMMENTS = {
   'KUBE-LOOP-BACK': 'Kubernetes endpoints dst ip:port, source ip for solving hairpin purpose',
@@ -271,26 +269,10 @@ const MANGLE_JUMPS: readonly Jump[] = [
 
 // --- What stands, and what has to be written -----------------------------------------------------------
 
-/** Rules by table and chain, as `iptables-save` prints them, without `-A CHAIN`. */
-export type SavedRules = ReadonlyMap<string, ReadonlyMap<string, readonly string[]>>
-
-/** Reads the output of `iptables-save`. */
-export function parseSave(text: string): SavedRules {
-  const tables = new Map<string, Map<string, string[]>>()
-  let chains = new Map<string, string[]>()
-  for (const line of text.split('\n')) {
-    const [, mark, name = '', rest = ''] = /^(\*|:|-A )(\S+) ?(.*)$/.exec(line) ?? []
-    if (mark === '*') tables.set(name, (chains = new Map<string, string[]>()))
-    else if (mark === ':') chains.set(name, [])
-    else if (mark === '-A ') chains.get(name)?.push(rest)
-  }
-  return tables
-}
-
 /**
  * The input of one `iptables-restore --noflush` that makes `wanted` stand; undefined when it stands. Chains of ours
- * that differ are filled anew; jumps that are missing, wherever in their chain, are put at its top. Nothing else is
- * touched. `printed` is `wanted` as this iptables prints it.
+ * that differ are filled anew; jumps that are missing, wherever in their chain, are put at its top; what kube-proxy has
+ * left in its other modes goes. Nothing else is touched. `printed` is `wanted` as this iptables prints it.
  */
 export function planRestore(wanted: Rules, saved: SavedRules, printed = wanted): string | undefined {
   const lines = TABLES.flatMap((name) => planTable(name, wanted[name], saved, printed[name]))
@@ -306,12 +288,14 @@ function planTable(name: TableName, wanted: Table, saved: SavedRules, printed: T
     const isJump = isRule(printed.jumps[index]!.rule)
     return actual?.get(chain)?.some(isJump) !== true
   })
-  if (chains.length + jumps.length === 0) return []
+  const leftovers = leftoverLines(name, actual, wanted.chains)
+  if (chains.length + jumps.length + leftovers.length === 0) return []
   return [
     `*${name}`,
     ...chains.map(([chain]) => `:${chain} - [0:0]`),
     ...chains.flatMap(([chain, rules]) => rules.map((rule) => `-A ${chain} ${rule}`)),
     ...jumps.map(({ chain, rule }) => `-I ${chain} 1 ${rule}`),
+    ...leftovers,
     'COMMIT',
   ]
 }
@@ -360,4 +344,15 @@ function tableAsPrinted({ chains, jumps }: Table, actual: ReadonlyMap<string, re
 /** What every release prints alike: which sets a rule asks, and where it leads. */
 function skeleton(rule: string): string {
   return [...setsOfRule(rule), /-j (\S+)/.exec(rule)?.[1]].join(' ')
+}
+
+/** The input of one `iptables-restore --noflush` that takes away all that is ours, and kube-proxy's; undefined when there is nothing. */
+export function planRemoval(saved: SavedRules): string | undefined {
+  const options = { masqueradeBit: 0, masqueradeAll: false, local: undefined, randomFully: false }
+  const ours = renderRules({ ...options, family: 'IPv4', sets: new Set() })
+  const lines = TABLES.flatMap((name) => {
+    const removal = removalLines(name, saved.get(name), (chain) => ours[name].chains.has(chain))
+    return removal.length === 0 ? [] : [`*${name}`, ...removal, 'COMMIT']
+  })
+  return lines.length === 0 ? undefined : `${lines.join('\n')}\n`
 }

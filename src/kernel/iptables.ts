@@ -8,13 +8,13 @@ import { promisify } from 'node:util'
 import type { Family } from '../model/address.ts'
 import {
   asPrinted,
-  parseSave,
+  planRemoval,
   planRestore,
   renderRules,
   type RuleOptions,
   type Rules,
-  type SavedRules,
 } from './iptables-rules.ts'
+import { asCommands, parseSave, type SavedRules } from './iptables-save.ts'
 
 const LIMIT_MS = 60_000
 /** How long a program waits for /run/xtables.lock. */
@@ -57,6 +57,8 @@ export interface IptablesVariant {
   readonly name: (typeof VARIANTS)[number] | 'default'
   /** For the log: "kubelet's chains are there". */
   readonly reason: string
+  /** What its programs have just printed, by family, where they have. */
+  readonly texts: ReadonlyMap<Family, string>
 }
 
 type Tool = 'save' | 'restore'
@@ -70,7 +72,10 @@ interface Candidate {
   readonly name: (typeof VARIANTS)[number]
   readonly hasHint: boolean
   readonly rules: number
+  readonly texts: ReadonlyMap<Family, string>
 }
+
+const NO_TEXTS: ReadonlyMap<Family, string> = new Map()
 
 /**
  * Which variant the host uses, in the manner of kubernetes-sigs/iptables-wrappers: the one with kubelet's chains,
@@ -79,23 +84,40 @@ interface Candidate {
 export async function detectVariant(host: Host = LINUX): Promise<IptablesVariant> {
   const found = await Promise.all(VARIANTS.map((name) => inspect(host, name)))
   const candidates = found.filter((candidate) => candidate !== undefined)
+  const chosen = ({ name, texts }: Candidate, reason: string): IptablesVariant => ({ name, texts, reason })
+  const plain = (reason: string): IptablesVariant => ({ name: 'default', reason, texts: NO_TEXTS })
   const hinted = candidates.find(({ hasHint }) => hasHint)
-  if (hinted !== undefined) return { name: hinted.name, reason: "kubelet's chains are there" }
+  if (hinted !== undefined) return chosen(hinted, "kubelet's chains are there")
   const [first, second] = candidates.sort((a, b) => b.rules - a.rules)
-  if (first === undefined) return { name: 'default', reason: 'neither variant has programs that work' }
-  if (second === undefined) return { name: first.name, reason: 'only its programs work' }
-  if (first.rules > second.rules) return { name: first.name, reason: 'most rules are there' }
-  return { name: 'default', reason: 'both variants have as many rules' }
+  if (first !== undefined && first.rules > (second?.rules ?? 0)) return chosen(first, 'most rules are there')
+  // Empty legacy tables were not looked at: their programs need not be there.
+  const proven = await Promise.all(candidates.map(async (one) => ((await hasPrograms(host, one)) ? [one] : [])))
+  const [only, other] = proven.flat()
+  if (only === undefined) return plain('neither variant has programs that work')
+  return other === undefined ? chosen(only, 'only its programs work') : plain('both variants have as many rules')
+}
+
+async function hasPrograms(host: Host, { name, rules }: Candidate): Promise<boolean> {
+  if (name === 'nft' || rules > 0) return true
+  return host.run(programOf('IPv4', { name }, 'save'), ['--version']).then(
+    () => true,
+    () => false,
+  )
 }
 
 async function inspect(host: Host, name: Candidate['name']): Promise<Candidate | undefined> {
-  const texts = await Promise.all(FAMILIES.map((family) => look(host, family, name).catch(() => undefined)))
-  const saved = texts.filter((text) => text !== undefined)
-  if (saved.length === 0) return undefined
+  const looks = FAMILIES.map(async (family) => {
+    const text = await look(host, family, name).catch(() => undefined)
+    return text === undefined ? [] : [[family, text] as const]
+  })
+  const texts = new Map((await Promise.all(looks)).flat())
+  if (texts.size === 0) return undefined
+  const saved = [...texts.values()]
   return {
     name,
     hasHint: saved.some((text) => HINTS.some((hint) => parseSave(text).get('mangle')?.has(hint) === true)),
     rules: saved.join('\n').match(/^-A /gm)?.length ?? 0,
+    texts,
   }
 }
 
@@ -103,9 +125,7 @@ async function inspect(host: Host, name: Candidate['name']): Promise<Candidate |
 async function look(host: Host, family: Family, name: Candidate['name']): Promise<string> {
   const program = programOf(family, { name }, 'save')
   const isEmpty = name === 'legacy' && (await host.legacyTables(family)).trim() === ''
-  if (!isEmpty) return host.run(program, [])
-  await host.run(program, ['--version'])
-  return ''
+  return isEmpty ? '' : host.run(program, [])
 }
 
 // --- The rules of a family ------------------------------------------------------------------------------
@@ -146,9 +166,8 @@ export class Iptables {
    * the remedy; then a later call may be luckier.
    */
   async ensure(options: WantedRules): Promise<'unchanged' | 'written'> {
-    this.#variant ??= await this.#detect()
+    const saved = await this.#look()
     this.#randomFully ??= await this.#hasRandomFully()
-    const saved = await this.#save()
     const wanted = this.#render(options, this.#randomFully)
     const input = planRestore(wanted, saved, this.#inItsWords(wanted))
     if (input === undefined) return 'unchanged'
@@ -158,6 +177,28 @@ export class Iptables {
     )
     this.#written = { key: keyOf(written), printed: asPrinted(written, await this.#save()) }
     return 'written'
+  }
+
+  /** What `ensure` would do, as commands: nothing is changed. Throws as `ensure`. */
+  async preview(options: WantedRules): Promise<string[]> {
+    const saved = await this.#look()
+    const randomFully = this.#randomFully ?? (await this.#hasRandomFully())
+    const input = planRestore(this.#render(options, randomFully), saved)
+    return input === undefined ? [] : asCommands(input, saved, this.#family)
+  }
+
+  /** The first look is the one that has found out the variant. */
+  async #look(): Promise<SavedRules> {
+    if (this.#variant !== undefined) return this.#save()
+    this.#variant = await this.#detect()
+    const text = this.#variant.texts.get(this.#family)
+    return text === undefined ? this.#save() : this.#read(text)
+  }
+
+  /** The first line of what is printed says which release prints. */
+  #read(text: string): SavedRules {
+    this.#randomFully ??= offersRandomFully(/^# Generated by \S+ (v\S+)/.exec(text)?.[1])
+    return parseSave(text)
   }
 
   #render(options: WantedRules, randomFully: boolean): Rules {
@@ -183,15 +224,11 @@ export class Iptables {
   }
 
   async #hasRandomFully(): Promise<boolean> {
-    const [, ...numbers] = /v(\d+)\.(\d+)\.(\d+)/.exec(await this.#run('restore', ['--version'])) ?? []
-    const difference = numbers
-      .map((number, i) => Number(number) - RANDOM_FULLY_SINCE[i]!)
-      .find((by) => by !== 0)
-    return numbers.length > 0 && (difference ?? 0) >= 0
+    return offersRandomFully(await this.#run('restore', ['--version'])) ?? false
   }
 
   async #save(): Promise<SavedRules> {
-    return parseSave(await this.#run('save', []))
+    return this.#read(await this.#run('save', []))
   }
 
   async #restore(input: string): Promise<void> {
@@ -206,6 +243,33 @@ export class Iptables {
       throw explain(program, this.#family, error as Failure)
     }
   }
+}
+
+/**
+ * Takes away all that is ours, and kube-proxy's, of a family, whichever variant has it. Returns whether there was
+ * anything; where there are no programs, there is nothing. Throws an Error as `ensure`.
+ */
+export async function removeRules(family: Family, host: Host = LINUX): Promise<boolean> {
+  let isRemoved = false
+  for (const name of VARIANTS) {
+    const text = await look(host, family, name).catch(() => '')
+    const input = planRemoval(parseSave(text))
+    if (input === undefined) continue
+    const program = programOf(family, { name }, 'restore')
+    await host.run(program, ['-w', String(LOCK_SECONDS), '--noflush'], input).catch((error: unknown) => {
+      throw explain(program, family, error as Failure)
+    })
+    isRemoved = true
+  }
+  return isRemoved
+}
+
+/** Whether a release has --random-fully; undefined when the text names none. */
+function offersRandomFully(version = ''): boolean | undefined {
+  const [, ...numbers] = /v(\d+)\.(\d+)\.(\d+)/.exec(version) ?? []
+  if (numbers.length === 0) return undefined
+  const differences = numbers.map((number, i) => Number(number) - RANDOM_FULLY_SINCE[i]!)
+  return (differences.find((by) => by !== 0) ?? 0) >= 0
 }
 
 /** Equal for equal rules. */

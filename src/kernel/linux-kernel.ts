@@ -7,11 +7,12 @@ import type { NetlinkConnection } from '../netlink/connection.ts'
 import type { MessageWriter } from '../netlink/message.ts'
 import type { Socket } from '../netlink/socket.ts'
 import { encodeAddress } from './address-codec.ts'
-import { Conntrack, type FlowTarget } from './conntrack.ts'
+import { Conntrack, type FlowsDeleted, type FlowTarget } from './conntrack.ts'
 import {
   DummyInterface,
   ensureInterface,
   findInterface,
+  INTERFACE_CREATION,
   INTERFACE_NAME,
   isInterfaceGone,
 } from './dummy-interface.ts'
@@ -48,6 +49,8 @@ export interface LinuxKernelOptions {
   readonly families: ReadonlySet<Family>
   /** Only reads: creates neither the interface nor sets, and refuses to execute. */
   readonly readOnly?: boolean
+  /** Told of tracked flows that have been deleted. */
+  readonly flowsDeleted?: FlowsDeleted
 }
 
 export class LinuxKernel implements Kernel {
@@ -58,10 +61,10 @@ export class LinuxKernel implements Kernel {
   readonly #readOnly: boolean
   #dummy: DummyInterface | undefined
 
-  private constructor(ipvs: Ipvs, { addon, readOnly, families }: LinuxKernelOptions) {
+  private constructor(ipvs: Ipvs, { addon, readOnly, families, flowsDeleted }: LinuxKernelOptions) {
     this.ipvs = ipvs
     this.#ipset = new Ipset(addon, families)
-    this.#conntrack = new Conntrack(addon)
+    this.#conntrack = new Conntrack(addon, flowsDeleted)
     this.#addon = addon
     this.#readOnly = readOnly === true
   }
@@ -79,6 +82,11 @@ export class LinuxKernel implements Kernel {
   /** Names of the sets that rules can ask. Current after `readTables`. */
   get sets(): ReadonlySet<string> {
     return this.#ipset.names
+  }
+
+  /** Commands that make the interface and the sets, where they are missing. Current after `readTables`. */
+  get creations(): string[] {
+    return [...(this.#dummy === undefined ? [INTERFACE_CREATION] : []), ...this.#ipset.creations]
   }
 
   /** Why some sets cannot be used. Current after `readTables`. */

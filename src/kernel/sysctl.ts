@@ -27,6 +27,20 @@ export function connReuseSysctl(mode: 0 | 1): Sysctl {
   return { path: 'net/ipv4/vs/conn_reuse_mode', value: String(mode) }
 }
 
+/** Those that have another value, or none. */
+export async function differingSysctls(sysctls: readonly Sysctl[], root = '/proc/sys'): Promise<Sysctl[]> {
+  const differing = sysctls.map(async (sysctl) => {
+    const current = await readFile(join(root, sysctl.path), 'utf8').catch(() => undefined)
+    return current?.trim() === sysctl.value ? [] : [sysctl]
+  })
+  return (await Promise.all(differing)).flat()
+}
+
+/** `sysctl -w net.ipv4.ip_forward=1` */
+export function formatSysctl({ path, value }: Sysctl): string {
+  return `sysctl -w ${path.replaceAll('/', '.')}=${value}`
+}
+
 /** Writes the setting unless it has that value. Returns whether it had to. Throws an Error naming the sysctl. */
 export async function ensureSysctl({ path, value }: Sysctl, root = '/proc/sys'): Promise<boolean> {
   const file = join(root, path)

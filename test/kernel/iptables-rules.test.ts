@@ -4,13 +4,12 @@ import { expect } from 'chai'
 import {
   asPrinted,
   type LocalTraffic,
-  parseSave,
   planRestore,
   renderRules,
   type RuleOptions,
   type Rules,
-  type SavedRules,
 } from '../../src/kernel/iptables-rules.ts'
+import { parseSave, type SavedRules } from '../../src/kernel/iptables-save.ts'
 import type { Family } from '../../src/model/address.ts'
 import { setName, setsOf } from '../../src/model/sets.ts'
 

@@ -1,6 +1,7 @@
 import { expect } from 'chai'
-import { type SavedRules, parseSave, planRestore, renderRules } from '../../src/kernel/iptables-rules.ts'
-import { detectVariant, type Host, Iptables, type WantedRules } from '../../src/kernel/iptables.ts'
+import { planRestore, renderRules } from '../../src/kernel/iptables-rules.ts'
+import { parseSave, type SavedRules } from '../../src/kernel/iptables-save.ts'
+import { detectVariant, type Host, Iptables, removeRules, type WantedRules } from '../../src/kernel/iptables.ts'
 import { setsOf } from '../../src/model/sets.ts'
 import { type Random, withRandom } from '../support/random.ts'
 import { rejectionOf } from '../support/rejection.ts'
@@ -80,6 +81,13 @@ class FakeHost implements Host {
     return Promise.resolve('')
   }
 
+  /** As iptables does: a chain that is used, or not empty, stays, and that is an error. */
+  #deleteChain(chains: Map<string, string[]>, name: string): void {
+    const isUsed = [...chains.values()].flat().some((rule) => rule.endsWith(` -j ${name}`) || rule === `-j ${name}`)
+    if (isUsed || chains.get(name)!.length > 0) throw new Error(`chain ${name} is used or not empty`)
+    chains.delete(name)
+  }
+
   legacyTables(): Promise<string> {
     return Promise.resolve('')
   }
@@ -93,8 +101,64 @@ class FakeHost implements Host {
       else if (word === ':') chains.set(name, [])
       else if (word === '-A') chains.get(name)!.push(rest.join(' '))
       else if (word === '-I') chains.get(name)!.unshift(rest.slice(1).join(' '))
+      else if (word === '-D') remove(chains.get(name)!, rest.join(' '))
+      else if (word === '-X') this.#deleteChain(chains, name)
     }
   }
+}
+
+/** As iptables does: it is an error where there is no such rule. */
+function remove(rules: string[], rule: string): void {
+  const i = rules.indexOf(rule)
+  if (i < 0) throw new Error(`there is no rule ${rule}`)
+  rules.splice(i, 1)
+}
+
+/** kubelet's, an administrator's and a plug-in's. */
+const OTHERS = `*nat
+:PREROUTING ACCEPT [0:0]
+:OUTPUT ACCEPT [0:0]
+:POSTROUTING ACCEPT [0:0]
+:CNI-HOSTPORT-DNAT - [0:0]
+:KUBE-MARK-DROP - [0:0]
+-A PREROUTING -m addrtype --dst-type LOCAL -j CNI-HOSTPORT-DNAT
+-A KUBE-MARK-DROP -j MARK --set-xmark 0x8000/0x8000
+COMMIT
+*filter
+:INPUT ACCEPT [0:0]
+:FORWARD ACCEPT [0:0]
+:OUTPUT ACCEPT [0:0]
+:KUBE-FIREWALL - [0:0]
+-A INPUT -j KUBE-FIREWALL
+-A FORWARD -m conntrack --ctstate NEW -j ACCEPT
+-A KUBE-FIREWALL -m mark --mark 0x8000/0x8000 -j DROP
+COMMIT
+*mangle
+:OUTPUT ACCEPT [0:0]
+:KUBE-KUBELET-CANARY - [0:0]
+:KUBE-IPTABLES-HINT - [0:0]
+COMMIT
+`
+
+/** What kube-proxy in mode iptables adds to these. */
+function asIptablesMode(tables: Tables): void {
+  const nat = tables.get('nat')!
+  nat.set('KUBE-SERVICES', ['-d 10.96.0.10/32 -p tcp -m tcp --dport 80 -j KUBE-SVC-A', '-m addrtype --dst-type LOCAL -j KUBE-NODEPORTS'])
+  nat.set('KUBE-SVC-A', ['-m statistic --mode random --probability 0.5 -j KUBE-SEP-B', '-j KUBE-EXT-C'])
+  nat.set('KUBE-SEP-B', ['-p tcp -m tcp -j DNAT --to-destination 10.244.0.7:8080'])
+  nat.set('KUBE-EXT-C', ['-j KUBE-MARK-MASQ'])
+  nat.set('KUBE-NODEPORTS', [])
+  nat.set('KUBE-MARK-MASQ', ['-j MARK --set-xmark 0x4000/0x4000'])
+  nat.set('KUBE-PROXY-CANARY', [])
+  nat.get('PREROUTING')!.unshift('-m comment --comment "kubernetes service portals" -j KUBE-SERVICES')
+  const filter = tables.get('filter')!
+  filter.set('KUBE-SERVICES', ['-d 10.96.0.10/32 -p tcp -m tcp --dport 80 -j REJECT --reject-with icmp-port-unreachable'])
+  filter.set('KUBE-EXTERNAL-SERVICES', [])
+  filter.set('KUBE-PROXY-FIREWALL', [])
+  filter.get('OUTPUT')!.unshift('-m conntrack --ctstate NEW -m comment --comment "kubernetes service portals" -j KUBE-SERVICES')
+  filter.get('INPUT')!.unshift('-m conntrack --ctstate NEW -m comment --comment "kubernetes load balancer firewall" -j KUBE-PROXY-FIREWALL')
+  filter.get('INPUT')!.unshift('-m conntrack --ctstate NEW -j KUBE-EXTERNAL-SERVICES')
+  tables.get('mangle')!.set('KUBE-PROXY-CANARY', [])
 }
 
 const messageOf = async (promise: Promise<unknown>): Promise<string> =>
@@ -164,6 +228,95 @@ describe('Iptables', () => {
     host.tables.get('nat')!.set('KUBE-MARK-MASQ', [])
     expect(await iptables.ensure(OPTIONS)).to.equal('written')
     expect(await iptables.ensure(OPTIONS)).to.equal('unchanged')
+  })
+
+  describe('what other modes of kube-proxy have left', () => {
+    it('goes with the first writing, and nobody else loses a rule', async () => {
+      host.tables = tablesOf(parseSave(OTHERS))
+      asIptablesMode(host.tables)
+      expect(await iptables.ensure(OPTIONS)).to.equal('written')
+      const clean = new FakeHost()
+      clean.tables = tablesOf(parseSave(OTHERS))
+      await new Iptables('IPv4', clean).ensure(OPTIONS)
+
+      const sorted = (tables: Tables): string[] => textOf(tables).split('\n').sort()
+      expect(sorted(host.tables)).to.deep.equal(sorted(clean.tables))
+      expect(await iptables.ensure(OPTIONS)).to.equal('unchanged')
+    })
+
+    it('stays where a chain of somebody else leads to it', async () => {
+      host.tables = tablesOf(parseSave(OTHERS))
+      asIptablesMode(host.tables)
+      host.tables.get('nat')!.get('CNI-HOSTPORT-DNAT')!.push('-j KUBE-SVC-A')
+      await iptables.ensure(OPTIONS)
+
+      const chains = [...host.tables.get('nat')!.keys()]
+      expect(chains).to.include.members(['KUBE-SVC-A', 'KUBE-SEP-B', 'KUBE-EXT-C'])
+      expect(chains).not.to.include('KUBE-NODEPORTS')
+      expect(await iptables.ensure(OPTIONS)).to.equal('unchanged')
+    })
+  })
+
+  describe('preview', () => {
+    it('says what would be done, as commands, and does nothing', async () => {
+      host.tables = tablesOf(parseSave(OTHERS))
+      asIptablesMode(host.tables)
+      const before = textOf(host.tables)
+      const commands = await iptables.preview(OPTIONS)
+
+      expect(textOf(host.tables)).to.equal(before)
+      expect(commands).to.include.members([
+        'iptables -t nat -N KUBE-POSTROUTING',
+        'iptables -t nat -A KUBE-LOAD-BALANCER -j KUBE-MARK-MASQ',
+        'iptables -t filter -D INPUT -m conntrack --ctstate NEW -j KUBE-EXTERNAL-SERVICES',
+        'iptables -t nat -X KUBE-SVC-A',
+      ])
+      expect(commands.some((command) => command.includes("type 'hash ip:port'"))).to.equal(true)
+    })
+
+    it('says nothing where all is well', async () => {
+      await iptables.ensure(OPTIONS)
+
+      expect(await new Iptables('IPv4', host).preview(OPTIONS)).to.deep.equal([])
+    })
+  })
+
+  describe('removeRules', () => {
+    it('leaves what was there before, whatever it was', async () => {
+      host.tables = tablesOf(parseSave(OTHERS))
+      const before = textOf(host.tables)
+      await iptables.ensure(OPTIONS)
+      asIptablesMode(host.tables)
+
+      expect(await removeRules('IPv4', host)).to.equal(true)
+      expect(textOf(host.tables)).to.equal(before)
+      expect(await removeRules('IPv4', host)).to.equal(false)
+    })
+
+    it('has nothing to do where there are no programs', async () => {
+      host.run = () => Promise.reject(failed({ code: 'ENOENT' }))
+      expect(await removeRules('IPv4', host)).to.equal(false)
+    })
+
+    it('says why it cannot', async () => {
+      await iptables.ensure(OPTIONS)
+      host.refuse = () => ({ code: 4, stderr: 'Another app is currently holding the xtables lock' })
+
+      expect(await messageOf(removeRules('IPv4', host))).to.contain('another program has held /run/xtables.lock')
+    })
+  })
+
+  it('runs four programs at the first start of a family, and one at each look', async () => {
+    host.print = (text) => `# Generated by iptables-save v1.8.9 (nf_tables) on Tue Nov 24 00:00:00 2026\n${text}`
+    host.tables = tablesOf(parseSave(OTHERS))
+    await iptables.ensure(OPTIONS)
+
+    expect(host.calls).to.deep.equal([
+      'iptables-nft-save',
+      'ip6tables-nft-save',
+      'iptables-nft-restore -w 5 --noflush',
+      'iptables-nft-save',
+    ])
   })
 
   describe('--random-fully', () => {
@@ -286,7 +439,7 @@ describe('Iptables', () => {
       }
 
       expect(await messageOf(new Iptables('IPv6', nothing).ensure(OPTIONS))).to.equal(
-        'ip6tables-restore failed for IPv6: there is no program ip6tables-restore: install iptables',
+        'ip6tables-save failed for IPv6: there is no program ip6tables-save: install iptables',
       )
     })
   })
@@ -405,7 +558,6 @@ describe('detectVariant', () => {
     expect((await detectVariant(host)).name).to.equal('default')
     expect(host.calls.filter((call) => call.includes('legacy'))).to.deep.equal([
       'iptables-legacy-save --version',
-      'ip6tables-legacy-save --version',
     ])
   })
 })
