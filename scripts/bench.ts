@@ -20,6 +20,7 @@ import { Cluster } from '../src/model/cluster.ts'
 import { parseEndpointSlice, parseService } from '../src/model/parse-facts.ts'
 import { loadAddon, type Socket } from '../src/netlink/socket.ts'
 import { Proxy } from '../src/proxy.ts'
+import { Reporter } from '../src/reporter.ts'
 import { Metrics } from '../src/serve/metrics.ts'
 import { loadKubeConfig, openApiClient } from '../src/source/api-client.ts'
 import { followApiServer } from '../src/source/api-source.ts'
@@ -68,12 +69,16 @@ function runProxy(kernel: Kernel, follow: (cluster: Cluster, signal: AbortSignal
   const cluster = new Cluster('node-1', () => {
     doorbell.ring()
   })
+  const metrics = new Metrics({ defaults: false })
   const proxy = new Proxy({
     cluster,
     kernel,
     doorbell,
     log,
-    metrics: new Metrics({ defaults: false }),
+    metrics,
+    reporter: new Reporter({ log, metrics, recordEvent: () => undefined }),
+    listed: () => Promise.resolve(),
+    settled: () => undefined,
     mapping: () => ({
       nodeName: 'node-1',
       zone: undefined,
@@ -82,6 +87,7 @@ function runProxy(kernel: Kernel, follow: (cluster: Cluster, signal: AbortSignal
       nodePortAddresses: [],
       interfaceAddresses: new Set(),
       neighbourhood: { nodeIps: [], podCidrs: [], apiServers: [] },
+      allowExternalIps: true,
     }),
     isExcluded: () => false,
     mapped: () => undefined,

@@ -1,99 +1,126 @@
 #!/usr/bin/env node
-/** The command line: reads flags and configuration, runs until a signal, decides the exit code. */
-import { readFile } from 'node:fs/promises'
+/** The command line: reads flags and configuration, does what they ask for, decides the exit code. */
+import { readFile, writeFile } from 'node:fs/promises'
 import { hostname } from 'node:os'
-import { Command } from 'commander'
 import { type Logger, pino } from 'pino'
-import packageJson from '../package.json' with { type: 'json' }
-import { type Config, defaultConfig, type LoadedConfig, parseConfig } from './config/config.ts'
+import { stringify } from 'yaml'
+import { cleanUp } from './cleanup.ts'
+import { type CommandLine, loadConfig, parseCommandLine } from './command-line.ts'
+import type { Config, LoadedConfig } from './config/config.ts'
 import { CONN_REUSE_PROBE, runConnReuseProbe } from './kernel/conn-reuse.ts'
+import { supportedFamilies } from './kernel/families.ts'
 import { loadAddon } from './netlink/socket.ts'
-import { run, type Source } from './program.ts'
-import { loadKubeConfig, openApiClient } from './source/api-client.ts'
-import { followApiServer } from './source/api-source.ts'
-import { followManifests } from './source/manifests.ts'
-
-interface Flags {
-  readonly config?: string
-  readonly manifests?: string
-  readonly dryRun?: boolean
-  readonly hostnameOverride?: string
-  readonly v: string
-}
-
-function parseFlags(argv: readonly string[]): Flags {
-  return new Command('kube-ipvs')
-    .description('The IPVS service proxy for Kubernetes')
-    .option('--config <file>', 'KubeProxyConfiguration; changes are picked up')
-    .option(
-      '--manifests <directory>',
-      'YAML or JSON manifests instead of an API server; changes are picked up',
-    )
-    .option('--dry-run', 'print what would change, as ipvsadm -S -n does, and change nothing')
-    .option('--hostname-override <name>', "this node's name, instead of the host's")
-    .option('-v, --v <level>', 'verbosity: 4 for every change, 6 for everything', '0')
-    .version(packageJson.version)
-    .allowExcessArguments(false)
-    .parse(argv)
-    .opts<Flags>()
-}
+import { chooseConnReuse, openKernel, setUpNode } from './node-setup.ts'
+import { checkOrigin } from './origin.ts'
+import { preview } from './preview.ts'
+import { type Ending, type ProgramOptions, run } from './program.ts'
 
 /** kube-proxy's verbosity in pino's levels. */
-function openLog({ v, dryRun }: Flags): Logger {
-  const verbosity = Number(v)
-  const level = verbosity >= 6 ? 'trace' : verbosity >= 4 ? 'debug' : dryRun === true ? 'warn' : 'info'
+function levelOf(verbosity: number): string {
+  return verbosity >= 6 ? 'trace' : verbosity >= 4 ? 'debug' : 'info'
+}
+
+/** JSON lines on standard error; written at once, so that the last one is there when the process ends. */
+function openLog(): Logger {
   return pino(
-    { level, base: null, timestamp: pino.stdTimeFunctions.isoTime },
+    { level: 'info', base: null, timestamp: pino.stdTimeFunctions.isoTime },
     pino.destination({ fd: 2, sync: true }),
   )
 }
 
-interface ConfigFile extends LoadedConfig {
-  readonly text: string
-}
-
-async function readConfig(file: string | undefined): Promise<ConfigFile> {
-  if (file === undefined) return { config: defaultConfig(), warnings: [], text: '' }
-  const text = await readFile(file, 'utf8').catch((cause: unknown) => {
+async function readConfigFile(file: string): Promise<string> {
+  return readFile(file, 'utf8').catch((cause: unknown) => {
     throw new Error(`Cannot read configuration ${file}: ${(cause as Error).message}`, { cause })
   })
-  return { ...parseConfig(file, text), text }
 }
 
-/** Throws at once when there is nothing to follow, before the kernel is touched. */
-function openSource({ manifests }: Flags, { kubeconfig }: Config, nodeName: string, log: Logger): Source {
-  if (manifests !== undefined) {
-    return (cluster, signal) => followManifests({ directory: manifests, cluster, log, signal })
-  }
-  const api = openApiClient(() => loadKubeConfig(kubeconfig))
-  return (cluster, signal) => followApiServer({ api, cluster, nodeName, log, signal })
-}
-
-/** Reads the configuration and runs what the flags ask for. */
-async function start(flags: Flags, log: Logger, signal: AbortSignal): Promise<void> {
-  const { config, warnings, text } = await readConfig(flags.config)
+/** Applies what a configuration says of the log, and says what is in it that has no effect. */
+function reportConfig({ config, warnings, unused }: LoadedConfig, log: Logger): void {
+  log.level = levelOf(config.verbosity)
   for (const warning of warnings) log.warn(warning)
-  const nodeName = (flags.hostnameOverride ?? (config.hostnameOverride || hostname())).trim().toLowerCase()
-  await run({
-    config,
-    configFile: flags.config === undefined ? undefined : { path: flags.config, text },
-    nodeName,
-    source: openSource(flags, config, nodeName, log),
-    dryRun: flags.dryRun === true,
+  if (unused.length > 0) log.debug({ fields: unused }, 'fields of the configuration that have no effect here')
+}
+
+function nodeNameOf({ hostnameOverride }: CommandLine, config: Config): string {
+  const name = (hostnameOverride ?? (config.hostnameOverride || hostname())).trim().toLowerCase()
+  if (name === '') throw new Error('This node has no name: set --hostname-override')
+  return name
+}
+
+/** What needs full privileges: settings of the kernel and the node. Afterwards CAP_NET_ADMIN and CAP_NET_RAW are enough. */
+async function initialize(config: Config, log: Logger): Promise<void> {
+  const families = await supportedFamilies()
+  const kernel = await openKernel({ addon: loadAddon(), families }, log)
+  try {
+    await setUpNode(kernel, config, log)
+  } finally {
+    kernel.close()
+  }
+  await chooseConnReuse(log)
+  log.info('the node is prepared')
+}
+
+async function writeConfig(file: string, { document }: LoadedConfig): Promise<void> {
+  await writeFile(file, stringify(document)).catch((cause: unknown) => {
+    throw new Error(`Cannot write configuration ${file}: ${(cause as Error).message}`, { cause })
+  })
+}
+
+function programOptions(
+  commandLine: CommandLine,
+  loaded: LoadedConfig,
+  text: string | undefined,
+  { log, signal }: { readonly log: Logger; readonly signal: AbortSignal },
+): ProgramOptions {
+  const { configFile, manifests, master } = commandLine
+  const load = (changed: string): LoadedConfig => loadConfig(commandLine, changed)
+  return {
+    loaded,
+    configFile:
+      configFile === undefined || text === undefined ? undefined : { path: configFile, text, load },
+    nodeName: nodeNameOf(commandLine, loaded.config),
+    choice: { manifests, master, kubeconfig: loaded.config.kubeconfig },
+    configured: (changed) => {
+      reportConfig(changed, log)
+    },
     log,
     signal,
-  })
+  }
+}
+
+/** Does what the command line asks for. */
+async function act(commandLine: CommandLine, log: Logger, signal: AbortSignal): Promise<Ending> {
+  const { action, configFile, writeConfigTo } = commandLine
+  const text = configFile === undefined ? undefined : await readConfigFile(configFile)
+  const loaded = loadConfig(commandLine, text)
+  reportConfig(loaded, log)
+  if (action === 'writeConfig') await writeConfig(writeConfigTo!, loaded)
+  else if (action === 'cleanup') await cleanUp({ addon: loadAddon(), config: loaded.config, log })
+  else if (action === 'init') await initialize(loaded.config, log)
+  else {
+    const options = programOptions(commandLine, loaded, text, { log, signal })
+    checkOrigin(options.choice)
+    if (action === 'run') return run(options)
+    process.stdout.write((await preview(options)).map((line) => `${line}\n`).join(''))
+  }
+  return 'stopped'
 }
 
 /** The messages of an error and of what caused it. */
 function reasons(error: unknown): string[] {
   if (!(error instanceof Error)) return [String(error)]
-  return [error.message, ...(error.cause === undefined ? [] : reasons(error.cause))]
+  const causes: unknown[] = error instanceof AggregateError ? error.errors : [error.cause]
+  return [error.message, ...causes.filter((cause) => cause !== undefined).flatMap(reasons)]
+}
+
+/** Starts the program again in place of this process, with the same arguments: the process id stays. */
+function startAnew(): never {
+  return process.execve!(process.execPath, [process.execPath, ...process.execArgv, ...process.argv.slice(1)])
 }
 
 async function main(argv: readonly string[]): Promise<void> {
-  const flags = parseFlags(argv)
-  const log = openLog(flags)
+  const commandLine = parseCommandLine(argv)
+  const log = openLog()
   const abort = new AbortController()
   for (const name of ['SIGTERM', 'SIGINT'] as const) {
     process.once(name, () => {
@@ -101,8 +128,13 @@ async function main(argv: readonly string[]): Promise<void> {
       abort.abort()
     })
   }
+  // Without a configuration file there is nothing to read again, and nothing to end for.
+  process.on('SIGHUP', () => {
+    log.info('received SIGHUP')
+  })
   try {
-    await start(flags, log, abort.signal)
+    const ending = await act(commandLine, log, abort.signal)
+    if (ending === 'restart') startAnew()
   } catch (error) {
     const [message, ...because] = reasons(error)
     log.fatal({ because }, message)

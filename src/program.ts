@@ -1,315 +1,265 @@
-/** The running program: what its parts are, and how they are put together. */
-import { execFile } from 'node:child_process'
-import { setTimeout as sleep } from 'node:timers/promises'
-import { promisify } from 'node:util'
+/** The running program: its parts put together, until it ends or has to start anew. */
 import type { Logger } from 'pino'
 import packageJson from '../package.json' with { type: 'json' }
-import type { Config, LoadedConfig } from './config/config.ts'
+import type { LoadedConfig } from './config/config.ts'
 import { Doorbell } from './doorbell.ts'
-import { probeConnReuse } from './kernel/conn-reuse.ts'
 import { supportedFamilies } from './kernel/families.ts'
-import { Iptables } from './kernel/iptables.ts'
-import { LinuxKernel } from './kernel/linux-kernel.ts'
-import { followNodeAddresses } from './kernel/node-addresses.ts'
+import type { LinuxKernel } from './kernel/linux-kernel.ts'
+import { removeKubeProxyTables } from './kernel/nftables.ts'
 import { hasScheduler } from './kernel/schedulers.ts'
-import {
-  connReuseSysctl,
-  ensureSysctl,
-  SERVING_SYSCTLS,
-  STRICT_ARP_SYSCTLS,
-  type Sysctl,
-} from './kernel/sysctl.ts'
-import { mappingOptions, ruleOptions } from './mapping.ts'
-import { type Address, type Family, familyOf } from './model/address.ts'
-import { contains } from './model/cidr.ts'
-import { localEndpoints } from './model/claims.ts'
+import type { Family } from './model/address.ts'
 import { Cluster } from './model/cluster.ts'
-import type { ServiceName } from './model/facts.ts'
-import { formatOperation } from './model/ipvsadm.ts'
-import { isNodePortWildcard, nodePortAddresses } from './model/node-ports.ts'
-import { loadAddon, type Multicast, type Socket } from './netlink/socket.ts'
-import { Proxy } from './proxy.ts'
+import { loadAddon } from './netlink/socket.ts'
+import { chooseConnReuseLater, openKernel, setUpNode } from './node-setup.ts'
+import { checkOrigin, openOrigin, type OriginChoice } from './origin.ts'
+import {
+  followAddresses,
+  keepRules,
+  openHealthNodePorts,
+  openProxy,
+  type Program,
+  recordNodeEvent,
+  serveHttp,
+  updateHealth,
+  wantedScheduler,
+} from './parts.ts'
 import { watchConfig } from './reload.ts'
-import { RuleKeeper } from './rules.ts'
+import { Reporter } from './reporter.ts'
 import { SchedulerChoice } from './scheduler.ts'
-import { HealthNodePorts } from './serve/health-node-ports.ts'
-import { healthRoutes, metricsRoutes, serve } from './serve/http.ts'
+import { ProxyHealth } from './serve/health.ts'
 import { Metrics } from './serve/metrics.ts'
 
-/** Follows the facts until the signal aborts. */
-export type Source = (cluster: Cluster, signal: AbortSignal) => Promise<void>
-
-/** What every part of the running program needs. */
-interface Program {
-  readonly addon: Socket & Multicast
-  readonly log: Logger
-  readonly signal: AbortSignal
-  readonly kernel: LinuxKernel
-  readonly cluster: Cluster
-  readonly doorbell: Doorbell
-  /** Rung when the rules may have to be others. */
-  readonly rulesBell: Doorbell
-  readonly metrics: Metrics
-  readonly nodeName: string
-  readonly families: ReadonlySet<Family>
-  /** Replaced when the file changes. */
-  config: Config
-  /** Of all interfaces but kube-ipvs0; replaced when one changes. */
-  nodeAddresses: readonly Address[]
-}
-
-/** The file that the configuration came from, and what it said. */
-interface ConfigFile {
+/** The file that the configuration came from, what it said, and how it is read. */
+export interface ConfigFile {
   readonly path: string
   readonly text: string
+  /** Throws ConfigError. */
+  readonly load: (text: string) => LoadedConfig
 }
 
 export interface ProgramOptions {
-  readonly config: Config
+  readonly loaded: LoadedConfig
   /** Changes are picked up. */
   readonly configFile: ConfigFile | undefined
   readonly nodeName: string
-  readonly source: Source
-  /** Prints what would change instead of changing it. */
-  readonly dryRun: boolean
+  readonly choice: OriginChoice
+  /** Called with every new configuration, before it is applied. */
+  readonly configured: (loaded: LoadedConfig) => void
   readonly log: Logger
   readonly signal: AbortSignal
 }
 
-/** Opens the kernel; where IPVS is missing, asks the host once to load it, as kube-proxy does. */
-async function openKernel(
-  options: { readonly addon: Socket; readonly families: ReadonlySet<Family>; readonly readOnly: boolean },
-  log: Logger,
-): Promise<LinuxKernel> {
-  try {
-    return await LinuxKernel.open(options)
-  } catch (err) {
-    if (options.readOnly) throw err
-    log.debug({ err }, 'loading ip_vs')
-    await promisify(execFile)('modprobe', ['-a', 'ip_vs']).catch((error: unknown) => {
-      log.debug({ err: error }, 'cannot load ip_vs')
-    })
-    return LinuxKernel.open(options)
-  }
-}
+/** How the program ended: by the signal, or because a new configuration takes another start. */
+export type Ending = 'stopped' | 'restart'
 
-async function ensureSysctls(sysctls: readonly Sysctl[], log: Logger): Promise<void> {
-  for (const sysctl of sysctls) {
-    await ensureSysctl(sysctl).catch((err: unknown) =>
-      log.error({ err }, 'cannot prepare the kernel: serving goes on'),
-    )
-  }
-}
-
-async function prepareKernel({ kernel, config, log }: Program): Promise<void> {
-  await ensureSysctls([...SERVING_SYSCTLS, ...(config.strictArp ? STRICT_ARP_SYSCTLS : [])], log)
-  await applyTimeouts(kernel, config)
-}
-
-/** How long after the start the kernel is probed: it takes seconds of work, and nothing waits for it. */
-const PROBE_AFTER_MS = 15_000
-
-async function chooseConnReuse({ log, signal }: Program): Promise<void> {
-  await sleep(PROBE_AFTER_MS, undefined, { signal, ref: false }).catch(() => undefined)
-  const { mode, reason } = await probeConnReuse(process.argv[1]!, signal)
-  if (signal.aborted) return
-  log.info({ mode, reason }, 'what becomes of reused source ports')
-  if (mode !== undefined) await ensureSysctls([connReuseSysctl(mode)], log)
-}
-
-/** Writes the IPVS timeouts that are configured and differ. */
-async function applyTimeouts({ ipvs }: LinuxKernel, config: Config): Promise<void> {
-  const { tcpTimeoutSeconds: tcp, tcpFinTimeoutSeconds: tcpFin, udpTimeoutSeconds: udp } = config
-  const now = await ipvs.readTimeouts()
-  const differs = (wanted: number, current: number): boolean => wanted > 0 && wanted !== current
-  if (differs(tcp, now.tcp) || differs(tcpFin, now.tcpFin) || differs(udp, now.udp)) {
-    await ipvs.writeTimeouts({ tcp, tcpFin, udp })
-  }
-}
-
-/** What stays as it is when the configured scheduler is missing: what our virtual servers have, or rr. */
-async function schedulerInUse(kernel: LinuxKernel): Promise<string> {
+/** What the kernel has now: what our virtual servers have, or, where there are none, the configured one or rr. */
+async function schedulerInUse(kernel: LinuxKernel, configured: string): Promise<string> {
   const { virtualServers, addresses } = await kernel.readTables()
-  return virtualServers.find(({ id }) => addresses.has(id.address))?.settings.scheduler ?? 'rr'
+  const known = virtualServers.find(({ id }) => addresses.has(id.address))?.settings.scheduler
+  if (known !== undefined) return known
+  return (await hasScheduler(kernel.ipvs, configured).catch(() => false)) ? configured : 'rr'
 }
 
-async function openProxy(
-  program: Program,
-  scheduler: () => string,
-  mapped: (name: ServiceName) => void = () => undefined,
-): Promise<Proxy> {
-  const { tcp } = await program.kernel.ipvs.readTimeouts()
-  return new Proxy({
-    ...program,
-    mapping: () => mappingOptions({ ...program, scheduler: scheduler() }),
-    isExcluded: (address) => program.config.excludeCidrs.some((cidr) => contains(cidr, address)),
-    mapped,
-    auditIntervalMs: () => program.config.syncPeriodMs,
-    minSyncPeriodMs: () => program.config.minSyncPeriodMs,
-    // A connection to a Pod that is gone may last as long as one that is idle.
-    drainDeadlineMs: tcp * 1000,
-    now: () => performance.now(),
+/** Switches every Service to another scheduler, and says so. */
+async function openScheduler(
+  kernel: LinuxKernel,
+  log: Logger,
+  configured: string,
+  program: () => Program,
+): Promise<SchedulerChoice> {
+  return new SchedulerChoice({
+    initial: await schedulerInUse(kernel, configured),
+    isAvailable: (name) => hasScheduler(kernel.ipvs, name),
+    changed: (name) => {
+      const note = `The scheduler is now ${name}`
+      recordNodeEvent(program(), { reason: 'SchedulerChanged', action: 'SwitchScheduler', note })
+      program().metrics.setScheduler(name)
+      program().cluster.markAll()
+    },
+    refused: (note) => {
+      const type = 'Warning'
+      recordNodeEvent(program(), { type, reason: 'SchedulerUnavailable', action: 'SwitchScheduler', note })
+    },
+    log,
   })
 }
 
-/** Prints what would change. The configured scheduler is taken at its word. */
-async function printChanges(program: Program, followed: Promise<void>): Promise<void> {
-  await followAddresses(program, () => undefined)
-  const proxy = await openProxy(program, () => program.config.scheduler)
-  const operations = await Promise.race([proxy.dryRun(program.signal), followed.then(() => [])])
-  process.stdout.write(operations.map((operation) => `${formatOperation(operation)}\n`).join(''))
+/** The facts, wired to everything that follows them. */
+function openCluster(nodeName: string, program: () => Program): Cluster {
+  const changed = (): void => {
+    const { doorbell, health, metrics } = program()
+    doorbell.ring()
+    health.queued()
+    metrics.queued()
+  }
+  return new Cluster(nodeName, changed, {
+    nodeChanged: () => {
+      const { rulesBell, scheduler } = program()
+      rulesBell.ring()
+      void scheduler.want(wantedScheduler(program()))
+    },
+    serviceChanged: () => {
+      program().metrics.serviceChanged()
+    },
+    endpointsChanged: () => {
+      program().metrics.endpointsChanged()
+    },
+    since: Date.now(),
+  })
 }
 
-/** Fields that are read once, at the start. */
+/** Opens all parts. Throws an Error with a remedy when one cannot be. */
+async function openProgram(
+  { loaded, nodeName, choice, log }: ProgramOptions,
+  signal: AbortSignal,
+  fail: (error: Error) => void,
+): Promise<Program> {
+  const { config, document } = loaded
+  const addon = loadAddon()
+  const families: ReadonlySet<Family> = await supportedFamilies()
+  const metrics = new Metrics({ families })
+  const origin = openOrigin(choice, { nodeName, metrics, log, signal })
+  const conntracked = metrics.flowsDeleted.bind(metrics)
+  const kernel = await openKernel({ addon, families, flowsDeleted: conntracked }, log)
+  const it = (): Program => program
+  const cluster = openCluster(nodeName, it)
+  const program: Program = {
+    ...{ addon, families, metrics, origin, kernel, cluster, nodeName, log, signal, fail, config, document },
+    doorbell: new Doorbell(),
+    rulesBell: new Doorbell(),
+    reporter: new Reporter({ log, metrics, recordEvent: origin.recordEvent }),
+    scheduler: await openScheduler(kernel, log, config.scheduler, it),
+    health: new ProxyHealth({
+      families,
+      isNodeEligible: () => (cluster.node === undefined ? !origin.hasNodes : !cluster.node.leaving),
+      staleAfterMs: () => 2 * program.config.syncPeriodMs,
+      now: () => new Date(),
+    }),
+    nodeAddresses: [],
+  }
+  if (!families.has('IPv6')) log.warn('IPv6 is not available on this node: IPv6 cluster IPs are not served')
+  metrics.setScheduler(program.scheduler.current)
+  return program
+}
+
+// --- The configuration ----------------------------------------------------------------------------------
+
+/** Fields that are read once, at the start: with others, the program starts anew. */
 const READ_ONCE = [
   'kubeconfig',
   'hostnameOverride',
   'healthzBindAddress',
   'metricsBindAddress',
-  'strictArp',
+  'bindAddressHardFail',
 ] as const
 
-/** Applies a new configuration in place, and says what of it needs a restart. */
-async function reload(
-  program: Program,
-  scheduler: SchedulerChoice,
-  { config, warnings }: LoadedConfig,
-): Promise<void> {
-  const { log, kernel, cluster, rulesBell, config: before } = program
-  for (const warning of warnings) log.warn(warning)
+/** Applies a new configuration in place; false when it takes a restart. */
+async function reconfigure(program: Program, { config, document }: LoadedConfig): Promise<boolean> {
+  const { log, kernel, cluster, rulesBell, scheduler, config: before } = program
   const fields = READ_ONCE.filter((field) => config[field] !== before[field])
-  if (fields.length > 0) log.warn({ fields }, 'restart kube-ipvs to apply all of the new configuration')
+  if (fields.length > 0) {
+    log.info({ fields }, 'starting anew with the new configuration')
+    return false
+  }
   program.config = config
+  program.document = document
   cluster.markExposed()
   rulesBell.ring()
-  await applyTimeouts(kernel, config)
-  await scheduler.want(config.scheduler)
+  await setUpNode(kernel, config, log)
+  await scheduler.want(wantedScheduler(program))
+  log.info({ scheduler: scheduler.current }, 'applied the new configuration')
+  return true
 }
 
-/** Writes the rules before anything is served, and keeps them. */
-async function keepRules(program: Program): Promise<void> {
-  const { families, kernel, log, signal, rulesBell: bell } = program
-  const tables = Iptables.ofFamilies(families)
-  const ensure = async (family: Family): Promise<boolean> => {
-    const options = { ...ruleOptions(program, family), sets: kernel.sets }
-    return (await tables.get(family)!.ensure(options)) === 'written'
-  }
-  const keeper = new RuleKeeper({
-    families,
-    ensure,
-    intervalMs: () => program.config.syncPeriodMs,
-    bell,
-    log,
+/** Follows the configuration file; calls `restart` for a configuration that cannot be applied in place. */
+function followConfig(
+  program: Program,
+  { path, text, load }: ConfigFile,
+  { choice, configured }: Pick<ProgramOptions, 'choice' | 'configured'>,
+  hooks: { readonly applied: () => void; readonly restart: () => void },
+): void {
+  watchConfig({
+    ...program,
+    file: path,
+    initial: text,
+    changed: async (changed) => {
+      const loaded = load(changed)
+      // What cannot be opened is refused before anything is given up for it.
+      checkOrigin({ ...choice, kubeconfig: loaded.config.kubeconfig })
+      configured(loaded)
+      if (await reconfigure(program, loaded)) hooks.applied()
+      else hooks.restart()
+    },
+    refused: (reason) => {
+      const note = `The new configuration cannot be used, the old one stays: ${reason}`
+      recordNodeEvent(program, {
+        type: 'Warning',
+        reason: 'ConfigurationRefused',
+        action: 'ReadConfiguration',
+        note,
+      })
+    },
   })
-  await keeper.ensure()
-  void keeper.keep(signal)
 }
 
-/** The addresses on which the health-check node ports of a family listen. */
-function healthAddresses({ config, nodeAddresses, cluster }: Program, family: Family): readonly string[] {
-  if (isNodePortWildcard(config.nodePortAddresses, family)) return [family === 'IPv4' ? '0.0.0.0' : '::']
-  return nodePortAddresses(config.nodePortAddresses, nodeAddresses, cluster.node?.addresses ?? []).filter(
-    (address) => familyOf(address) === family,
+// --- The run --------------------------------------------------------------------------------------------
+
+/** What kube-proxy has left in mode nftables would go on translating. */
+async function removeNftablesMode({ addon, log }: Program): Promise<void> {
+  await removeKubeProxyTables(addon).then(
+    (families) => {
+      if (families.length > 0) log.info({ families }, "removed the tables of kube-proxy's nftables mode")
+    },
+    (err: unknown) => {
+      log.error({ err }, "kube-proxy's nftables mode has left its table: it may answer for Services")
+    },
   )
 }
 
-/** Tells the health-check node port of a Service what it is to say. */
-function updateHealth({ cluster, ...place }: Program, health: HealthNodePorts, name: ServiceName): void {
-  const service = cluster.service(name)
-  const port = service?.healthCheckNodePort ?? 0
-  if (service === undefined || port === 0) health.update(name, undefined)
-  else health.update(name, { port, localEndpoints: localEndpoints(service, cluster.slicesOf(name), place) })
-}
-
-/** Follows the addresses of the node's interfaces. */
-async function followAddresses(program: Program, changed: () => void): Promise<void> {
-  const { addon, log, signal } = program
-  const replace = (addresses: readonly Address[]): void => {
-    program.nodeAddresses = addresses
-    changed()
-  }
-  await followNodeAddresses({ addon, log, signal, changed: replace })
-}
-
-/** Switches to the configured scheduler if the kernel has it. */
-async function chooseScheduler(
-  { kernel, cluster, config, log }: Program,
-  initial: string,
-): Promise<SchedulerChoice> {
-  const scheduler = new SchedulerChoice({
-    initial,
-    isAvailable: (name) => hasScheduler(kernel.ipvs, name),
-    changed: () => {
-      cluster.markAll()
-    },
-    log,
-  })
-  await scheduler.want(config.scheduler)
-  return scheduler
-}
-
-/** Everything in order: the kernel, the rules, then what Services want. */
-async function serveServices(program: Program, followed: Promise<void>, file?: ConfigFile): Promise<void> {
-  const { log, signal, cluster, metrics, nodeName } = program
-  const inUse = await schedulerInUse(program.kernel)
-  await prepareKernel(program)
-  const scheduler = await chooseScheduler(program, inUse)
+/** Everything in order: the kernel, the rules, then what Services want. Returns when the signal aborts. */
+async function serveServices(program: Program, options: ProgramOptions, restart: () => void): Promise<void> {
+  const { kernel, config, log, signal, cluster, nodeName, scheduler } = program
+  await setUpNode(kernel, config, log)
   const ruled = keepRules(program)
-  const isHealthy = (): boolean => proxy.synced
-  const addresses = (family: Family): readonly string[] => healthAddresses(program, family)
-  const health = new HealthNodePorts({ addresses, isHealthy, log })
-  const mapped = (name: ServiceName): void => {
-    updateHealth(program, health, name)
-  }
-  const proxy: Proxy = await openProxy(program, () => scheduler.current, mapped)
+  await removeNftablesMode(program)
+  const healthNodePorts = openHealthNodePorts(program)
+  const proxy = await openProxy(program, (name) => {
+    updateHealth(program, healthNodePorts, name)
+  })
   await followAddresses(program, () => {
     cluster.markExposed()
-    health.readdress()
+    healthNodePorts.readdress()
   })
-  serve(
-    program.config.healthzBindAddress,
-    healthRoutes(isHealthy, () => new Date()),
-    log,
-    signal,
-  )
-  serve(program.config.metricsBindAddress, metricsRoutes(metrics), log, signal)
-  const changed = async (loaded: LoadedConfig): Promise<void> => {
-    await reload(program, scheduler, loaded)
-    health.readdress()
+  serveHttp(program)
+  const applied = (): void => {
+    healthNodePorts.readdress()
   }
-  if (file !== undefined) watchConfig(file.path, file.text, changed, { log, signal })
+  if (options.configFile !== undefined) followConfig(program, options.configFile, options, { applied, restart })
   log.info({ version: packageJson.version, nodeName, node: process.version }, 'kube-ipvs has started')
+  recordNodeEvent(program, { reason: 'Starting', action: 'StartKubeProxy', note: '' })
   await ruled
-  void chooseConnReuse(program)
-  await Promise.race([proxy.run(signal), followed])
+  void chooseConnReuseLater(log, signal)
+  await proxy.run(signal)
   scheduler.stop()
-  health.close()
+  healthNodePorts.close()
 }
 
 /** Opens everything, and runs until the signal aborts. Throws an Error with a remedy when it cannot. */
-export async function run({ source, dryRun, configFile, ...options }: ProgramOptions): Promise<void> {
-  const { nodeName, log, signal } = options
-  const addon = loadAddon()
-  const families = await supportedFamilies()
-  const kernel = await openKernel({ addon, families, readOnly: dryRun }, log)
-  if (!families.has('IPv6')) log.warn('IPv6 is not available on this node: IPv6 cluster IPs are not served')
-  const doorbell = new Doorbell()
-  const rulesBell = new Doorbell()
-  const cluster = new Cluster(
-    nodeName,
-    () => {
-      doorbell.ring()
-    },
-    () => {
-      rulesBell.ring()
-    },
-  )
-  const parts = { addon, kernel, cluster, doorbell, rulesBell, metrics: new Metrics(), families }
-  const program: Program = { ...options, ...parts, nodeAddresses: [] }
-  const followed = source(cluster, signal)
+export async function run(options: ProgramOptions): Promise<Ending> {
+  const restart = new AbortController()
+  const failure = Promise.withResolvers<never>()
+  const ended = new AbortController()
+  const signal = AbortSignal.any([options.signal, restart.signal, ended.signal])
+  const program = await openProgram(options, signal, failure.reject)
+  const again = (): void => {
+    restart.abort()
+  }
   try {
-    await (dryRun ? printChanges(program, followed) : serveServices(program, followed, configFile))
+    const followed = program.origin.follow(program.cluster, signal)
+    await Promise.race([serveServices(program, options, again), followed, failure.promise])
+    return restart.signal.aborted ? 'restart' : 'stopped'
   } finally {
-    kernel.close()
+    ended.abort()
+    program.kernel.close()
   }
 }

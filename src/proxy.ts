@@ -10,8 +10,8 @@ import { applyPlan, type Outcome } from './kernel/apply.ts'
 import { netlinkErrorOf, OperationError } from './kernel/explain.ts'
 import type { Kernel } from './kernel/kernel.ts'
 import type { Address } from './model/address.ts'
-import { buildClaims, type MappingOptions, refusalsOf } from './model/claims.ts'
-import type { Cluster } from './model/cluster.ts'
+import { buildClaims, localLacks, type MappingOptions, refusalsOf } from './model/claims.ts'
+import type { Cluster, Trigger } from './model/cluster.ts'
 import type { ServiceName } from './model/facts.ts'
 import { formatOperation } from './model/ipvsadm.ts'
 import { addressOf, kindOf, type ObjectKey } from './model/kernel-object.ts'
@@ -22,6 +22,7 @@ import { isAlreadyExists, isNotFound } from './netlink/error.ts'
 import type { Difference } from './plan/audit.ts'
 import { backoffMs, Failures } from './plan/backoff.ts'
 import { isForeign, planChanges } from './plan/plan.ts'
+import type { Reporter } from './reporter.ts'
 import type { Metrics } from './serve/metrics.ts'
 
 /** Services mapped, and objects planned, in one go, before anything else gets its turn. */
@@ -39,6 +40,11 @@ export interface ProxyOptions {
   readonly doorbell: Bell
   readonly log: Logger
   readonly metrics: Metrics
+  readonly reporter: Reporter
+  /** Called once when every resource has been listed, before anything is mapped. */
+  readonly listed: () => Promise<void>
+  /** Called whenever the kernel is as the facts want it, as far as it lets us, with what had led to the changes. */
+  readonly settled: (triggers: readonly Trigger[]) => void
   /** Asked anew for every step: the scheduler may change while we run. */
   readonly mapping: () => MappingOptions
   /** Addresses on which nothing is deleted. */
@@ -61,9 +67,8 @@ export class Proxy {
   readonly #failures = new Failures()
   /** Objects to plan, each Service's in the order in which they are made. */
   readonly #pending = new Set<ObjectKey>()
-  readonly #conflicts = new Map<ObjectKey, string>()
-  /** External addresses that are not served: why, and how many, by Service. */
-  readonly #refusals = new Map<ServiceName, readonly string[]>()
+  /** Of the changes that are on their way into the kernel. */
+  #triggers: Trigger[] = []
   #absorbAt = 0
   #auditAt = 0
   #auditSpentMs = 0
@@ -107,6 +112,7 @@ export class Proxy {
   async #listed(signal: AbortSignal): Promise<void> {
     const { cluster, doorbell } = this.#options
     while (!cluster.synced && !signal.aborted) await doorbell.wait(Infinity, signal)
+    if (!signal.aborted) await this.#options.listed()
   }
 
   /** Does the most urgent thing there is to do; false when there is none. */
@@ -117,8 +123,16 @@ export class Proxy {
     if (this.#pending.size > 0 || !this.#synced) await this.#guarded(signal, () => this.#reconcile())
     else if (now >= this.#drainer.dueAt) await this.#guarded(signal, () => this.#drain())
     else if (this.#auditor.underWay || now >= this.#auditAt) await this.#guarded(signal, () => this.#audit())
-    else return false
+    else {
+      if (now >= this.#absorbAt) this.#settle()
+      return false
+    }
     return true
+  }
+
+  #settle(): void {
+    this.#options.settled(this.#triggers)
+    this.#triggers = []
   }
 
   #nextAt(): number {
@@ -141,6 +155,7 @@ export class Proxy {
   async #absorb(): Promise<void> {
     const dirty = this.#options.cluster.takeDirty()
     this.#absorbAt = 0
+    this.#triggers.push(...this.#options.cluster.takeTriggers())
     if (dirty.length > 0) this.#roundStarted ??= this.#options.now()
     for (let start = 0; start < dirty.length; start += SERVICES_PER_STEP) {
       if (start > 0) await new Promise(setImmediate)
@@ -150,46 +165,23 @@ export class Proxy {
   }
 
   #mapService(name: ServiceName, options: MappingOptions): void {
-    const { cluster, mapped } = this.#options
+    const { cluster, mapped, reporter } = this.#options
     const service = cluster.service(name)
-    const claims = service === undefined ? [] : buildClaims(service, cluster.slicesOf(name), options)
+    const slices = cluster.slicesOf(name)
+    const claims = service === undefined ? [] : buildClaims(service, slices, options)
     for (const key of this.#ledger.replace(name, claims)) this.#pending.add(key)
-    this.#reportRefusals(name, service === undefined ? [] : refusalsOf(service, options))
+    reporter.refusals(name, service === undefined ? [] : refusalsOf(service, options))
+    reporter.lacks(name, service === undefined ? [] : localLacks(service, slices, options))
     mapped(name)
   }
 
-  /** Says each refusal once. */
-  #reportRefusals(name: ServiceName, refusals: readonly string[]): void {
-    const { log, metrics } = this.#options
-    const before = this.#refusals.get(name) ?? []
-    if (before.length + refusals.length === 0) return
-    for (const reason of refusals) {
-      if (!before.includes(reason)) log.error({ service: name, reason }, 'an external address is not served')
-    }
-    if (refusals.length > 0) this.#refusals.set(name, refusals)
-    else this.#refusals.delete(name)
-    metrics.setRefused([...this.#refusals.values()].flat().length)
-  }
-
-  /** Says each conflict once, and again when it has changed. */
-  #reportConflict(key: ObjectKey): void {
-    const { log } = this.#options
+  #reportConflicts(key: ObjectKey): void {
     const claim = this.#ledger.wanted(key)
     const isTaken = claim !== undefined && isForeign(claim, this.#auditor.foreign)
-    const conflict = isTaken
-      ? `${claim.owner} is not served: somebody else has virtual servers on ${addressOf(key)}`
-      : this.#ledger
-          .conflicts(key)
-          .map(({ winner, loser }) => `${loser} is not served: ${winner} is older`)
-          .join(', ')
-    if (conflict === (this.#conflicts.get(key) ?? '')) return
-    if (conflict !== '') {
-      this.#conflicts.set(key, conflict)
-      log.warn({ virtualServer: key, conflict }, 'conflict over a virtual server')
-    } else {
-      this.#conflicts.delete(key)
-      log.info({ virtualServer: key }, 'conflict over a virtual server has ended')
-    }
+    const conflicts = isTaken
+      ? [{ loser: claim.owner, reason: `somebody else has virtual servers on ${addressOf(key)}` }]
+      : this.#ledger.conflicts(key).map(({ winner, loser }) => ({ loser, reason: `${winner} is older` }))
+    this.#options.reporter.conflicts(key, conflicts)
   }
 
   // --- Plan and apply -------------------------------------------------------------------------------------
@@ -205,8 +197,7 @@ export class Proxy {
   }
 
   #plan(keys: readonly ObjectKey[]): Operation[] {
-    for (const key of keys) if (kindOf(key) === 'virtualServer') this.#reportConflict(key)
-    this.#options.metrics.setConflicts(this.#conflicts.size)
+    for (const key of keys) if (kindOf(key) === 'virtualServer') this.#reportConflicts(key)
     const { known, foreign } = this.#auditor
     const { isExcluded } = this.#options
     return planChanges(keys, { wanted: (key) => this.#ledger.wanted(key), known, foreign, isExcluded })
@@ -229,6 +220,7 @@ export class Proxy {
     if (this.#roundStarted !== undefined) metrics.synced((now() - this.#roundStarted) / 1000)
     this.#roundStarted = undefined
     this.#absorbAt = now() + minSyncPeriodMs()
+    this.#settle()
     if (this.#synced) return
     this.#synced = true
     log.info({ virtualServers: this.#auditor.known.virtualServers.size }, 'first sync finished')
@@ -297,8 +289,11 @@ export class Proxy {
   }
 
   async #drain(): Promise<void> {
-    await this.#apply(await this.#drainer.plan(), 'drained')
-    this.#options.metrics.setDraining(this.#drainer.left)
+    const { metrics } = this.#options
+    const deletions = await this.#drainer.plan()
+    const failed = await this.#apply(deletions, 'drained')
+    metrics.drained(deletions.filter((operation) => !failed.has(objectOf(operation))).length)
+    metrics.setDraining(this.#drainer.left)
   }
 
   // --- What is in the kernel ------------------------------------------------------------------------------

@@ -1,40 +1,52 @@
-/** Reads the configuration file again when it changes, also by the symlink swap of a mounted ConfigMap. */
+/** Reads the configuration file again when it changes, also by the symlink swap of a mounted ConfigMap, or on SIGHUP. */
 import { watch } from 'node:fs'
 import { readFile } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import type { Logger } from 'pino'
-import { type LoadedConfig, parseConfig } from './config/config.ts'
 
+/** A change is read when the folder has been quiet for so long: writers may need several writes. */
 const QUIET_MS = 100
 
-/** Calls `changed` with every new configuration that is valid, until the signal aborts. A broken one is logged. */
-export function watchConfig(
-  file: string,
-  initial: string,
-  changed: (loaded: LoadedConfig) => Promise<void>,
-  { log, signal }: { readonly log: Logger; readonly signal: AbortSignal },
-): void {
+export interface ConfigWatch {
+  readonly file: string
+  /** What it said at the start. */
+  readonly initial: string
+  /** Takes a new text, or throws an Error that says why it cannot be used: then what was before stays. */
+  readonly changed: (text: string) => Promise<void>
+  /** Called with the reason why a new text cannot be used, or read. */
+  readonly refused: (reason: string) => void
+  readonly log: Logger
+  readonly signal: AbortSignal
+}
+
+/** Calls `changed` with every new text of the file until the signal aborts, one at a time. */
+export function watchConfig({ file, initial, changed, refused, log, signal }: ConfigWatch): void {
   let current = initial
   let timer: NodeJS.Timeout | undefined
+  let running = Promise.resolve()
   const reread = async (): Promise<void> => {
     try {
       const text = await readFile(file, 'utf8')
-      if (text === current) return
+      if (text === current || signal.aborted) return
       current = text
-      await changed(parseConfig(file, text))
+      await changed(text)
     } catch (err) {
       log.error({ err }, 'cannot use the new configuration: the old one stays')
+      refused((err as Error).message)
     }
   }
-  const watcher = watch(dirname(file), () => {
+  const rereadSoon = (): void => {
     clearTimeout(timer)
-    timer = setTimeout(() => void reread(), QUIET_MS)
-  })
+    timer = setTimeout(() => (running = running.then(reread)), QUIET_MS)
+  }
+  const watcher = watch(dirname(file), rereadSoon)
   watcher.on('error', (err) => {
-    log.error({ err, file }, 'cannot watch the configuration: restart to apply a change')
+    log.error({ err, file }, 'cannot watch the configuration: send SIGHUP to apply a change')
   })
+  process.on('SIGHUP', rereadSoon)
   signal.addEventListener('abort', () => {
     clearTimeout(timer)
+    process.off('SIGHUP', rereadSoon)
     watcher.close()
   })
 }

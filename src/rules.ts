@@ -11,6 +11,8 @@ export interface RuleKeeperOptions {
   readonly families: Iterable<Family>
   /** Looks at the rules of a family and repairs them; returns whether it had to. Throws an Error with a remedy. */
   readonly ensure: (family: Family) => Promise<boolean>
+  /** Called whenever the rules of a family could not be looked at, or repaired. */
+  readonly failed: (family: Family) => void
   readonly intervalMs: () => number
   /** Rung when the rules may have to be others. */
   readonly bell: Bell
@@ -45,7 +47,7 @@ export class RuleKeeper {
   }
 
   async #ensure(family: Family): Promise<void> {
-    const { ensure, log } = this.#options
+    const { ensure, failed, log } = this.#options
     try {
       if (await ensure(family)) log.info({ family }, 'wrote the rules of iptables')
       if (this.#complaints.delete(family)) {
@@ -53,6 +55,7 @@ export class RuleKeeper {
       }
     } catch (err) {
       log.debug({ err, family }, 'iptables failed')
+      failed(family)
       const reason = (err as Error).message
       if (reason === this.#complaints.get(family)) return
       this.#complaints.set(family, reason)

@@ -1,4 +1,4 @@
-/** The scheduler in use: the configured one if the kernel has it, else the one before. */
+/** The scheduler in use: the one that is wanted if the kernel has it, else the one before. */
 import type { Logger } from 'pino'
 
 const RETRY_MS = 60_000
@@ -9,7 +9,9 @@ export interface SchedulerChoiceOptions {
   /** Whether the kernel has a scheduler. */
   readonly isAvailable: (scheduler: string) => Promise<boolean>
   /** Called when `current` has changed. */
-  readonly changed: () => void
+  readonly changed: (scheduler: string) => void
+  /** Called once for each scheduler that is wanted and not available, with the remedy. */
+  readonly refused: (reason: string) => void
   readonly log: Logger
 }
 
@@ -18,6 +20,7 @@ export class SchedulerChoice {
   #current: string
   #wanted: string
   #timer: NodeJS.Timeout | undefined
+  #running: Promise<void> = Promise.resolve()
 
   constructor(options: SchedulerChoiceOptions) {
     this.#options = options
@@ -30,18 +33,25 @@ export class SchedulerChoice {
   }
 
   /** Switches when the kernel has the scheduler; else says so once and looks again every minute. */
-  async want(scheduler: string): Promise<void> {
-    const { log } = this.#options
+  want(scheduler: string): Promise<void> {
+    this.#running = this.#running.then(() => this.#want(scheduler))
+    return this.#running
+  }
+
+  stop(): void {
+    clearInterval(this.#timer)
+  }
+
+  async #want(scheduler: string): Promise<void> {
+    if (scheduler === this.#wanted) return
+    const { log, refused } = this.#options
     this.stop()
     this.#wanted = scheduler
     if (await this.#switch()) return
     const remedy = `load it with "modprobe ip_vs_${scheduler}"`
     log.error({ scheduler, inUse: this.#current, remedy }, `the scheduler "${scheduler}" is not available`)
+    refused(`The scheduler "${scheduler}" is not available, ${this.#current} stays: ${remedy}`)
     this.#timer = setInterval(() => void this.#switch(), RETRY_MS)
-  }
-
-  stop(): void {
-    clearInterval(this.#timer)
   }
 
   async #switch(): Promise<boolean> {
@@ -52,10 +62,10 @@ export class SchedulerChoice {
         log.warn({ err, scheduler: wanted }, 'cannot tell whether the kernel has the scheduler')
         return false
       })
-      if (!available) return false
+      if (!available || wanted !== this.#wanted) return false
       log.info({ scheduler: wanted, before: this.#current }, 'switching the scheduler')
       this.#current = wanted
-      changed()
+      changed(wanted)
     }
     this.stop()
     return true

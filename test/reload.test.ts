@@ -13,12 +13,14 @@ describe('watchConfig', () => {
   let folder: string
   let abort: AbortController
   let seen: string[]
+  let refused: string[]
   let lines: ReturnType<typeof recordingLog>['lines']
 
   beforeEach(() => {
     folder = mkdtempSync(join(tmpdir(), 'kube-ipvs-'))
     abort = new AbortController()
     seen = []
+    refused = []
   })
   afterEach(() => {
     abort.abort()
@@ -28,11 +30,19 @@ describe('watchConfig', () => {
   function start(file: string): void {
     const recording = recordingLog()
     lines = recording.lines
-    const changed = ({ config }: { config: { scheduler: string } }): Promise<void> => {
-      seen.push(config.scheduler)
-      return Promise.resolve()
-    }
-    watchConfig(file, text('rr'), changed, { log: recording.log, signal: abort.signal })
+    watchConfig({
+      file,
+      initial: text('rr'),
+      changed: (changed) => {
+        const scheduler = /scheduler: (\w+)/.exec(changed)?.[1]
+        if (scheduler === undefined) return Promise.reject(new Error('it names no scheduler'))
+        seen.push(scheduler)
+        return Promise.resolve()
+      },
+      refused: (reason) => refused.push(reason),
+      log: recording.log,
+      signal: abort.signal,
+    })
   }
 
   it('sees a change, and not a touch', async () => {
@@ -52,6 +62,7 @@ describe('watchConfig', () => {
     start(file)
     writeFileSync(file, 'mode: [')
     await eventually(() => expect(complaints(lines)).to.have.length(1))
+    expect(refused).to.deep.equal(['it names no scheduler'])
     writeFileSync(file, text('sed'))
 
     await eventually(() => expect(seen).to.deep.equal(['sed']))
@@ -73,5 +84,27 @@ describe('watchConfig', () => {
     renameSync(join(folder, '..new'), join(folder, '..data'))
 
     await eventually(() => expect(seen).to.deep.equal(['wlc']))
+  })
+
+  it('looks again on SIGHUP, as a file that is a link to another folder is not watched there', async () => {
+    mkdirSync(join(folder, 'elsewhere'))
+    mkdirSync(join(folder, 'here'))
+    writeFileSync(join(folder, 'elsewhere', 'config.conf'), text('rr'))
+    symlinkSync('../elsewhere/config.conf', join(folder, 'here', 'config.conf'))
+    start(join(folder, 'here', 'config.conf'))
+    writeFileSync(join(folder, 'elsewhere', 'config.conf'), text('sh'))
+    process.kill(process.pid, 'SIGHUP')
+
+    await eventually(() => expect(seen).to.deep.equal(['sh']))
+  })
+
+  it('leaves nothing behind when it stops', () => {
+    const listeners = process.listenerCount('SIGHUP')
+    const file = join(folder, 'config.yaml')
+    writeFileSync(file, text('rr'))
+    start(file)
+    expect(process.listenerCount('SIGHUP')).to.equal(listeners + 1)
+    abort.abort()
+    expect(process.listenerCount('SIGHUP')).to.equal(listeners)
   })
 })

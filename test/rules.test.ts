@@ -15,8 +15,16 @@ function keeperOf(looks: readonly (boolean | Error)[], intervalMs = 3_600_000) {
     seen.push(family)
     return look instanceof Error ? Promise.reject(look) : Promise.resolve(look)
   }
-  const keeper = new RuleKeeper({ families: ['IPv4'], ensure, intervalMs: () => intervalMs, bell, log })
-  return { keeper, bell, seen, said: () => lines.map(({ msg, reason }) => reason ?? msg) }
+  const failed: Family[] = []
+  const keeper = new RuleKeeper({
+    families: ['IPv4'],
+    ensure,
+    failed: (family) => failed.push(family),
+    intervalMs: () => intervalMs,
+    bell,
+    log,
+  })
+  return { keeper, bell, seen, failed, said: () => lines.map(({ msg, reason }) => reason ?? msg) }
 }
 
 describe('RuleKeeper', () => {
@@ -29,8 +37,10 @@ describe('RuleKeeper', () => {
   })
 
   it('says once what goes wrong, again when it is something else, and that it is over', async () => {
-    const { keeper, said } = keeperOf([new Error('a'), new Error('a'), new Error('b'), true, false])
+    const { keeper, said, failed } = keeperOf([new Error('a'), new Error('a'), new Error('b'), true, false])
     for (let i = 0; i < 5; i++) await keeper.ensure()
+
+    expect(failed).to.have.length(3)
 
     expect(said()).to.deep.equal([
       'a',

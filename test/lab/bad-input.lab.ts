@@ -158,24 +158,34 @@ describe('bad input', () => {
     expect(messages().map((text) => text.split(' in ')[0])).to.deep.equal(['unknown field "ipvs.schedulr"'])
   })
 
-  it('--dry-run prints what would change, and changes nothing', async () => {
+  it('plan prints the commands that lead there, and changes nothing; run by hand, they do', async () => {
     await sh(
       'ipvsadm -A -t 10.96.0.10:81 -s rr; ip link add kube-ipvs0 type dummy; ip addr add 10.96.0.10/32 dev kube-ipvs0',
     )
-    program = new Program(['--manifests', folder, '--dry-run'])
+    program = new Program(['plan', '--manifests', folder])
     expect(await program.ended()).to.equal(0)
 
-    expect(program.stdout.trim().split('\n')).to.deep.equal([
-      'add KUBE-IPVS-IPS 10.96.0.10',
-      'add KUBE-CLUSTER-IP 10.96.0.10,tcp:80',
-      ...WEB,
-      '-D -t 10.96.0.10:81',
+    const commands = program.stdout.trim().split('\n')
+    expect(commands.filter((command) => !/^(ip6?tables|ipset create|sysctl) /.test(command))).to.deep.equal([
+      'ipset add KUBE-IPVS-IPS 10.96.0.10',
+      'ipset add KUBE-CLUSTER-IP 10.96.0.10,tcp:80',
+      ...WEB.map((line) => `ipvsadm ${line}`),
+      'ipvsadm -D -t 10.96.0.10:81',
     ])
+    expect(commands.filter((command) => command.startsWith('ipset create'))).to.have.length(34)
     expect(await ipvsadm()).to.deep.equal(['-A -t 10.96.0.10:81 -s rr'])
     expect(await run('ipset', 'list', '-n')).to.equal('')
+    expect(await run('iptables-save', '-t', 'nat')).not.to.contain('KUBE-')
+
+    const script = join(temporaryFolder(), 'plan.sh')
+    writeFileSync(script, program.stdout)
+    await run('sh', '-e', script)
+    await start()
+    expect(await program.changes()).to.deep.equal({})
+    expect(program.lines.map(({ msg }) => msg)).not.to.include('wrote the rules of iptables')
   })
 
-  it('--dry-run prints nothing where nothing would change', async () => {
+  it('plan prints nothing where nothing would change', async () => {
     await sh('ip addr add 192.0.2.1/32 dev lo')
     const ports = [{ name: 'http', port: 80, protocol: 'TCP', nodePort: 30_080 }]
     write('a-web.yaml', service({ ports, spec: { type: 'NodePort' } }), slice({ endpoints: ['10.244.0.1'] }))
@@ -183,7 +193,7 @@ describe('bad input', () => {
     expect(await ipvsadm()).to.include('-A -t 192.0.2.1:30080 -s rr')
     await program.stop()
 
-    program = new Program(['--manifests', folder, '--dry-run'])
+    program = new Program(['plan', '--manifests', folder])
     expect(await program.ended()).to.equal(0)
     expect(program.stdout).to.equal('')
     await sh('ip addr del 192.0.2.1/32 dev lo')

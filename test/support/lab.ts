@@ -4,7 +4,7 @@
  */
 import { type ChildProcess, execFile, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdtempSync } from 'node:fs'
+import { appendFileSync, mkdirSync, mkdtempSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
@@ -240,15 +240,24 @@ export class Program {
   readonly process: ChildProcess
   stdout = ''
 
-  /** `wrapper` is a command that runs it, such as setpriv. */
-  constructor(args: readonly string[], wrapper: readonly string[] = []) {
-    const [command, ...rest] = [...wrapper, process.execPath, PROGRAM, ...args]
+  /** `wrapper` is a command that runs it, such as setpriv; `program` how it is called. */
+  constructor(
+    args: readonly string[],
+    wrapper: readonly string[] = [],
+    program: readonly string[] = [process.execPath, PROGRAM],
+  ) {
+    const [command, ...rest] = [...wrapper, ...program, ...args]
     this.process = spawn(command!, rest, {
       stdio: ['ignore', 'pipe', 'pipe'],
       env: { ...process.env, NODE_COMPILE_CACHE: '/tmp/compile-cache' },
     })
     createInterface({ input: this.process.stderr! }).on('line', (line) => this.lines.push(parseLine(line)))
     this.process.stdout!.on('data', (chunk: Buffer) => (this.stdout += chunk.toString()))
+  }
+
+  /** Starts a whole command line. */
+  static ofCommand(command: readonly string[]): Program {
+    return new Program(command.slice(1), [], command.slice(0, 1))
   }
 
   /** Starts it and waits until the kernel is as it should be. */
@@ -308,5 +317,30 @@ function parseLine(line: string): LogLine {
     return JSON.parse(line) as LogLine
   } catch {
     return { level: 100, msg: line }
+  }
+}
+
+/** Writes down a figure that was measured, for who reads the results: no test depends on it. */
+export function noteFigure(text: string): void {
+  appendFileSync(join(process.env.LAB_OUT ?? '.', 'figures.txt'), `    ${text}\n`)
+}
+
+/** A folder laid out, and swapped, as kubelet does with a mounted ConfigMap: `..data` is a link that is renamed. */
+export class ConfigMapVolume {
+  readonly folder = temporaryFolder()
+  #versions = 0
+
+  /** Publishes files by their names, all at once. */
+  publish(files: Readonly<Record<string, string>>): void {
+    const version = `..2026_11_24_00_00_00.${++this.#versions}`
+    const previous = `..2026_11_24_00_00_00.${this.#versions - 1}`
+    mkdirSync(join(this.folder, version))
+    for (const [name, text] of Object.entries(files)) writeFileSync(join(this.folder, version, name), text)
+    symlinkSync(version, join(this.folder, '..data_tmp'))
+    renameSync(join(this.folder, '..data_tmp'), join(this.folder, '..data'))
+    for (const name of Object.keys(files)) {
+      if (this.#versions === 1) symlinkSync(join('..data', name), join(this.folder, name))
+    }
+    rmSync(join(this.folder, previous), { recursive: true, force: true })
   }
 }

@@ -3,13 +3,15 @@ import { defaultConfig } from '../../src/config/config.ts'
 import type { Bell } from '../../src/doorbell.ts'
 import { mappingOptions } from '../../src/mapping.ts'
 import type { Address } from '../../src/model/address.ts'
-import { Cluster } from '../../src/model/cluster.ts'
+import { Cluster, type Trigger } from '../../src/model/cluster.ts'
 import type { Parsed } from '../../src/model/facts.ts'
 import { formatOperation } from '../../src/model/ipvsadm.ts'
 import type { OperationKind } from '../../src/model/operation.ts'
 import { parseEndpointSlice, parseNode, parseService } from '../../src/model/parse-facts.ts'
 import { Proxy, type ProxyOptions } from '../../src/proxy.ts'
+import { Reporter } from '../../src/reporter.ts'
 import { Metrics } from '../../src/serve/metrics.ts'
+import type { Happening } from '../../src/source/events.ts'
 import { FakeKernel } from './fake-kernel.ts'
 import { type LogLine, recordingLog } from './log.ts'
 
@@ -69,6 +71,9 @@ export class Story {
   readonly kernel: FakeKernel
   readonly cluster: Cluster
   readonly metrics = new Metrics({ defaults: false })
+  readonly events: Happening[] = []
+  /** How often the kernel was as it should be, and what had led there. */
+  readonly settled: (readonly Trigger[])[] = []
   readonly lines: LogLine[]
   scheduler = 'rr'
   nodeAddresses: Address[] = ['192.168.50.1' as Address]
@@ -79,7 +84,7 @@ export class Story {
 
   constructor(kernel = new FakeKernel(), options: Partial<ProxyOptions> = {}) {
     this.kernel = kernel
-    this.cluster = new Cluster('node-1', () => this.bell.ring())
+    this.cluster = new Cluster('node-1', () => this.bell.ring(), { since: 0 })
     const { log, lines } = recordingLog('debug')
     this.lines = lines
     this.proxy = new Proxy({
@@ -88,6 +93,13 @@ export class Story {
       doorbell: this.bell,
       log,
       metrics: this.metrics,
+      reporter: new Reporter({
+        log,
+        metrics: this.metrics,
+        recordEvent: (happening) => this.events.push(happening),
+      }),
+      listed: () => Promise.resolve(),
+      settled: (triggers) => this.settled.push(triggers),
       mapping: () =>
         mappingOptions({
           config: defaultConfig(),

@@ -1,0 +1,106 @@
+/** Brings a node to where Services can be served: modules, sysctls, timeouts. What is refused is said, and costs only itself. */
+import { execFile } from 'node:child_process'
+import { readFile } from 'node:fs/promises'
+import { cpus } from 'node:os'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { promisify } from 'node:util'
+import type { Logger } from 'pino'
+import type { Config } from './config/config.ts'
+import { probeConnReuse } from './kernel/conn-reuse.ts'
+import { LinuxKernel, type LinuxKernelOptions } from './kernel/linux-kernel.ts'
+import {
+  conntrackMax,
+  conntrackSysctls,
+  ensureHashSize,
+  ensureOomScore,
+} from './kernel/node-settings.ts'
+import {
+  connReuseSysctl,
+  ensureSysctl,
+  SERVING_SYSCTLS,
+  STRICT_ARP_SYSCTLS,
+  type Sysctl,
+} from './kernel/sysctl.ts'
+
+/** How long after the start the kernel is probed: it takes seconds of work, and nothing waits for it. */
+const PROBE_AFTER_MS = 15_000
+
+/** Opens the kernel; where IPVS is missing, asks the host once to load it, as kube-proxy does. */
+export async function openKernel(options: LinuxKernelOptions, log: Logger): Promise<LinuxKernel> {
+  try {
+    return await LinuxKernel.open(options)
+  } catch (err) {
+    if (options.readOnly === true) throw err
+    log.debug({ err }, 'loading ip_vs')
+    await promisify(execFile)('modprobe', ['-a', 'ip_vs']).catch((error: unknown) => {
+      log.debug({ err: error }, 'cannot load ip_vs')
+    })
+    return LinuxKernel.open(options)
+  }
+}
+
+/** The sysctls that a configuration asks for, beside that of reused source ports. */
+export function wantedSysctls(config: Config): readonly Sysctl[] {
+  return [
+    ...SERVING_SYSCTLS,
+    ...(config.strictArp ? STRICT_ARP_SYSCTLS : []),
+    ...conntrackSysctls(config.conntrack, cpus().length),
+  ]
+}
+
+/** More than is asked for is as good where it cannot be changed: in a network namespace, the limit is the host's. */
+async function isEnough({ path, value }: Sysctl): Promise<boolean> {
+  const current = await readFile(join('/proc/sys', path), 'utf8').catch(() => '')
+  return path.endsWith('nf_conntrack_max') && Number(current) >= Number(value)
+}
+
+async function ensureSysctls(sysctls: readonly Sysctl[], log: Logger): Promise<void> {
+  for (const sysctl of sysctls) {
+    await ensureSysctl(sysctl).catch(async (err: unknown) => {
+      if (await isEnough(sysctl)) log.debug({ err }, 'the limit is high enough')
+      else log.error({ err }, 'cannot prepare the kernel: serving goes on')
+    })
+  }
+}
+
+/** Everything that is set on a node. Throws when the kernel cannot say its timeouts. */
+export async function setUpNode(kernel: LinuxKernel, config: Config, log: Logger): Promise<void> {
+  await ensureSysctls(wantedSysctls(config), log)
+  await ensureHashSize(conntrackMax(config.conntrack, cpus().length)).catch((err: unknown) => {
+    log.warn({ err }, 'cannot prepare the kernel: serving goes on')
+  })
+  await ensureOomScore(config.oomScoreAdj).catch((err: unknown) => {
+    log.info({ err }, 'the kernel may end this process sooner than others when memory is short')
+  })
+  await applyTimeouts(kernel, config)
+}
+
+/** Writes the IPVS timeouts that are configured and differ. */
+async function applyTimeouts({ ipvs }: LinuxKernel, config: Config): Promise<void> {
+  const wanted = wantedTimeouts(config)
+  const now = await ipvs.readTimeouts()
+  const differs = (name: 'tcp' | 'tcpFin' | 'udp'): boolean =>
+    wanted[name] > 0 && wanted[name] !== now[name]
+  if (differs('tcp') || differs('tcpFin') || differs('udp')) await ipvs.writeTimeouts(wanted)
+}
+
+/** In seconds; 0 leaves what the kernel has. */
+export function wantedTimeouts(config: Config): Parameters<LinuxKernel['ipvs']['writeTimeouts']>[0] {
+  const { tcpTimeoutSeconds: tcp, tcpFinTimeoutSeconds: tcpFin, udpTimeoutSeconds: udp } = config
+  return { tcp, tcpFin, udp }
+}
+
+/** Finds out, and sets, what becomes of reused source ports. Takes seconds. */
+export async function chooseConnReuse(log: Logger, signal?: AbortSignal): Promise<void> {
+  const { mode, reason } = await probeConnReuse(process.argv[1]!, signal)
+  if (signal?.aborted === true) return
+  log.info({ mode, reason }, 'what becomes of reused source ports')
+  if (mode !== undefined) await ensureSysctls([connReuseSysctl(mode)], log)
+}
+
+/** The same, when the start is over. */
+export async function chooseConnReuseLater(log: Logger, signal: AbortSignal): Promise<void> {
+  await sleep(PROBE_AFTER_MS, undefined, { signal, ref: false }).catch(() => undefined)
+  if (!signal.aborted) await chooseConnReuse(log, signal)
+}

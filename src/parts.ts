@@ -1,0 +1,176 @@
+/** The parts of the running program, each as it is opened. */
+import type { Logger } from 'pino'
+import type { Config } from './config/config.ts'
+import type { Doorbell } from './doorbell.ts'
+import { Iptables } from './kernel/iptables.ts'
+import type { LinuxKernel } from './kernel/linux-kernel.ts'
+import { followNodeAddresses } from './kernel/node-addresses.ts'
+import { mappingOptions, nodeIpsOf, ruleOptions } from './mapping.ts'
+import { type Address, type Family, familyOf } from './model/address.ts'
+import { contains } from './model/cidr.ts'
+import { localEndpoints } from './model/claims.ts'
+import type { Cluster, Trigger } from './model/cluster.ts'
+import type { ServiceName } from './model/facts.ts'
+import { isNodePortWildcard, nodePortAddresses } from './model/node-ports.ts'
+import type { Multicast, Socket } from './netlink/socket.ts'
+import type { Origin } from './origin.ts'
+import { Proxy } from './proxy.ts'
+import type { Reporter } from './reporter.ts'
+import { RuleKeeper } from './rules.ts'
+import type { SchedulerChoice } from './scheduler.ts'
+import type { ProxyHealth } from './serve/health.ts'
+import { HealthNodePorts } from './serve/health-node-ports.ts'
+import { healthRoutes, metricsRoutes, type Routes, serve } from './serve/http.ts'
+import type { Metrics } from './serve/metrics.ts'
+import type { Happening } from './source/events.ts'
+
+/** What every part of the running program needs. */
+export interface Program {
+  readonly addon: Socket & Multicast
+  readonly log: Logger
+  readonly signal: AbortSignal
+  readonly kernel: LinuxKernel
+  readonly cluster: Cluster
+  readonly doorbell: Doorbell
+  /** Rung when the rules may have to be others. */
+  readonly rulesBell: Doorbell
+  readonly metrics: Metrics
+  readonly reporter: Reporter
+  readonly health: ProxyHealth
+  readonly scheduler: SchedulerChoice
+  readonly origin: Origin
+  readonly nodeName: string
+  readonly families: ReadonlySet<Family>
+  /** Ends the program with this error. */
+  readonly fail: (error: Error) => void
+  /** Replaced when the file changes. */
+  config: Config
+  /** The configuration as it is published. */
+  document: object
+  /** Of all interfaces but kube-ipvs0; replaced when one changes. */
+  nodeAddresses: readonly Address[]
+}
+
+/** Says something about this node as an Event. */
+export function recordNodeEvent(
+  { origin, nodeName }: Pick<Program, 'origin' | 'nodeName'>,
+  happening: Omit<Happening, 'regarding' | 'type'> & Partial<Pick<Happening, 'type'>>,
+): void {
+  origin.recordEvent({ type: 'Normal', ...happening, regarding: { kind: 'Node', name: nodeName } })
+}
+
+export async function openProxy(program: Program, mapped: (name: ServiceName) => void): Promise<Proxy> {
+  const { kernel, scheduler } = program
+  const { tcp } = await kernel.ipvs.readTimeouts()
+  return new Proxy({
+    ...program,
+    listed: () => scheduler.want(wantedScheduler(program)),
+    settled: (triggers) => {
+      settle(program, triggers)
+    },
+    mapping: () => mappingOptions({ ...program, scheduler: scheduler.current }),
+    isExcluded: (address) => program.config.excludeCidrs.some((cidr) => contains(cidr, address)),
+    mapped,
+    auditIntervalMs: () => program.config.syncPeriodMs,
+    minSyncPeriodMs: () => program.config.minSyncPeriodMs,
+    // A connection to a Pod that is gone may last as long as one that is idle.
+    drainDeadlineMs: tcp * 1000,
+    now: () => performance.now(),
+  })
+}
+
+/** What this node's annotation asks for, or else the configuration. */
+export function wantedScheduler({ cluster, config }: Pick<Program, 'cluster' | 'config'>): string {
+  return cluster.node?.scheduler ?? config.scheduler
+}
+
+/** The kernel is as it should be: how long it took since the endpoints changed in the cluster. */
+function settle({ health, metrics }: Program, triggers: readonly Trigger[]): void {
+  health.updated()
+  metrics.checkedOut()
+  for (const { family, at } of triggers) metrics.programmed(family, Math.max(0, Date.now() - at) / 1000)
+}
+
+/** Writes the rules before anything is served, and keeps them. */
+export async function keepRules(program: Program): Promise<void> {
+  const { families, kernel, log, signal, metrics, rulesBell: bell } = program
+  const tables = Iptables.ofFamilies(families)
+  const ensure = async (family: Family): Promise<boolean> => {
+    const options = { ...ruleOptions(program, family), sets: kernel.sets }
+    return (await tables.get(family)!.ensure(options)) === 'written'
+  }
+  const keeper = new RuleKeeper({
+    families,
+    ensure,
+    failed: (family) => {
+      metrics.restoreFailed(family)
+    },
+    intervalMs: () => program.config.syncPeriodMs,
+    bell,
+    log,
+  })
+  await keeper.ensure()
+  void keeper.keep(signal)
+}
+
+/** The addresses on which the health-check node ports of a family listen. */
+function healthAddresses(program: Program, family: Family): readonly string[] {
+  const { config, nodeAddresses } = program
+  if (isNodePortWildcard(config.nodePortAddresses, family)) return [family === 'IPv4' ? '0.0.0.0' : '::']
+  return nodePortAddresses(config.nodePortAddresses, nodeAddresses, nodeIpsOf(program)).filter(
+    (address) => familyOf(address) === family,
+  )
+}
+
+export function openHealthNodePorts(program: Program): HealthNodePorts {
+  const { health, log, origin } = program
+  return new HealthNodePorts({
+    addresses: (family) => healthAddresses(program, family),
+    isHealthy: () => health.healthy,
+    failed: (service, reason) => {
+      const [namespace, name] = service.split('/') as [string, string]
+      origin.recordEvent({
+        type: 'Warning',
+        reason: 'FailedToStartServiceHealthcheck',
+        action: 'Listen',
+        regarding: { kind: 'Service', name, namespace },
+        note: reason,
+      })
+    },
+    log,
+  })
+}
+
+/** Tells the health-check node port of a Service what it is to say. */
+export function updateHealth({ cluster, ...place }: Program, health: HealthNodePorts, name: ServiceName): void {
+  const service = cluster.service(name)
+  const port = service?.healthCheckNodePort ?? 0
+  if (service === undefined || port === 0) health.update(name, undefined)
+  else health.update(name, { port, localEndpoints: localEndpoints(service, cluster.slicesOf(name), place) })
+}
+
+/** Follows the addresses of the node's interfaces. */
+export async function followAddresses(program: Program, changed: () => void): Promise<void> {
+  const { addon, log, signal } = program
+  const replace = (addresses: readonly Address[]): void => {
+    program.nodeAddresses = addresses
+    changed()
+  }
+  await followNodeAddresses({ addon, log, signal, changed: replace })
+}
+
+/** Serves health and metrics. With bindAddressHardFail, an address that is taken ends the program. */
+export function serveHttp(program: Program): void {
+  const { config, health, metrics, log, signal, fail } = program
+  const open = (address: string, routes: Routes, reason: string): void => {
+    const failed = (cause: Error): void => {
+      recordNodeEvent(program, { type: 'Warning', reason, action: 'StartKubeProxy', note: cause.message })
+      fail(new Error(`Cannot listen on ${address}, and bindAddressHardFail is set`, { cause }))
+    }
+    serve(address, routes, { log, signal, ...(config.bindAddressHardFail && { failed }) })
+  }
+  open(config.healthzBindAddress, healthRoutes(health, metrics), 'FailedToStartProxierHealthcheck')
+  const routes = metricsRoutes({ metrics, document: () => program.document })
+  open(config.metricsBindAddress, routes, 'FailedToStartMetricServer')
+}
+

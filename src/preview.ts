@@ -1,0 +1,109 @@
+/** `kube-ipvs plan`: what a start would change on this node, as commands that can be run. Nothing is changed. */
+import type { Config } from './config/config.ts'
+import { Doorbell } from './doorbell.ts'
+import { supportedFamilies } from './kernel/families.ts'
+import { Iptables } from './kernel/iptables.ts'
+import type { LinuxKernel } from './kernel/linux-kernel.ts'
+import { followNodeAddresses } from './kernel/node-addresses.ts'
+import { kubeProxyTables, tableDeletion } from './kernel/nftables.ts'
+import { differingSysctls, formatSysctl } from './kernel/sysctl.ts'
+import { mappingOptions, ruleOptions } from './mapping.ts'
+import type { Address, Family } from './model/address.ts'
+import { contains } from './model/cidr.ts'
+import { Cluster } from './model/cluster.ts'
+import { formatCommand } from './model/ipvsadm.ts'
+import type { Operation } from './model/operation.ts'
+import { setsOf } from './model/sets.ts'
+import { loadAddon } from './netlink/socket.ts'
+import { openKernel, wantedSysctls, wantedTimeouts } from './node-setup.ts'
+import { openOrigin } from './origin.ts'
+import { wantedScheduler } from './parts.ts'
+import type { ProgramOptions } from './program.ts'
+import { Proxy } from './proxy.ts'
+import { Reporter } from './reporter.ts'
+import { Metrics } from './serve/metrics.ts'
+
+/** The settings of the kernel that differ. */
+async function settingCommands(kernel: LinuxKernel, config: Config): Promise<string[]> {
+  const sysctls = await differingSysctls(wantedSysctls(config))
+  const { tcp, tcpFin, udp } = wantedTimeouts(config)
+  const now = await kernel.ipvs.readTimeouts()
+  const differs = [
+    [tcp, now.tcp],
+    [tcpFin, now.tcpFin],
+    [udp, now.udp],
+  ].some(([wanted, current]) => wanted! > 0 && wanted !== current)
+  return [...sysctls.map(formatSysctl), ...(differs ? [`ipvsadm --set ${tcp} ${tcpFin} ${udp}`] : [])]
+}
+
+/** The rules, as they will be when all sets are there. */
+async function ruleCommands(
+  families: ReadonlySet<Family>,
+  input: Parameters<typeof ruleOptions>[0],
+): Promise<string[]> {
+  const tables = Iptables.ofFamilies(families)
+  const commands = await Promise.all(
+    [...families].map((family) => {
+      const sets = new Set(setsOf(family).map(({ name }) => name))
+      return tables.get(family)!.preview({ ...ruleOptions(input, family), sets })
+    }),
+  )
+  return commands.flat()
+}
+
+/** Everything that a start would do, in its order. Throws an Error with a remedy when it cannot be found out. */
+export async function preview({ loaded, nodeName, choice, log, signal }: ProgramOptions): Promise<string[]> {
+  const { config } = loaded
+  const addon = loadAddon()
+  const families = await supportedFamilies()
+  const kernel = await openKernel({ addon, families, readOnly: true }, log)
+  const ended = new AbortController()
+  const until = AbortSignal.any([signal, ended.signal])
+  const metrics = new Metrics({ defaults: false })
+  const doorbell = new Doorbell()
+  const cluster = new Cluster(nodeName, () => {
+    doorbell.ring()
+  })
+  let nodeAddresses: readonly Address[] = []
+  try {
+    const origin = openOrigin(choice, { nodeName, metrics, log, signal: until })
+    await followNodeAddresses({
+      addon,
+      log,
+      signal: until,
+      changed: (addresses) => {
+        nodeAddresses = addresses
+      },
+    })
+    const proxy = new Proxy({
+      ...{ cluster, kernel, doorbell, log, metrics },
+      reporter: new Reporter({ log, metrics, recordEvent: () => undefined }),
+      listed: () => Promise.resolve(),
+      settled: () => undefined,
+      mapped: () => undefined,
+      // The scheduler is taken at its word: looking for it would change the kernel.
+      mapping: () =>
+        mappingOptions({
+          ...{ config, cluster, nodeName, families, nodeAddresses },
+          scheduler: wantedScheduler({ cluster, config }),
+        }),
+      isExcluded: (address) => config.excludeCidrs.some((cidr) => contains(cidr, address)),
+      auditIntervalMs: () => Infinity,
+      minSyncPeriodMs: () => 0,
+      drainDeadlineMs: 0,
+      now: () => performance.now(),
+    })
+    const followed = origin.follow(cluster, until)
+    const operations = await Promise.race([proxy.dryRun(until), followed.then((): Operation[] => [])])
+    return [
+      ...(await settingCommands(kernel, config)),
+      ...kernel.creations,
+      ...(await kubeProxyTables(addon)).map(tableDeletion),
+      ...(await ruleCommands(families, { config, cluster })),
+      ...operations.map(formatCommand),
+    ]
+  } finally {
+    ended.abort()
+    kernel.close()
+  }
+}

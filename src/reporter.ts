@@ -1,0 +1,92 @@
+/** What is said of Services that are not served as they ask: each thing once, in the log, as a metric and as an Event. */
+import type { Logger } from 'pino'
+import type { Family } from './model/address.ts'
+import type { LocalLack } from './model/claims.ts'
+import type { ServiceName } from './model/facts.ts'
+import type { ObjectKey } from './model/kernel-object.ts'
+import type { Metrics } from './serve/metrics.ts'
+import type { Happening, RecordEvent } from './source/events.ts'
+
+const FAMILIES: readonly Family[] = ['IPv4', 'IPv6']
+const TRAFFICS = ['internal', 'external'] as const
+
+export interface ReporterOptions {
+  readonly log: Logger
+  readonly metrics: Metrics
+  readonly recordEvent: RecordEvent
+}
+
+/** A Service that does not get a virtual server, and why: `shop/web is older`. */
+export interface Conflict {
+  readonly loser: ServiceName
+  readonly reason: string
+}
+
+export class Reporter {
+  readonly #options: ReporterOptions
+  /** External addresses that are not served: why, by Service. */
+  readonly #refusals = new Map<ServiceName, readonly string[]>()
+  readonly #lacks = new Map<ServiceName, readonly LocalLack[]>()
+  readonly #conflicts = new Map<ObjectKey, string>()
+
+  constructor(options: ReporterOptions) {
+    this.#options = options
+  }
+
+  /** Says each refusal once. */
+  refusals(name: ServiceName, refusals: readonly string[]): void {
+    const { log, metrics } = this.#options
+    const before = this.#refusals.get(name) ?? []
+    if (before.length + refusals.length === 0) return
+    for (const reason of refusals.filter((reason) => !before.includes(reason))) {
+      log.error({ service: name, reason }, 'an external address is not served')
+      this.#warn(name, 'ExternalAddressRefused', `Not served: ${reason}`)
+    }
+    if (refusals.length > 0) this.#refusals.set(name, refusals)
+    else this.#refusals.delete(name)
+    metrics.setRefused([...this.#refusals.values()].flat().length)
+  }
+
+  /** Counts Services whose policy keeps traffic on this node, where they have no endpoint. */
+  lacks(name: ServiceName, lacks: readonly LocalLack[]): void {
+    if ((this.#lacks.get(name)?.length ?? 0) + lacks.length === 0) return
+    if (lacks.length > 0) this.#lacks.set(name, lacks)
+    else this.#lacks.delete(name)
+    const all = [...this.#lacks.values()].flat()
+    for (const family of FAMILIES) {
+      for (const traffic of TRAFFICS) {
+        const count = all.filter((lack) => lack.family === family && lack.traffic === traffic).length
+        this.#options.metrics.setNoLocalEndpoints(traffic, family, count)
+      }
+    }
+  }
+
+  /** Says the conflicts over a virtual server once, and again when they have changed. None: it has ended. */
+  conflicts(key: ObjectKey, conflicts: readonly Conflict[]): void {
+    const { log, metrics } = this.#options
+    const conflict = conflicts.map(({ loser, reason }) => `${loser} is not served: ${reason}`).join(', ')
+    if (conflict === (this.#conflicts.get(key) ?? '')) return
+    if (conflict === '') {
+      this.#conflicts.delete(key)
+      log.info({ virtualServer: key }, 'conflict over a virtual server has ended')
+    } else {
+      this.#conflicts.set(key, conflict)
+      log.warn({ virtualServer: key, conflict }, 'conflict over a virtual server')
+      for (const { loser, reason } of conflicts)
+        this.#warn(loser, 'VirtualServerConflict', `${key} is not served: ${reason}`)
+    }
+    metrics.setConflicts(this.#conflicts.size)
+  }
+
+  #warn(service: ServiceName, reason: string, note: string): void {
+    const [namespace, name] = service.split('/') as [string, string]
+    const happening: Happening = {
+      type: 'Warning',
+      reason,
+      action: 'ServeVirtualServer',
+      regarding: { kind: 'Service', name, namespace },
+      note,
+    }
+    this.#options.recordEvent(happening)
+  }
+}

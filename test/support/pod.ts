@@ -1,0 +1,22 @@
+/** What the main container of the DaemonSet may do, made of the lab's own means. */
+import { podCapabilities } from './deploy.ts'
+
+/**
+ * The root file system, sysctls and sysfs are read-only, as a container runtime gives them to a container that is not
+ * privileged; of the capabilities there are those of the manifest, and no program gets more.
+ */
+const CONFINE = `
+  mount -o remount,ro,bind /
+  for folder in $1; do
+    mount --bind $folder $folder
+    mount -o remount,ro,bind $folder
+  done
+  shift
+  exec setpriv --no-new-privs --bounding-set "$0" "$@"`
+
+/** A command that runs the one after it as the main container would; `readOnly` are mounts beside the root. */
+export function confined(readOnly: readonly string[] = ['/proc/sys', '/sys']): string[] {
+  const capabilities = ['-all', ...podCapabilities().map((name) => `+${name.toLowerCase()}`)].join(',')
+  const shell = ['sh', '-ec', CONFINE, capabilities, readOnly.join(' ')]
+  return ['unshare', '--mount', '--propagation', 'private', ...shell]
+}
