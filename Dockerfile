@@ -1,0 +1,28 @@
+# What is built needs a compiler; what runs needs Node, and the programs that it starts.
+FROM node:24.21.0-bookworm-slim AS build
+RUN apt-get update \
+  && apt-get install -y --no-install-recommends g++ make python3 \
+  && rm -rf /var/lib/apt/lists/*
+WORKDIR /src
+COPY package.json package-lock.json tsconfig.json ./
+COPY scripts ./scripts
+COPY native ./native
+RUN npm ci --no-audit --no-fund
+COPY src ./src
+RUN scripts/setup build
+RUN npm prune --omit=dev --no-audit --no-fund
+
+FROM node:24.21.0-bookworm-slim
+RUN apt-get update \
+  && apt-get install -y --no-install-recommends iptables kmod nftables \
+  && rm -rf /var/lib/apt/lists/*
+WORKDIR /usr/local/lib/kube-ipvs
+COPY --from=build /src/package.json ./
+COPY --from=build /src/node_modules ./node_modules
+COPY --from=build /src/dist ./dist
+COPY --from=build /src/native/build/Release/netlink_socket.node ./native/build/Release/
+# kube-proxy's own DaemonSet runs the second name.
+RUN ln -s /usr/local/lib/kube-ipvs/dist/kube-ipvs.cjs /usr/local/bin/kube-ipvs \
+  && ln -s /usr/local/lib/kube-ipvs/dist/kube-ipvs.cjs /usr/local/bin/kube-proxy
+# Root in the container: capabilities of other users do not pass on to the programs that are started.
+ENTRYPOINT ["/usr/local/bin/kube-ipvs"]
