@@ -106,7 +106,7 @@ function actionOf(values: FlagValues): Action {
 
 /**
  * Parses process.argv. Help, the version and faults are commander's: it prints them and ends the process, unless
- * `onExit` throws something else.
+ * `onExit` is there to throw them.
  */
 export function parseCommandLine(argv: readonly string[], onExit?: (error: Error) => never): CommandLine {
   let parsed: { readonly values: FlagValues; readonly action: Action } | undefined
@@ -125,7 +125,9 @@ export function parseCommandLine(argv: readonly string[], onExit?: (error: Error
       parsed = { values: valuesOf(command.optsWithGlobals()), action: 'plan' }
     })
   program.addCommand(plan).helpCommand(false)
-  if (onExit !== undefined) for (const command of [program, plan]) command.exitOverride(onExit)
+  if (onExit !== undefined) {
+    for (const command of [program, plan]) command.exitOverride(onExit).configureOutput({ writeErr: () => undefined })
+  }
   program.parse(argv.map(normalized))
   const { values, action } = parsed!
   const last = (name: string): string | undefined => values[name]?.at(-1)

@@ -1,5 +1,5 @@
 /** The settings of the kernel that serving depends on. */
-import { readFile, writeFile } from 'node:fs/promises'
+import { access, constants, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 
 /** A sysctl by its path under /proc/sys. */
@@ -27,11 +27,16 @@ export function connReuseSysctl(mode: 0 | 1): Sysctl {
   return { path: 'net/ipv4/vs/conn_reuse_mode', value: String(mode) }
 }
 
-/** Those that have another value, or none. */
+/** Those that have another value, and can be changed. */
 export async function differingSysctls(sysctls: readonly Sysctl[], root = '/proc/sys'): Promise<Sysctl[]> {
   const differing = sysctls.map(async (sysctl) => {
-    const current = await readFile(join(root, sysctl.path), 'utf8').catch(() => undefined)
-    return current?.trim() === sysctl.value ? [] : [sysctl]
+    const file = join(root, sysctl.path)
+    const current = await readFile(file, 'utf8').catch(() => undefined)
+    if (current?.trim() === sysctl.value) return []
+    return access(file, constants.W_OK).then(
+      () => [sysctl],
+      () => [],
+    )
   })
   return (await Promise.all(differing)).flat()
 }

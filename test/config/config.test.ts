@@ -4,6 +4,24 @@ import { parseDuration } from '../../src/config/duration.ts'
 
 const HEAD = 'apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\nmode: ipvs\n'
 
+/** What kube-proxy sets beside IPVS, by default. */
+const NODE_SETTINGS = {
+  bindAddress: undefined,
+  bindAddressHardFail: false,
+  allowExternalIps: true,
+  conntrack: {
+    maxPerCore: 32_768,
+    min: 131_072,
+    tcpEstablishedTimeoutSeconds: 86_400,
+    tcpCloseWaitTimeoutSeconds: 3_600,
+    tcpBeLiberal: false,
+    udpTimeoutSeconds: 0,
+    udpStreamTimeoutSeconds: 0,
+  },
+  oomScoreAdj: -999,
+  verbosity: 0,
+}
+
 function faultsOf(text: string): string[] {
   try {
     parseConfig('proxy.yaml', text)
@@ -16,7 +34,7 @@ function faultsOf(text: string): string[] {
 
 describe('parseConfig', () => {
   it('has kube-proxy defaults', () => {
-    expect(parseConfig('proxy.yaml', HEAD)).to.deep.equal({ config: defaultConfig(), warnings: [] })
+    expect(parseConfig('proxy.yaml', HEAD)).to.deep.include({ config: defaultConfig(), warnings: [], unused: [] })
     expect(defaultConfig()).to.deep.equal({
       scheduler: 'rr',
       syncPeriodMs: 30_000,
@@ -37,6 +55,7 @@ describe('parseConfig', () => {
       masqueradeBit: 14,
       excludeCidrs: [],
       strictArp: false,
+      ...NODE_SETTINGS,
     })
   })
 
@@ -101,6 +120,8 @@ winkernel: {enableDSR: false}
         detectLocalMode: 'InterfaceNamePrefix',
         detectLocal: { bridgeInterface: 'cni0', interfaceNamePrefix: 'veth' },
         iptables: { masqueradeAll: true, masqueradeBit: 0 },
+        oomScoreAdj: -998,
+        featureGates: { AllowServiceExternalIPs: false },
         ipvs: {
           excludeCIDRs: ['192.0.2.0/24', 'fd00:2::1/128'],
           strictARP: true,
@@ -140,6 +161,9 @@ winkernel: {enableDSR: false}
         { family: 'IPv6', address: 'fd00:2::1', prefix: 128 },
       ],
       strictArp: true,
+      ...NODE_SETTINGS,
+      oomScoreAdj: -998,
+      allowExternalIps: false,
     })
   })
 
@@ -161,13 +185,20 @@ winkernel: {enableDSR: false}
 
     expect(faultsOf(text)).to.deep.equal([
       'Cannot use configuration proxy.yaml:',
+      '  healthzBindAddress: expected IP:port, got "localhost:1"',
       '  hostnameOverride: Invalid input: expected string, received number',
-      '  healthzBindAddress: expected IP:port',
-      '  metricsBindAddress: expected IP:port',
       '  ipvs.syncPeriod: expected a duration of 0 or more, such as 30s',
       '  ipvs.minSyncPeriod: expected a duration of 0 or more, such as 30s',
       '  ipvs.tcpTimeout: Invalid input: expected string, received number',
+      '  metricsBindAddress: expected IP:port, got "127.0.0.1:99999"',
     ])
+  })
+
+  it('reads a repeated field once more, with a warning: the last one counts', () => {
+    const { config, warnings } = parseConfig('proxy.yaml', `${HEAD}ipvs:\n  scheduler: sh\n  scheduler: lc\n`)
+
+    expect(config.scheduler).to.equal('lc')
+    expect(warnings).to.deep.equal(['line 6 of proxy.yaml repeats a field: the last one counts'])
   })
 
   it('refuses a minimum above the period', () => {

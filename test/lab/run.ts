@@ -1,5 +1,5 @@
 /** Runs the lab tests on the machine that has IPVS: each file in a network namespace of its own, three at a time. */
-import { execFileSync, spawn } from 'node:child_process'
+import { execFileSync, spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -113,7 +113,17 @@ const queue = readdirSync(BUNDLES)
 const worker = async (): Promise<void> => {
   for (let name = queue.shift(); name !== undefined; name = queue.shift()) await runFile(name)
 }
+/** Limits of the whole machine, which no namespace may change: as kube-proxy's configuration has them. */
+function raiseLimits(): void {
+  const script = `
+    modprobe nf_conntrack
+    sysctl -qw net.netfilter.nf_conntrack_max=131072
+    echo 32768 > /sys/module/nf_conntrack/parameters/hashsize`
+  spawnSync('sh', ['-ec', script], { stdio: 'ignore' })
+}
+
 async function main(): Promise<void> {
+  raiseLimits()
   await Promise.all(Array.from({ length: AT_ONCE }, worker))
   // The one table that is worth reading whole.
   const matrix = join(OUT, 'matrix.txt')
