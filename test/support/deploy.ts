@@ -10,7 +10,7 @@ export type Manifest = Record<string, unknown> & {
 
 /** The objects of a manifest. */
 export function manifestsOf(file: string): Manifest[] {
-  return parseAllDocuments(readFileSync(file, 'utf8'), { merge: true }).map((document) => document.toJS() as Manifest)
+  return parseAllDocuments(readFileSync(file, 'utf8')).map((document) => document.toJS() as Manifest)
 }
 
 export interface Container {

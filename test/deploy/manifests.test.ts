@@ -1,0 +1,195 @@
+/** The manifests of deploy/: what the API's schemas say of them, what they refer to, and what the program relies on. */
+import { readdirSync, readFileSync } from 'node:fs'
+import { dirname, join } from 'node:path'
+import * as k8s from '@kubernetes/client-node'
+import { expect } from 'chai'
+import jsonPatch, { type Operation } from 'fast-json-patch'
+import { ConfigMap, ServiceAccount } from 'kubernetes-models/v1'
+import { DaemonSet } from 'kubernetes-models/apps/v1'
+import { ClusterRole, ClusterRoleBinding } from 'kubernetes-models/rbac.authorization.k8s.io/v1'
+import { parse } from 'yaml'
+import { parseConfig } from '../../src/config/config.ts'
+import { kustomizationOf, type Manifest, manifestsOf, podSpec, podSpecOf } from '../support/deploy.ts'
+
+interface Model {
+  validate(): void
+}
+type ModelClass = new (object: never) => Model
+
+const MODELS: Readonly<Record<string, ModelClass>> = {
+  'v1 ConfigMap': ConfigMap,
+  'v1 ServiceAccount': ServiceAccount,
+  'apps/v1 DaemonSet': DaemonSet,
+  'rbac.authorization.k8s.io/v1 ClusterRole': ClusterRole,
+  'rbac.authorization.k8s.io/v1 ClusterRoleBinding': ClusterRoleBinding,
+}
+
+interface Attribute {
+  readonly baseName: string
+  readonly type: string
+}
+type Typed = Readonly<Record<string, { getAttributeTypeMap?: () => readonly Attribute[] }>>
+
+/** Fields that the API does not have, at any depth. */
+function unknownFields(value: unknown, type: string, path: string): string[] {
+  const inner = /^Array<(.+)>$/.exec(type)?.[1] ?? /^\{ \[key: string\]: (.+); \}$/.exec(type)?.[1]
+  if (inner !== undefined) {
+    return Object.entries(value as object).flatMap(([key, item]) => unknownFields(item, inner, `${path}.${key}`))
+  }
+  const attributes = (k8s as unknown as Typed)[type]?.getAttributeTypeMap?.()
+  if (attributes === undefined || typeof value !== 'object' || value === null) return []
+  return Object.entries(value).flatMap(([name, item]) => {
+    const attribute = attributes.find(({ baseName }) => baseName === name)
+    return attribute === undefined ? [`${path}.${name}`] : unknownFields(item, attribute.type, `${path}.${name}`)
+  })
+}
+
+function check(manifest: Manifest): void {
+  const kind = `${manifest.apiVersion} ${manifest.kind}`
+  const model = MODELS[kind]
+  if (model === undefined) throw new Error(`there is no schema for ${kind}`)
+  new model(manifest as never).validate()
+  expect(unknownFields(manifest, `V1${manifest.kind}`, manifest.kind), 'unknown fields').to.deep.equal([])
+}
+
+/** What `kubectl kustomize` prints, as far as these kustomizations go. */
+function render(folder: string): Manifest[] {
+  const { resources, patches = [] } = kustomizationOf(folder)
+  const objects = resources.flatMap((resource) =>
+    resource.endsWith('.yaml') ? manifestsOf(join(folder, resource)) : render(join(folder, resource)),
+  )
+  return patches.reduce((current, { target, patch }) => {
+    const isTarget = ({ kind, metadata }: Manifest): boolean => kind === target.kind && metadata.name === target.name
+    expect(current.filter(isTarget), `target of a patch in ${folder}`).to.have.length(1)
+    const parsed = parse(patch) as Operation[] | { $patch: 'delete' }
+    if (!Array.isArray(parsed)) return current.filter((object) => !isTarget(object))
+    const apply = (object: Manifest): Manifest =>
+      jsonPatch.applyPatch(structuredClone(object), parsed, true).newDocument
+    return current.map((object) => (isTarget(object) ? apply(object) : object))
+  }, objects)
+}
+
+const FOLDERS = ['deploy/base', ...readdirSync('deploy/overlays').map((name) => `deploy/overlays/${name}`)]
+
+describe('the manifests', () => {
+  it('are refused by these tests when they are wrong', () => {
+    const [daemonSet] = manifestsOf('deploy/base/daemonset.yaml')
+    const typo = structuredClone(daemonSet) as unknown as { spec: { template: { spec: Record<string, unknown> } } }
+    typo.spec.template.spec.hostNetwrok = true
+    expect(() => check(typo as never)).to.throw('unknown fields')
+    const wrong = structuredClone(daemonSet) as unknown as { spec: { template: { spec: Record<string, unknown> } } }
+    wrong.spec.template.spec.hostNetwork = 'yes'
+    expect(() => check(wrong as never)).to.throw('must be boolean')
+  })
+
+  for (const folder of FOLDERS) {
+    it(`${folder} is what the API takes, and refers to what there is`, () => {
+      const objects = render(folder)
+      for (const object of objects) check(object)
+      const named = (kind: string): string[] =>
+        objects.filter((object) => object.kind === kind).map(({ metadata }) => metadata.name)
+      const pod = podSpecOf(objects.find(({ kind }) => kind === 'DaemonSet')!)
+      expect(named('ServiceAccount')).to.include(pod.serviceAccountName)
+      const binding = objects.find(({ kind }) => kind === 'ClusterRoleBinding') as unknown as {
+        roleRef: { name: string }
+        subjects: { name: string }[]
+      }
+      expect(named('ClusterRole')).to.include(binding.roleRef.name)
+      expect(named('ServiceAccount')).to.include(binding.subjects[0]!.name)
+      // kubeadm's is there without us.
+      const configMaps = pod.volumes.flatMap(({ configMap }) => configMap?.name ?? [])
+      expect([...named('ConfigMap'), 'kube-proxy']).to.include.members(configMaps)
+      for (const container of [...pod.initContainers, ...pod.containers]) {
+        const volumes = pod.volumes.map(({ name }) => name)
+        expect(volumes).to.include.members(container.volumeMounts.map(({ name }) => name))
+      }
+    })
+  }
+
+  it('to replace kube-proxy use its ConfigMap, and the canary is one node of these', () => {
+    const volumesOf = (folder: string): string[] =>
+      podSpecOf(render(folder).find(({ kind }) => kind === 'DaemonSet')!).volumes.flatMap(
+        ({ configMap }) => configMap?.name ?? [],
+      )
+    expect(volumesOf('deploy/base')).to.deep.equal(['kube-ipvs'])
+    expect(volumesOf('deploy/overlays/replace-kube-proxy')).to.deep.equal(['kube-proxy'])
+    expect(volumesOf('deploy/overlays/canary')).to.deep.equal(['kube-proxy'])
+    const canary = podSpecOf(render('deploy/overlays/canary').find(({ kind }) => kind === 'DaemonSet')!)
+    expect(canary.nodeSelector).to.include({ 'kube-ipvs.io/canary': 'true' })
+  })
+
+  it('hold configurations that the program takes without a warning', () => {
+    const [configMap] = manifestsOf('deploy/base/configmap.yaml') as unknown as [{ data: Record<string, string> }]
+    for (const text of [configMap.data['config.conf']!, readFileSync('deploy/systemd/kube-proxy-config.yml', 'utf8')]) {
+      const { config, warnings, unused } = parseConfig('config.conf', text)
+      expect([...warnings, ...unused]).to.deep.equal([])
+      expect(config.scheduler).to.equal('rr')
+    }
+  })
+})
+
+describe('the DaemonSet', () => {
+  const pod = podSpec()
+  const [main] = pod.containers
+  const [init] = pod.initContainers
+
+  it('is on the network of the node, and the last to go', () => {
+    expect(pod).to.include({ hostNetwork: true, priorityClassName: 'system-node-critical' })
+  })
+
+  it('has a main container without privileges, but for two capabilities', () => {
+    expect(main!.securityContext).to.deep.include({
+      allowPrivilegeEscalation: false,
+      readOnlyRootFilesystem: true,
+      capabilities: { drop: ['ALL'], add: ['NET_ADMIN', 'NET_RAW'] },
+    })
+    expect(main!.securityContext.privileged).to.equal(undefined)
+  })
+
+  it('prepares the node in a container that ends', () => {
+    expect(init!.args).to.include('--init-only')
+    expect(init!.image).to.equal(main!.image)
+    expect(main!.args).not.to.include('--init-only')
+  })
+
+  it('is asked for its health where the program has it by default', () => {
+    const { config } = parseConfig('config.conf', 'apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\nmode: ipvs\n')
+    const { ports } = main as unknown as { ports: { name: string; containerPort: number }[] }
+    const port = (address: string): number => Number(address.split(':').at(-1))
+    expect(ports.map(({ name, containerPort }) => [name, containerPort])).to.deep.equal([
+      ['healthz', port(config.healthzBindAddress)],
+      ['metrics', port(config.metricsBindAddress)],
+    ])
+    for (const probe of ['startupProbe', 'livenessProbe', 'readinessProbe'] as const) {
+      const { httpGet } = (main as unknown as Record<typeof probe, { httpGet: { path: string; port: string } }>)[probe]
+      expect(httpGet.port, probe).to.equal('healthz')
+      expect(['/healthz', '/livez'], probe).to.include(httpGet.path)
+    }
+  })
+
+  it('sees changes of its ConfigMap: no part of it is mounted alone', () => {
+    const config = main!.args.find((arg) => arg.startsWith('--config='))!.slice('--config='.length)
+    const mount = main!.volumeMounts.find(({ mountPath }) => mountPath === dirname(config))
+    expect(mount).to.deep.include({ name: 'config' })
+    for (const { subPath } of main!.volumeMounts) expect(subPath).to.equal(undefined)
+  })
+
+  it('may do what the program does, and nothing else', () => {
+    const role = manifestsOf('deploy/base/rbac.yaml').find(({ kind }) => kind === 'ClusterRole') as unknown as {
+      rules: { apiGroups: string[]; resources: string[]; verbs: string[] }[]
+    }
+    const granted = role.rules.flatMap(({ apiGroups, resources, verbs }) =>
+      resources.flatMap((resource) => verbs.map((verb) => `${verb} ${apiGroups[0]}/${resource}`)),
+    )
+    expect(granted).to.have.members([
+      'list /services',
+      'watch /services',
+      'list /nodes',
+      'watch /nodes',
+      'list discovery.k8s.io/endpointslices',
+      'watch discovery.k8s.io/endpointslices',
+      'create events.k8s.io/events',
+      'patch events.k8s.io/events',
+    ])
+  })
+})
