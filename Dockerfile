@@ -10,7 +10,9 @@ COPY native ./native
 RUN npm ci --no-audit --no-fund
 COPY src ./src
 RUN scripts/setup build
-RUN npm prune --omit=dev --no-audit --no-fund
+# Headers and sources of addons are for compiling.
+RUN npm prune --omit=dev --no-audit --no-fund \
+  && rm -rf node_modules/@types node_modules/node-addon-api node_modules/netlink/src
 
 FROM node:24.21.0-bookworm-slim
 RUN apt-get update \
@@ -19,7 +21,9 @@ RUN apt-get update \
 WORKDIR /usr/local/lib/kube-ipvs
 COPY --from=build /src/package.json ./
 COPY --from=build /src/node_modules ./node_modules
-COPY --from=build /src/dist ./dist
+COPY --from=build /src/dist/kube-ipvs.cjs ./dist/
+# The addon is looked for beside binding.gyp.
+COPY --from=build /src/native/binding.gyp ./native/
 COPY --from=build /src/native/build/Release/netlink_socket.node ./native/build/Release/
 # kube-proxy's own DaemonSet runs the second name.
 RUN ln -s /usr/local/lib/kube-ipvs/dist/kube-ipvs.cjs /usr/local/bin/kube-ipvs \

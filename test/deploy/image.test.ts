@@ -1,10 +1,20 @@
 /** The Dockerfile's steps, by hand in an empty folder; and the package, installed as `npm i -g` does. */
-import { execFileSync } from 'node:child_process'
-import { cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs'
+import { execFileSync, spawnSync } from 'node:child_process'
+import {
+  cpSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import { dirname, isAbsolute, join } from 'node:path'
 import { expect } from 'chai'
-import { type Copy, DockerfileParser, type From, type Instruction } from 'dockerfile-ast'
+import { Copy, DockerfileParser, From, type Instruction, Run, Workdir } from 'dockerfile-ast'
 import { validate } from 'dockerfile-utils'
 import packageJson from '../../package.json' with { type: 'json' }
 
@@ -18,7 +28,10 @@ const argumentsOf = (instruction: Instruction): string[] =>
 
 /** The shell line of a RUN. */
 const commandOf = (instruction: Instruction): string =>
-  instruction.getTextContent().replace(/^RUN\s+/, '').replaceAll(/\\\n\s*/g, '')
+  instruction
+    .getTextContent()
+    .replace(/^RUN\s+/, '')
+    .replaceAll(/\\\n\s*/g, '')
 
 function openStage(folder: string) {
   return { folder, workdir: '/', packages: [] as string[] }
@@ -29,7 +42,10 @@ const inside = ({ folder, workdir }: Stage, path: string): string =>
 
 /** Copies files of the repository that git knows, or of another stage. */
 function copy(stage: Stage, instruction: Copy, stages: ReadonlyMap<string, Stage>): void {
-  const from = instruction.getFlags().find((flag) => flag.getName() === 'from')?.getValue()
+  const from = instruction
+    .getFlags()
+    .find((flag) => flag.getName() === 'from')
+    ?.getValue()
   const paths = argumentsOf(instruction)
   const target = paths.pop()!
   for (const path of paths) {
@@ -46,6 +62,12 @@ function copy(stage: Stage, instruction: Copy, stages: ReadonlyMap<string, Stage
   }
 }
 
+/** Of what npm has installed here, only Node: the image has the same. */
+function pathOfImage(): string {
+  const folders = process.env.PATH!.split(':').filter((folder) => !folder.endsWith('node_modules/.bin'))
+  return [dirname(process.execPath), ...folders].join(':')
+}
+
 /** Packages of Debian are what the image has beside Node; everything else is run. */
 function run(stage: Stage, command: string): void {
   const packages = /apt-get install -y --no-install-recommends ([^&]+)/.exec(command)?.[1]
@@ -59,9 +81,36 @@ function run(stage: Stage, command: string): void {
     execFileSync('sh', ['-ec', command], {
       cwd: inside(stage, '.'),
       stdio: ['ignore', 'ignore', 'inherit'],
-      env: { ...process.env, PATH: process.env.PATH!.replaceAll(join(process.cwd(), 'node_modules/.bin:'), '') },
+      env: { ...process.env, PATH: pathOfImage() },
     })
   }
+}
+
+const NODE_PATH = `${dirname(process.execPath)}:/usr/sbin:/usr/bin:/sbin:/bin`
+
+interface Packed {
+  readonly filename: string
+}
+
+/** What `npm i -g` makes of a package: the path of the program. */
+function install(tarball: string, prefix: string): string {
+  const args = ['install', '--global', '--prefix', prefix, '--prefer-offline', '--no-audit', '--no-fund']
+  execFileSync('npm', [...args, '--loglevel=error', tarball], { stdio: ['ignore', 'ignore', 'inherit'] })
+  return join(prefix, 'bin/kube-ipvs')
+}
+
+/**
+ * A plan takes both addons and changes nothing. Expects that the program has come to ask the kernel, which may have no
+ * IPVS.
+ */
+function expectKernel(program: string): void {
+  const manifests = mkdtempSync(join(tmpdir(), 'kube-ipvs-manifests-'))
+  const { status, stderr } = spawnSync(program, ['plan', '--manifests', manifests], {
+    encoding: 'utf8',
+    env: { PATH: NODE_PATH },
+  })
+  rmSync(manifests, { recursive: true })
+  if (status !== 0) expect(stderr).to.match(/"This kernel has no IPVS|CAP_NET_ADMIN/)
 }
 
 describe('the image', () => {
@@ -73,16 +122,15 @@ describe('the image', () => {
   before(function () {
     this.timeout(600_000)
     for (const instruction of INSTRUCTIONS) {
-      const keyword = instruction.getKeyword()
-      if (keyword === 'FROM') {
-        const name = (instruction as From).getBuildStage() ?? 'final'
+      if (instruction instanceof From) {
+        const name = instruction.getBuildStage() ?? 'final'
         final = openStage(join(root, name))
         stages.set(name, final)
-      } else if (keyword === 'WORKDIR') {
+      } else if (instruction instanceof Workdir) {
         final.workdir = argumentsOf(instruction)[0]!
         mkdirSync(inside(final, '.'), { recursive: true })
-      } else if (keyword === 'COPY') copy(final, instruction as Copy, stages)
-      else if (keyword === 'RUN') run(final, commandOf(instruction))
+      } else if (instruction instanceof Copy) copy(final, instruction, stages)
+      else if (instruction instanceof Run) run(final, commandOf(instruction))
     }
     build = stages.get('build')!
   })
@@ -90,8 +138,19 @@ describe('the image', () => {
 
   it('comes of a Dockerfile without a complaint, from images with a full tag', () => {
     expect(validate(TEXT).map(({ message }) => message)).to.deep.equal([])
-    const images = INSTRUCTIONS.filter((one) => one.getKeyword() === 'FROM').map((one) => (one as From).getImage())
-    expect(images).to.deep.equal(Array<string>(2).fill(`node:${packageJson.devDependencies.node}-bookworm-slim`))
+    const images = INSTRUCTIONS.filter((one) => one instanceof From).map((one) => one.getImage())
+    expect(images).to.deep.equal(
+      Array<string>(2).fill(`node:${packageJson.devDependencies.node}-bookworm-slim`),
+    )
+  })
+
+  it('is made of what .dockerignore lets through', () => {
+    const copied = INSTRUCTIONS.filter((one) => one instanceof Copy).filter(
+      (one) => one.getFlags().length === 0,
+    )
+    const paths = copied.flatMap((one) => argumentsOf(one).slice(0, -1))
+    const lines = readFileSync('.dockerignore', 'utf8').trim().split('\n')
+    expect(lines).to.have.members(['*', ...paths.map((path) => `!${path}`), 'native/build'])
   })
 
   it('starts, and answers --version, with only what is in it', () => {
@@ -102,9 +161,8 @@ describe('the image', () => {
     expect(join(final.folder, target!)).to.equal(program)
   })
 
-  it('can load its addons', () => {
-    const script = `require('netlink'); require(${JSON.stringify(inside(final, 'native/build/Release/netlink_socket.node'))})`
-    execFileSync(process.execPath, ['-e', script], { cwd: inside(final, '.') })
+  it('finds and loads its addons', () => {
+    expectKernel(inside(final, 'dist/kube-ipvs.cjs'))
   })
 
   it('has no compiler and no package of developers', () => {
@@ -113,35 +171,74 @@ describe('the image', () => {
     const files = readdirSync(final.folder, { recursive: true, withFileTypes: true })
       .filter((entry) => entry.isFile())
       .map((entry) => join(entry.parentPath, entry.name).slice(final.folder.length))
-    const packages = new Set(files.flatMap((file) => /\/node_modules\/((?:@[^/]+\/)?[^/]+)\//.exec(file)?.[1] ?? []))
+    const packages = new Set(
+      files.flatMap((file) => /\/node_modules\/((?:@[^/]+\/)?[^/]+)\//.exec(file)?.[1] ?? []),
+    )
     for (const name of Object.keys(packageJson.devDependencies)) expect([...packages]).not.to.include(name)
     expect([...packages]).to.include.members(Object.keys(packageJson.dependencies))
     expect(files.filter((file) => !file.includes('/node_modules/')).sort()).to.deep.equal(
-      ['dist/kube-ipvs.cjs', 'dist/kube-ipvs.cjs.map', 'native/build/Release/netlink_socket.node', 'package.json'].map(
-        (file) => join('/usr/local/lib/kube-ipvs', file),
-      ),
+      [
+        'dist/kube-ipvs.cjs',
+        'native/binding.gyp',
+        'native/build/Release/netlink_socket.node',
+        'package.json',
+      ].map((file) => join('/usr/local/lib/kube-ipvs', file)),
     )
+    expect(
+      files.filter((file) => /\.(cc?|cpp|h|hpp|o)$|(?<!\.d)\.ts$/.test(file)),
+      'sources',
+    ).to.deep.equal([])
   })
 
-  it('is also a package, which npm i -g installs and which starts', function () {
-    this.timeout(300_000)
-    const folder = inside(build, '.')
-    const [{ filename, files }] = JSON.parse(
-      execFileSync('npm', ['pack', '--json', '--loglevel=error'], { cwd: folder, encoding: 'utf8' }),
-    ) as [{ filename: string; files: { path: string }[] }]
-    expect(files.map(({ path }) => path)).to.include.members([
-      'dist/kube-ipvs.cjs',
-      'native/build/Release/netlink_socket.node',
-    ])
-    const prefix = join(root, 'prefix')
-    const args = ['install', '--global', '--prefix', prefix, '--no-audit', '--no-fund', '--loglevel=error']
-    execFileSync('npm', [...args, join(folder, filename)], { stdio: ['ignore', 'ignore', 'inherit'] })
-    const run = (argument: string): string =>
-      execFileSync(join(prefix, 'bin/kube-ipvs'), [argument], {
-        encoding: 'utf8',
-        env: { PATH: `${dirname(process.execPath)}:/usr/bin:/bin` },
-      })
-    expect(run('--version').trim()).to.equal(packageJson.version)
-    expect(run('--help')).to.contain('--config')
+  describe('as a package', () => {
+    /** What the image has no use for. */
+    const BESIDE = ['README.md', 'LICENSE', 'docs', 'deploy/systemd']
+    let tarball: string
+
+    before(() => {
+      const folder = inside(build, '.')
+      for (const path of BESIDE) cpSync(path, join(folder, path), { recursive: true })
+      const args = ['pack', '--json', '--ignore-scripts', '--loglevel=error']
+      const [packed] = JSON.parse(execFileSync('npm', args, { cwd: folder, encoding: 'utf8' })) as [Packed]
+      tarball = join(folder, packed.filename)
+    })
+
+    it('has what it takes to run and to compile, and nothing else', () => {
+      const names = execFileSync('tar', ['-tzf', tarball], { encoding: 'utf8' }).trim().split('\n')
+      const files = names.map((name) => name.replace('package/', ''))
+      expect(files.filter((file) => !file.startsWith('docs/')).sort()).to.deep.equal([
+        'LICENSE',
+        'README.md',
+        'deploy/systemd/kube-ipvs.service',
+        'deploy/systemd/kube-proxy-config.yml',
+        'dist/kube-ipvs.cjs',
+        'native/binding.gyp',
+        'native/build/Release/netlink_socket.node',
+        'native/netlink_socket.cc',
+        'package.json',
+      ])
+      expect(files).to.include('docs/operations.md')
+    })
+
+    it('is installed by npm i -g, and starts', function () {
+      this.timeout(300_000)
+      const program = install(tarball, join(root, 'prefix'))
+      const output = (argument: string): string =>
+        execFileSync(program, [argument], { encoding: 'utf8', env: { PATH: NODE_PATH } })
+      expect(output('--version').trim()).to.equal(packageJson.version)
+      expect(output('--help')).to.contain('--config')
+      expectKernel(program)
+    })
+
+    it('compiles its addon where the one inside is for another machine', function () {
+      this.timeout(300_000)
+      const folder = join(root, 'elsewhere')
+      mkdirSync(folder)
+      execFileSync('tar', ['-xzf', tarball, '-C', folder])
+      writeFileSync(join(folder, 'package/native/build/Release/netlink_socket.node'), 'of another machine')
+      const other = join(folder, 'other.tgz')
+      execFileSync('tar', ['-czf', other, '-C', folder, 'package'])
+      expectKernel(install(other, join(root, 'other-prefix')))
+    })
   })
 })

@@ -8,8 +8,16 @@ import { ConfigMap, ServiceAccount } from 'kubernetes-models/v1'
 import { DaemonSet } from 'kubernetes-models/apps/v1'
 import { ClusterRole, ClusterRoleBinding } from 'kubernetes-models/rbac.authorization.k8s.io/v1'
 import { parse } from 'yaml'
+import { parseCommandLine } from '../../src/command-line.ts'
 import { parseConfig } from '../../src/config/config.ts'
-import { kustomizationOf, type Manifest, manifestsOf, podSpec, podSpecOf } from '../support/deploy.ts'
+import {
+  kustomizationOf,
+  type Manifest,
+  manifestsOf,
+  podCommand,
+  podSpec,
+  podSpecOf,
+} from '../support/deploy.ts'
 
 interface Model {
   validate(): void
@@ -34,13 +42,17 @@ type Typed = Readonly<Record<string, { getAttributeTypeMap?: () => readonly Attr
 function unknownFields(value: unknown, type: string, path: string): string[] {
   const inner = /^Array<(.+)>$/.exec(type)?.[1] ?? /^\{ \[key: string\]: (.+); \}$/.exec(type)?.[1]
   if (inner !== undefined) {
-    return Object.entries(value as object).flatMap(([key, item]) => unknownFields(item, inner, `${path}.${key}`))
+    return Object.entries(value as object).flatMap(([key, item]) =>
+      unknownFields(item, inner, `${path}.${key}`),
+    )
   }
   const attributes = (k8s as unknown as Typed)[type]?.getAttributeTypeMap?.()
   if (attributes === undefined || typeof value !== 'object' || value === null) return []
   return Object.entries(value).flatMap(([name, item]) => {
     const attribute = attributes.find(({ baseName }) => baseName === name)
-    return attribute === undefined ? [`${path}.${name}`] : unknownFields(item, attribute.type, `${path}.${name}`)
+    return attribute === undefined
+      ? [`${path}.${name}`]
+      : unknownFields(item, attribute.type, `${path}.${name}`)
   })
 }
 
@@ -59,7 +71,8 @@ function render(folder: string): Manifest[] {
     resource.endsWith('.yaml') ? manifestsOf(join(folder, resource)) : render(join(folder, resource)),
   )
   return patches.reduce((current, { target, patch }) => {
-    const isTarget = ({ kind, metadata }: Manifest): boolean => kind === target.kind && metadata.name === target.name
+    const isTarget = ({ kind, metadata }: Manifest): boolean =>
+      kind === target.kind && metadata.name === target.name
     expect(current.filter(isTarget), `target of a patch in ${folder}`).to.have.length(1)
     const parsed = parse(patch) as Operation[] | { $patch: 'delete' }
     if (!Array.isArray(parsed)) return current.filter((object) => !isTarget(object))
@@ -74,10 +87,14 @@ const FOLDERS = ['deploy/base', ...readdirSync('deploy/overlays').map((name) => 
 describe('the manifests', () => {
   it('are refused by these tests when they are wrong', () => {
     const [daemonSet] = manifestsOf('deploy/base/daemonset.yaml')
-    const typo = structuredClone(daemonSet) as unknown as { spec: { template: { spec: Record<string, unknown> } } }
+    const typo = structuredClone(daemonSet) as unknown as {
+      spec: { template: { spec: Record<string, unknown> } }
+    }
     typo.spec.template.spec.hostNetwrok = true
     expect(() => check(typo as never)).to.throw('unknown fields')
-    const wrong = structuredClone(daemonSet) as unknown as { spec: { template: { spec: Record<string, unknown> } } }
+    const wrong = structuredClone(daemonSet) as unknown as {
+      spec: { template: { spec: Record<string, unknown> } }
+    }
     wrong.spec.template.spec.hostNetwork = 'yes'
     expect(() => check(wrong as never)).to.throw('must be boolean')
   })
@@ -119,8 +136,13 @@ describe('the manifests', () => {
   })
 
   it('hold configurations that the program takes without a warning', () => {
-    const [configMap] = manifestsOf('deploy/base/configmap.yaml') as unknown as [{ data: Record<string, string> }]
-    for (const text of [configMap.data['config.conf']!, readFileSync('deploy/systemd/kube-proxy-config.yml', 'utf8')]) {
+    const [configMap] = manifestsOf('deploy/base/configmap.yaml') as unknown as [
+      { data: Record<string, string> },
+    ]
+    for (const text of [
+      configMap.data['config.conf']!,
+      readFileSync('deploy/systemd/kube-proxy-config.yml', 'utf8'),
+    ]) {
       const { config, warnings, unused } = parseConfig('config.conf', text)
       expect([...warnings, ...unused]).to.deep.equal([])
       expect(config.scheduler).to.equal('rr')
@@ -146,6 +168,15 @@ describe('the DaemonSet', () => {
     expect(main!.securityContext.privileged).to.equal(undefined)
   })
 
+  it('runs the program with the ConfigMap, as the node that kubelet names', () => {
+    const commandLine = parseCommandLine(['node', ...podCommand({ NODE_NAME: 'node-7' })])
+    expect(commandLine).to.include({
+      action: 'run',
+      configFile: '/var/lib/kube-proxy/config.conf',
+      hostnameOverride: 'node-7',
+    })
+  })
+
   it('prepares the node in a container that ends', () => {
     expect(init!.args).to.include('--init-only')
     expect(init!.image).to.equal(main!.image)
@@ -153,7 +184,10 @@ describe('the DaemonSet', () => {
   })
 
   it('is asked for its health where the program has it by default', () => {
-    const { config } = parseConfig('config.conf', 'apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\nmode: ipvs\n')
+    const { config } = parseConfig(
+      'config.conf',
+      'apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\nmode: ipvs\n',
+    )
     const { ports } = main as unknown as { ports: { name: string; containerPort: number }[] }
     const port = (address: string): number => Number(address.split(':').at(-1))
     expect(ports.map(({ name, containerPort }) => [name, containerPort])).to.deep.equal([
@@ -161,7 +195,9 @@ describe('the DaemonSet', () => {
       ['metrics', port(config.metricsBindAddress)],
     ])
     for (const probe of ['startupProbe', 'livenessProbe', 'readinessProbe'] as const) {
-      const { httpGet } = (main as unknown as Record<typeof probe, { httpGet: { path: string; port: string } }>)[probe]
+      const { httpGet } = (
+        main as unknown as Record<typeof probe, { httpGet: { path: string; port: string } }>
+      )[probe]
       expect(httpGet.port, probe).to.equal('healthz')
       expect(['/healthz', '/livez'], probe).to.include(httpGet.path)
     }
@@ -175,7 +211,9 @@ describe('the DaemonSet', () => {
   })
 
   it('may do what the program does, and nothing else', () => {
-    const role = manifestsOf('deploy/base/rbac.yaml').find(({ kind }) => kind === 'ClusterRole') as unknown as {
+    const role = manifestsOf('deploy/base/rbac.yaml').find(
+      ({ kind }) => kind === 'ClusterRole',
+    ) as unknown as {
       rules: { apiGroups: string[]; resources: string[]; verbs: string[] }[]
     }
     const granted = role.rules.flatMap(({ apiGroups, resources, verbs }) =>

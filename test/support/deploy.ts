@@ -24,7 +24,11 @@ export interface Container {
     readonly readOnlyRootFilesystem?: boolean
     readonly capabilities?: { readonly drop: readonly string[]; readonly add: readonly string[] }
   }
-  readonly volumeMounts: readonly { readonly name: string; readonly mountPath: string; readonly subPath?: string }[]
+  readonly volumeMounts: readonly {
+    readonly name: string
+    readonly mountPath: string
+    readonly subPath?: string
+  }[]
 }
 
 export interface PodSpec {
@@ -50,6 +54,14 @@ export function podSpec(): PodSpec {
 /** The capabilities of its main container, without CAP_. */
 export function podCapabilities(): readonly string[] {
   return podSpec().containers[0]!.securityContext.capabilities!.add
+}
+
+/** The command line of its main container, with kubelet's variables replaced. */
+export function podCommand(variables: Readonly<Record<string, string>>): string[] {
+  const { command, args } = podSpec().containers[0]!
+  return [...command, ...args].map((word) =>
+    word.replaceAll(/\$\((\w+)\)/g, (reference, name: string) => variables[name] ?? reference),
+  )
 }
 
 /** The command line of the unit of systemd. */
