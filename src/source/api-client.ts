@@ -2,6 +2,7 @@
 import { readFileSync } from 'node:fs'
 import http, { type IncomingMessage } from 'node:http'
 import https from 'node:https'
+import { dirname, resolve } from 'node:path'
 import { KubeConfig } from '@kubernetes/client-node'
 import { parse } from 'yaml'
 
@@ -53,40 +54,56 @@ export interface RequestOutcome {
 }
 
 /** The standard `tokenFile` of a kubeconfig user, which client-node knows only for pods: it is read anew every minute. */
-function honourTokenFiles(config: KubeConfig, text: string): void {
-  const { users } = (parse(text) ?? {}) as { users?: { name?: string; user?: { tokenFile?: string } }[] }
+function honourTokenFiles(config: KubeConfig, file: string): void {
+  const { users } = (parse(readFileSync(file, 'utf8')) ?? {}) as {
+    users?: { name?: string; user?: { tokenFile?: string } }[]
+  }
   for (const { name, user } of users ?? []) {
     if (user?.tokenFile === undefined) continue
     const index = config.users.findIndex((known) => known.name === name)
     const known = config.users[index]
     if (known === undefined) continue
-    config.users[index] = {
-      ...known,
-      authProvider: { name: 'tokenFile', config: { tokenFile: user.tokenFile } },
-    }
+    const { token: _token, ...others } = known
+    const tokenFile = resolve(dirname(file), user.tokenFile)
+    config.users[index] = { ...others, authProvider: { name: 'tokenFile', config: { tokenFile } } }
   }
 }
 
+/** `host:port` is HTTPS where there is something to verify it with, else HTTP, as for client-go. */
+function serverOf(master: string, hasTls: boolean): string {
+  const server = master.includes('://') ? master : `${hasTls ? 'https' : 'http'}://${master}`
+  if (/^https?:/.test(server) && URL.canParse(server)) return server
+  throw new Error(`Cannot use --master ${master}: give a URL such as https://192.0.2.1:6443`)
+}
+
 /** The cluster's URL is another one than the kubeconfig says; without a kubeconfig, it is all there is. */
-function overrideServer(config: KubeConfig, master: string | undefined): KubeConfig {
-  if (master === undefined || master === '') return config
+function overrideServer(config: KubeConfig, master: string): void {
   const cluster = config.getCurrentCluster()
-  if (cluster === null) config.loadFromClusterAndUser({ name: 'master', server: master, skipTLSVerify: false }, { name: '' })
-  else {
-    const index = config.clusters.indexOf(cluster)
-    config.clusters[index] = { ...cluster, server: master }
+  if (cluster === null) {
+    const server = serverOf(master, false)
+    config.loadFromClusterAndUser({ name: 'master', server, skipTLSVerify: false }, { name: 'none' })
+  } else {
+    const hasTls = cluster.caFile !== undefined || cluster.caData !== undefined || cluster.skipTLSVerify
+    config.clusters[config.clusters.indexOf(cluster)] = { ...cluster, server: serverOf(master, hasTls) }
   }
-  return config
+}
+
+/** Plain HTTP has no certificate to verify, and client-node refuses it unless it is told so. */
+function allowPlainHttp(config: KubeConfig): void {
+  config.clusters = config.clusters.map((cluster) =>
+    cluster.server.startsWith('http:') ? { ...cluster, skipTLSVerify: true } : cluster,
+  )
 }
 
 /**
  * Loads a kubeconfig file, or the pod's service account when `file` is empty; `master` is the API server's URL in its
- * place. Throws an Error that names it.
+ * place, and without a file it is all there is, with no credentials. Throws an Error that names what cannot be used.
  */
-export function loadKubeConfig(file: string, master?: string): KubeConfig {
-  const isInCluster = file === '' && (master === undefined || master === '')
-  if (file === '' && !isInCluster) return overrideServer(new KubeConfig(), master)
-  return overrideServer(isInCluster ? loadServiceAccount() : loadFile(file), master)
+export function loadKubeConfig(file: string, master = ''): KubeConfig {
+  const config = file === '' ? (master === '' ? loadServiceAccount() : new KubeConfig()) : loadFile(file)
+  if (master !== '') overrideServer(config, master)
+  allowPlainHttp(config)
+  return config
 }
 
 function loadServiceAccount(): KubeConfig {
@@ -103,9 +120,8 @@ function loadServiceAccount(): KubeConfig {
 function loadFile(file: string): KubeConfig {
   const config = new KubeConfig()
   try {
-    const text = readFileSync(file, 'utf8')
     config.loadFromFile(file)
-    honourTokenFiles(config, text)
+    honourTokenFiles(config, file)
     if (config.getCurrentCluster() === null) throw new Error('its current context names no cluster')
     return config
   } catch (cause) {
@@ -160,9 +176,11 @@ async function request(config: KubeConfig, message: Message, signal: AbortSignal
   const url = new URL(`${config.getCurrentCluster()!.server.replace(/\/$/, '')}${path}`)
   const options: https.RequestOptions = { signal, timeout: SILENCE_MS }
   await config.applyToHTTPSOptions(options)
-  const credentials = options.headers as Record<string, string> | undefined
+  const credentials = Object.entries((options.headers ?? {}) as Record<string, string>)
+  // A token file may end with a newline, which no header may.
+  const trimmed = Object.fromEntries(credentials.map(([name, value]) => [name, value.trim()]))
   const content = body === undefined ? {} : { 'Content-Type': CONTENT_TYPES[method]! }
-  options.headers = { ...credentials, ...content, Accept: 'application/json', 'User-Agent': 'kube-ipvs' }
+  options.headers = { ...trimmed, ...content, Accept: 'application/json', 'User-Agent': 'kube-ipvs' }
   options.method = method
   return new Promise((resolve, reject) => {
     const sent = (url.protocol === 'http:' ? http : https).request(url, options, resolve)

@@ -222,6 +222,16 @@ describe('reflect', () => {
     })
   }
 
+  it('says what to grant when it may not read', async () => {
+    server.faults.push({ matches: isList, status: 403 })
+    start()
+    await watching()
+
+    expect(lines.find(({ level }) => level >= 40)!.remedy).to.equal(
+      'grant list and watch on services, endpointslices and nodes (deploy/base/rbac.yaml)',
+    )
+  })
+
   it('does not use a list that was cut off', async () => {
     server.faults.push({ matches: isList, cutAfter: 0.5 }, { matches: isList, cutAfter: 0.99 })
     start()

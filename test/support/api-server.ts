@@ -4,8 +4,9 @@
  */
 import { type IncomingMessage, type ServerResponse } from 'node:http'
 import { createServer, type Server } from 'node:https'
-import { json } from 'node:stream/consumers'
+import { text } from 'node:stream/consumers'
 import type { AddressInfo } from 'node:net'
+import { isDeepStrictEqual } from 'node:util'
 import { generate } from 'selfsigned'
 
 export type Resource = 'services' | 'endpointslices' | 'nodes'
@@ -56,40 +57,102 @@ export interface Fault {
   readonly delayMs?: number
 }
 
-/** An Event of events.k8s.io/v1, as far as tests look at it. */
+/** An Event of events.k8s.io/v1, as it stands. */
 export interface ApiEvent extends ApiObject {
+  readonly eventTime: string
+  readonly reportingController: string
+  readonly reportingInstance: string
   readonly type: string
   readonly reason: string
   readonly action: string
   readonly note: string
-  readonly regarding: { readonly kind: string; readonly name: string; readonly namespace?: string }
+  readonly regarding: {
+    readonly apiVersion: string
+    readonly kind: string
+    readonly name: string
+    readonly namespace?: string
+  }
   series?: { readonly count: number; readonly lastObservedTime: string }
 }
 
 const EVENTS = /^\/apis\/events\.k8s\.io\/v1\/namespaces\/([^/]+)\/events(?:\/([^/]+))?$/
+const SUBDOMAIN = /^(?=.{1,253}$)[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$/
+const QUALIFIED = /^([a-z0-9]([-a-z0-9.]*[a-z0-9])?\/)?(?=.{1,63}$)[A-Za-z0-9]([-\w.]*[A-Za-z0-9])?$/
+const MICRO_TIME = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}(Z|[-+]\d\d:\d\d)$/
+
+const isObject = (value: unknown): value is Record<string, unknown> =>
+  typeof value === 'object' && value !== null && !Array.isArray(value)
+const matches =
+  (pattern: RegExp) =>
+  (value: unknown): boolean =>
+    typeof value === 'string' && pattern.test(value)
+const isText =
+  (min: number, max: number) =>
+  (value: unknown): boolean =>
+    typeof value === 'string' && value.length >= min && Buffer.byteLength(value) <= max
+
+/** What each field of an Event must be: others are not known to the API, or not wanted in new Events. */
+const EVENT_FIELDS: Readonly<Record<string, (value: unknown) => boolean>> = {
+  apiVersion: (value) => value === 'events.k8s.io/v1',
+  kind: (value) => value === 'Event',
+  metadata: (value) => isObject(value) && matches(SUBDOMAIN)(value.name),
+  eventTime: matches(MICRO_TIME),
+  reportingController: matches(QUALIFIED),
+  reportingInstance: isText(1, 128),
+  type: matches(/^(Normal|Warning)$/),
+  reason: isText(1, 128),
+  action: isText(1, 128),
+  regarding: (value) =>
+    isObject(value) && ['apiVersion', 'kind', 'name'].every((field) => isText(1, 253)(value[field])),
+  note: isText(0, 1_024),
+  series: (value) =>
+    value === undefined ||
+    (isObject(value) && Number(value.count) >= 2 && matches(MICRO_TIME)(value.lastObservedTime)),
+}
 
 /** What the API server refuses of an Event (pkg/apis/core/validation/events.go); undefined: nothing. */
-function eventFault(event: Record<string, unknown>, namespace: string): string | undefined {
-  const { metadata, eventTime, regarding, note, type } = event as unknown as ApiEvent & { eventTime?: string }
-  const isText = (name: string, max: number): boolean => {
-    const value = event[name]
-    return typeof value === 'string' && value !== '' && value.length <= max
-  }
-  if (!/^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$/.test(metadata.name ?? '') || metadata.name.length > 253) return 'metadata.name'
+function eventFault(event: unknown, namespace: string): string | undefined {
+  if (!isObject(event)) return 'no object'
+  const unknown = Object.keys(event).find((field) => EVENT_FIELDS[field] === undefined)
+  const wrong = Object.keys(EVENT_FIELDS).find((field) => !EVENT_FIELDS[field]!(event[field]))
+  if ((unknown ?? wrong) !== undefined) return unknown ?? wrong
+  const { metadata, regarding } = event as unknown as ApiEvent
   if (metadata.namespace !== namespace) return 'metadata.namespace'
-  if ((regarding.namespace ?? 'default') !== namespace) return 'regarding.namespace'
-  if (!/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z$/.test(eventTime ?? '')) return 'eventTime'
-  const texts = ['reportingController', 'reportingInstance', 'action', 'reason']
-  const text = texts.find((name) => !isText(name, 128))
-  if (text !== undefined) return text
-  if (!/^[a-z0-9-.]+(\/[\w.-]+)?$/i.test(String(event.reportingController))) return 'reportingController'
-  if (Buffer.byteLength(note) > 1_024) return 'note'
-  return type === 'Normal' || type === 'Warning' ? undefined : 'type'
+  // The real one takes any namespace with any object, and none only in two: ours are always the object's.
+  return (regarding.namespace ?? 'default') === namespace ? undefined : 'regarding.namespace'
+}
+
+/** RFC 7386. */
+function mergePatch(target: unknown, patch: unknown): unknown {
+  if (!isObject(patch)) return patch
+  const merged: Record<string, unknown> = isObject(target) ? { ...target } : {}
+  for (const [field, value] of Object.entries(patch)) {
+    if (value === null) Reflect.deleteProperty(merged, field)
+    else merged[field] = mergePatch(merged[field], value)
+  }
+  return merged
+}
+
+/** What the API server refuses of a changed Event: only its series may change. */
+function patchFault(before: ApiEvent, after: unknown): string | undefined {
+  const fault = eventFault(after, before.metadata.namespace!)
+  const isChanged = (field: string): boolean =>
+    !isDeepStrictEqual(Reflect.get(after as ApiEvent, field), Reflect.get(before, field))
+  return fault ?? Object.keys(EVENT_FIELDS).find((field) => field !== 'series' && isChanged(field))
 }
 
 export interface SeenRequest {
   readonly url: URL
   readonly status: number
+}
+
+/** Undefined when it is not JSON. */
+function parsed(body: string): unknown {
+  try {
+    return JSON.parse(body)
+  } catch {
+    return undefined
+  }
 }
 
 function keyOf({ metadata: { namespace, name } }: ApiObject): string {
@@ -104,9 +167,9 @@ export class ApiServer {
   expiredForm: 'status' | 'event' = 'event'
   expiredEvent = JSON.stringify({ type: 'ERROR', object: status(410, {}, 'too old resource version') })
   readonly requests: SeenRequest[] = []
-  /** Events that have been written. */
+  /** Events as they stand. */
   readonly events: ApiEvent[] = []
-  /** Why Events were refused: a well-behaved client has none. */
+  /** What was wrong with Events that no API server takes: `close` fails for them. */
   readonly refusedEvents: string[] = []
   readonly faults: Fault[] = []
   readonly #server: Server
@@ -247,9 +310,12 @@ export class ApiServer {
     this.#watchers.clear()
   }
 
+  /** Throws an Error when Events have been refused, so that no test passes over them. */
   async close(): Promise<void> {
     this.#server.closeAllConnections()
     await new Promise((resolve) => this.#server.close(resolve))
+    if (this.refusedEvents.length > 0)
+      throw new Error(`Events were refused: ${this.refusedEvents.join(', ')}`)
   }
 
   // --- Requests -------------------------------------------------------------------------------------------
@@ -278,28 +344,44 @@ export class ApiServer {
 
   async #event(url: URL, request: IncomingMessage, response: ServerResponse): Promise<void> {
     const [, namespace, name] = EVENTS.exec(url.pathname)!
-    const body = (await json(request)) as Record<string, unknown>
-    const known = this.events.find(
-      ({ metadata }) =>
-        metadata.namespace === namespace && metadata.name === (name ?? (body as unknown as ApiEvent).metadata.name),
-    )
-    const refuse = (code: number, why: string): void => {
-      this.refusedEvents.push(why)
-      this.#send(url, response, code, status(code, {}, why))
+    const body = await text(request)
+    const { method, headers } = request
+    const form = `${method} ${headers['content-type']}`
+    if (form === 'POST application/json' && name === undefined)
+      this.#createEvent(url, response, namespace!, body)
+    else if (form === 'PATCH application/merge-patch+json' && name !== undefined) {
+      const known = this.#knownEvent(namespace, name)
+      if (known === undefined) this.#send(url, response, 404, status(404, {}, `events "${name}" not found`))
+      else this.#patchEvent(url, response, known, body)
+    } else this.#refuseEvent(url, response, 405, form)
+  }
+
+  #knownEvent(namespace: string | undefined, name: string): ApiEvent | undefined {
+    return this.events.find(({ metadata }) => metadata.namespace === namespace && metadata.name === name)
+  }
+
+  #refuseEvent(url: URL, response: ServerResponse, code: number, why: string): void {
+    this.refusedEvents.push(why)
+    this.#send(url, response, code, status(code, {}, `Event is invalid: ${why}`))
+  }
+
+  #createEvent(url: URL, response: ServerResponse, namespace: string, body: string): void {
+    const event = parsed(body) as ApiEvent
+    const fault = eventFault(event, namespace)
+    if (fault !== undefined) this.#refuseEvent(url, response, 422, fault)
+    else if (this.#knownEvent(namespace, event.metadata.name) !== undefined)
+      this.#send(url, response, 409, status(409, {}, `events "${event.metadata.name}" already exists`))
+    else {
+      this.events.push(event)
+      this.#send(url, response, 201, event)
     }
-    const type = request.headers['content-type']
-    if (request.method === 'POST' && name === undefined && type === 'application/json') {
-      const fault = eventFault(body, namespace!)
-      if (fault !== undefined) refuse(422, fault)
-      else if (known !== undefined) refuse(409, 'it exists')
-      else {
-        this.events.push(body as unknown as ApiEvent)
-        this.#send(url, response, 201, body)
-      }
-    } else if (request.method === 'PATCH' && type === 'application/merge-patch+json') {
-      if (known === undefined) refuse(404, 'there is none')
-      else this.#send(url, response, 200, Object.assign(known, body))
-    } else refuse(405, `${request.method} ${type}`)
+  }
+
+  #patchEvent(url: URL, response: ServerResponse, known: ApiEvent, body: string): void {
+    const after = mergePatch(known, parsed(body))
+    const fault = patchFault(known, after)
+    if (fault !== undefined) this.#refuseEvent(url, response, 422, fault)
+    else this.#send(url, response, 200, Object.assign(known, after))
   }
 
   #list(url: URL, resource: Resource, response: ServerResponse, fault?: Fault): void {
@@ -323,10 +405,10 @@ export class ApiServer {
       this.#send(url, response, 200, body)
       return
     }
-    const text = JSON.stringify(body)
+    const content = JSON.stringify(body)
     this.requests.push({ url, status: 200 })
     response.writeHead(200, { 'Content-Type': 'application/json' })
-    response.write(text.slice(0, Math.floor(text.length * fault.cutAfter)))
+    response.write(content.slice(0, Math.floor(content.length * fault.cutAfter)))
     setTimeout(() => response.destroy(), 20)
   }
 
@@ -361,7 +443,14 @@ export class ApiServer {
 }
 
 function status(code: number, metadata: object = {}, message = `code ${code}`): object {
-  const reasons: Readonly<Record<number, string>> = { 401: 'Unauthorized', 403: 'Forbidden', 410: 'Expired' }
+  const reasons: Readonly<Record<number, string>> = {
+    401: 'Unauthorized',
+    403: 'Forbidden',
+    404: 'NotFound',
+    409: 'AlreadyExists',
+    410: 'Expired',
+    422: 'Invalid',
+  }
   return {
     kind: 'Status',
     apiVersion: 'v1',
