@@ -1,13 +1,8 @@
 /** Killed at any moment, the program converges at its next start; on a kernel that is as it should be it changes nothing. */
-import { type ChildProcess, spawn } from 'node:child_process'
-import { once } from 'node:events'
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { expect } from 'chai'
-import { NetlinkConnection } from '../../src/netlink/connection.ts'
-import { NETLINK_GENERIC, resolveFamily } from '../../src/netlink/generic.ts'
-import { loadAddon } from '../../src/netlink/socket.ts'
 import { ApiServer } from '../support/api-server.ts'
 import { endpoint, service, slice, TERMINATING, UNREADY } from '../support/builders.ts'
 import { eventually } from '../support/eventually.ts'
@@ -21,6 +16,7 @@ import {
   sh,
   temporaryFolder,
 } from '../support/lab.ts'
+import { changing, ipvsFamily, NetlinkMonitor } from '../support/netlink-monitor.ts'
 import { type Random, withRandom } from '../support/random.ts'
 
 const KILLS = 50
@@ -130,13 +126,12 @@ describe('kill -9', () => {
   it('a start on a kernel that is as it should be sends no message that changes anything', async () => {
     const before = await state()
     await program.stop()
-    const monitor = spawn('python3', ['test/support/nlmon.py'], { stdio: ['pipe', 'pipe', 'inherit'] })
-    await once(monitor.stdout, 'data')
+    const monitor = await NetlinkMonitor.start()
 
     program = await Program.start(...args)
-    const family = await familyNumber()
+    const family = await ipvsFamily()
     await sleep(500)
-    const counts = await stopCounting(monitor)
+    const counts = await monitor.stop()
 
     expect(counts[`16/${family}/4`], 'dumps of virtual servers').to.be.greaterThan(0)
     expect(changing(counts, family)).to.deep.equal({})
@@ -145,13 +140,12 @@ describe('kill -9', () => {
   })
 
   it('and the monitor would have seen one', async () => {
-    const monitor = spawn('python3', ['test/support/nlmon.py'], { stdio: ['pipe', 'pipe', 'inherit'] })
-    await once(monitor.stdout, 'data')
+    const monitor = await NetlinkMonitor.start()
     server.put('services', service({ name: 'late', clusterIP: '10.96.0.99' }))
     await eventually(async () => expect(await boundAddresses()).to.include('10.96.0.99'), 60_000, 100)
-    const family = await familyNumber()
+    const family = await ipvsFamily()
 
-    expect(changing(await stopCounting(monitor), family)).to.deep.equal({
+    expect(changing(await monitor.stop(), family)).to.deep.equal({
       '0/20': 1,
       [`16/${family}/1`]: 1,
       // KUBE-IPVS-IPS and KUBE-CLUSTER-IP.
@@ -159,28 +153,3 @@ describe('kill -9', () => {
     })
   })
 })
-
-async function familyNumber(): Promise<number> {
-  const connection = new NetlinkConnection(loadAddon(), NETLINK_GENERIC)
-  const family = await resolveFamily(connection, 'IPVS')
-  connection.close()
-  return family
-}
-
-async function stopCounting(monitor: ChildProcess): Promise<Record<string, number>> {
-  let text = ''
-  monitor.stdout!.on('data', (chunk: Buffer) => (text += chunk.toString()))
-  monitor.stdin!.end()
-  await once(monitor, 'exit')
-  return JSON.parse(text) as Record<string, number>
-}
-
-/** Messages that create, change or delete: of IPVS, of links and addresses, of sets, of rules. */
-function changing(counts: Readonly<Record<string, number>>, family: number): Record<string, number> {
-  const ipvs = [1, 2, 3, 5, 6, 7, 9, 10, 12, 16, 17].map((command) => `16/${family}/${command}`)
-  const routes = [16, 17, 19, 20, 21, 24, 25].map((type) => `0/${type}`)
-  const sets = [2, 3, 4, 5, 6, 9, 10].map((command) => `12/${(6 << 8) | command}`)
-  const rules = [0, 2, 3, 5, 6, 8, 9, 11].map((command) => `12/${(10 << 8) | command}`)
-  const kinds = [...ipvs, ...routes, ...sets, ...rules]
-  return Object.fromEntries(Object.entries(counts).filter(([kind]) => kinds.includes(kind)))
-}

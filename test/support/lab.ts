@@ -4,7 +4,15 @@
  */
 import { type ChildProcess, execFile, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { appendFileSync, mkdirSync, mkdtempSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import {
+  appendFileSync,
+  mkdirSync,
+  mkdtempSync,
+  renameSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
@@ -342,5 +350,26 @@ export class ConfigMapVolume {
       if (this.#versions === 1) symlinkSync(join('..data', name), join(this.folder, name))
     }
     rmSync(join(this.folder, previous), { recursive: true, force: true })
+  }
+}
+
+/** Everything on the node that kube-proxies write, without what differs from reading to reading. */
+export async function nodeState(): Promise<Readonly<Record<string, readonly string[]>>> {
+  const lines = async (command: string, ...args: readonly string[]): Promise<string[]> =>
+    (await run(command, ...args)).split('\n').filter((line) => line !== '' && !line.startsWith('#'))
+  const rules = async (program: string): Promise<string[]> =>
+    (await lines(program)).map((line) => line.replace(/ \[\d+:\d+\]$/, ''))
+  return {
+    ipvs: await lines('ipvsadm', '-S', '-n'),
+    sets: (await lines('ipset', 'save')).map((line) => line.replace(/ initval \w+$/, '')).sort(),
+    iptables: await rules('iptables-save'),
+    ip6tables: await rules('ip6tables-save'),
+    addresses: (await lines('ip', '-o', 'addr')).map((line) =>
+      line
+        .replace(/^\d+: /, '')
+        .replace(/\\.*$/, '')
+        .trim(),
+    ),
+    links: (await lines('ip', '-br', 'link')).map((line) => line.split(' ')[0]!),
   }
 }
