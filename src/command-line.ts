@@ -33,8 +33,16 @@ export interface CommandLine {
 
 /** Flags that are no field of the configuration. */
 const OWN_FLAGS: readonly (readonly [string, FlagKind, string])[] = [
-  ['config', 'text', 'KubeProxyConfiguration; a change is applied live. With it, flags that stand for its fields are ignored'],
-  ['manifests', 'text', 'a directory of YAML or JSON manifests instead of an API server; changes are picked up'],
+  [
+    'config',
+    'text',
+    'KubeProxyConfiguration; a change is applied live. With it, flags that stand for its fields are ignored',
+  ],
+  [
+    'manifests',
+    'text',
+    'a directory of YAML or JSON manifests instead of an API server; changes are picked up',
+  ],
   ['hostname-override', 'text', "this node's name, instead of the host's"],
   ['master', 'text', "the API server's URL, instead of the kubeconfig's"],
   ['cleanup', 'flag', 'remove everything that is ours from this node, and exit'],
@@ -68,7 +76,11 @@ function option(name: string, kind: FlagKind | undefined, help: string): Option 
 
 function addOptions(command: Command): Command {
   for (const [name, kind, help] of OWN_FLAGS) command.addOption(option(name, kind, help))
-  for (const { name, kind, help } of [...LOGGING_FLAGS.slice(0, 1), ...FIELD_FLAGS, ...LOGGING_FLAGS.slice(1)])
+  for (const { name, kind, help } of [
+    ...LOGGING_FLAGS.slice(0, 1),
+    ...FIELD_FLAGS,
+    ...LOGGING_FLAGS.slice(1),
+  ])
     command.addOption(option(name, kind, help))
   for (const [name, kind, help] of DEPRECATED_FLAGS) command.addOption(option(name, kind, help))
   for (const name of FLAGS_WITHOUT_EFFECT) command.addOption(option(name, undefined, ''))
@@ -77,7 +89,7 @@ function addOptions(command: Command): Command {
 
 /** pflag's forms in commander's: `-v=4`, `--log_dir`, and a value that begins with a dash only after an equals sign. */
 function normalized(arg: string): string {
-  if (/^-v=/.test(arg)) return `-v${arg.slice(3)}`
+  if (arg.startsWith('-v=')) return `-v${arg.slice(3)}`
   const [, name, rest] = /^--([^=]+)(.*)$/s.exec(arg) ?? []
   return name === undefined ? arg : `--${name.replaceAll('_', '-')}${rest}`
 }
@@ -126,7 +138,8 @@ export function parseCommandLine(argv: readonly string[], onExit?: (error: Error
     })
   program.addCommand(plan).helpCommand(false)
   if (onExit !== undefined) {
-    for (const command of [program, plan]) command.exitOverride(onExit).configureOutput({ writeErr: () => undefined })
+    for (const command of [program, plan])
+      command.exitOverride(onExit).configureOutput({ writeErr: () => undefined })
   }
   program.parse(argv.map(normalized))
   const { values, action } = parsed!

@@ -76,8 +76,7 @@ function programOptions(
   const load = (changed: string): LoadedConfig => loadConfig(commandLine, changed)
   return {
     loaded,
-    configFile:
-      configFile === undefined || text === undefined ? undefined : { path: configFile, text, load },
+    configFile: configFile === undefined || text === undefined ? undefined : { path: configFile, text, load },
     nodeName: nodeNameOf(commandLine, loaded.config),
     choice: { manifests, master, kubeconfig: loaded.config.kubeconfig },
     configured: (changed) => {
@@ -94,6 +93,8 @@ async function act(commandLine: CommandLine, log: Logger, signal: AbortSignal): 
   const text = configFile === undefined ? undefined : await readConfigFile(configFile)
   const loaded = loadConfig(commandLine, text)
   reportConfig(loaded, log)
+  // What is printed is the result: the log is for what goes wrong.
+  if (action === 'plan' && loaded.config.verbosity === 0) log.level = 'warn'
   if (action === 'writeConfig') await writeConfig(writeConfigTo!, loaded)
   else if (action === 'cleanup') await cleanUp({ addon: loadAddon(), config: loaded.config, log })
   else if (action === 'init') await initialize(loaded.config, log)

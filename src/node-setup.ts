@@ -9,12 +9,7 @@ import type { Logger } from 'pino'
 import type { Config } from './config/config.ts'
 import { probeConnReuse } from './kernel/conn-reuse.ts'
 import { LinuxKernel, type LinuxKernelOptions } from './kernel/linux-kernel.ts'
-import {
-  conntrackMax,
-  conntrackSysctls,
-  ensureHashSize,
-  ensureOomScore,
-} from './kernel/node-settings.ts'
+import { conntrackMax, conntrackSysctls, ensureHashSize, ensureOomScore } from './kernel/node-settings.ts'
 import {
   connReuseSysctl,
   ensureSysctl,
@@ -24,7 +19,7 @@ import {
 } from './kernel/sysctl.ts'
 
 /** How long after the start the kernel is probed: it takes seconds of work, and nothing waits for it. */
-const PROBE_AFTER_MS = 15_000
+const PROBE_AFTER_MS = 30_000
 
 /** Opens the kernel; where IPVS is missing, asks the host once to load it, as kube-proxy does. */
 export async function openKernel(options: LinuxKernelOptions, log: Logger): Promise<LinuxKernel> {
@@ -80,8 +75,7 @@ export async function setUpNode(kernel: LinuxKernel, config: Config, log: Logger
 async function applyTimeouts({ ipvs }: LinuxKernel, config: Config): Promise<void> {
   const wanted = wantedTimeouts(config)
   const now = await ipvs.readTimeouts()
-  const differs = (name: 'tcp' | 'tcpFin' | 'udp'): boolean =>
-    wanted[name] > 0 && wanted[name] !== now[name]
+  const differs = (name: 'tcp' | 'tcpFin' | 'udp'): boolean => wanted[name] > 0 && wanted[name] !== now[name]
   if (differs('tcp') || differs('tcpFin') || differs('udp')) await ipvs.writeTimeouts(wanted)
 }
 

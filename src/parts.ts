@@ -142,7 +142,11 @@ export function openHealthNodePorts(program: Program): HealthNodePorts {
 }
 
 /** Tells the health-check node port of a Service what it is to say. */
-export function updateHealth({ cluster, ...place }: Program, health: HealthNodePorts, name: ServiceName): void {
+export function updateHealth(
+  { cluster, ...place }: Program,
+  health: HealthNodePorts,
+  name: ServiceName,
+): void {
   const service = cluster.service(name)
   const port = service?.healthCheckNodePort ?? 0
   if (service === undefined || port === 0) health.update(name, undefined)
@@ -173,4 +177,3 @@ export function serveHttp(program: Program): void {
   const routes = metricsRoutes({ metrics, document: () => program.document })
   open(config.metricsBindAddress, routes, 'FailedToStartMetricServer')
 }
-

@@ -234,7 +234,8 @@ async function serveServices(program: Program, options: ProgramOptions, restart:
   const applied = (): void => {
     healthNodePorts.readdress()
   }
-  if (options.configFile !== undefined) followConfig(program, options.configFile, options, { applied, restart })
+  if (options.configFile !== undefined)
+    followConfig(program, options.configFile, options, { applied, restart })
   log.info({ version: packageJson.version, nodeName, node: process.version }, 'kube-ipvs has started')
   recordNodeEvent(program, { reason: 'Starting', action: 'StartKubeProxy', note: '' })
   await ruled

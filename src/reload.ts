@@ -37,7 +37,9 @@ export function watchConfig({ file, initial, changed, refused, log, signal }: Co
   }
   const rereadSoon = (): void => {
     clearTimeout(timer)
-    timer = setTimeout(() => (running = running.then(reread)), QUIET_MS)
+    timer = setTimeout(() => {
+      running = running.then(reread)
+    }, QUIET_MS)
   }
   const watcher = watch(dirname(file), rereadSoon)
   watcher.on('error', (err) => {

@@ -616,6 +616,60 @@ describe('Proxy', () => {
     expect(complaints.at(-1)).to.equal('cannot program more objects: retrying')
   })
 
+  describe('says that the kernel is as it should be', () => {
+    const triggered = (time: string): object => {
+      const { metadata, ...rest } = slice({ endpoints: ['10.244.0.7'] }) as { metadata: object }
+      const annotations = { 'endpoints.kubernetes.io/last-change-trigger-time': time }
+      return { ...rest, metadata: { ...metadata, annotations } }
+    }
+
+    it('with what had led to a change, once it is in the kernel', async () => {
+      story = new Story()
+      await story.list([service()], [both()])
+      const before = story.settled.length
+      expect(before).to.be.greaterThan(0)
+      expect(story.settled.flat()).to.deep.equal([])
+
+      await story.put(triggered('2026-01-01T00:00:00Z'))
+      expect(story.settled.flat()).to.deep.equal([{ family: 'IPv4', at: Date.UTC(2026, 0, 1) }])
+    })
+
+    it('also when there was nothing to do', async () => {
+      story = new Story()
+      await story.list([service()], [both()])
+      const before = story.settled.length
+      await story.put(service())
+      expect(story.settled.length).to.be.greaterThan(before)
+      expect(story.kernel.executed.length).to.be.greaterThan(0)
+    })
+
+    it('not while a change waits for its time', async () => {
+      story = new Story()
+      await story.list([service()], [both()])
+      story.minSyncPeriodMs = 10_000
+      await story.put(service({ name: 'b', clusterIP: '10.96.0.11' }))
+      const before = story.settled.length
+      await story.put(service({ name: 'c', clusterIP: '10.96.0.12' }))
+      await story.advance(5_000)
+      expect(story.settled).to.have.length(before)
+      await story.advance(5_000)
+      expect(story.settled.length).to.be.greaterThan(before)
+    })
+
+    it('after what has to be known before anything is mapped', async () => {
+      const order: string[] = []
+      story = new Story(new FakeKernel(), {
+        listed: () => {
+          order.push('listed')
+          return Promise.resolve()
+        },
+        mapped: () => order.push('mapped'),
+      })
+      await story.list([service()], [both()])
+      expect(order).to.deep.equal(['listed', 'mapped'])
+    })
+  })
+
   describe('conflicts', () => {
     it('serves the older of two Services, says so once, and passes on when it goes', async () => {
       story = new Story()

@@ -29,14 +29,23 @@ export const FIELD_FLAGS: readonly FieldFlag[] = [
   flagOf('ipvs-tcp-timeout', 'ipvs.tcpTimeout', 'life of an idle TCP connection (as the kernel has it)'),
   flagOf('ipvs-tcpfin-timeout', 'ipvs.tcpFinTimeout', 'life of a TCP connection after a FIN'),
   flagOf('ipvs-udp-timeout', 'ipvs.udpTimeout', 'life of an idle UDP flow'),
-  flagOf('kubeconfig', 'clientConnection.kubeconfig', "how to reach the API server (the pod's service account)"),
+  flagOf(
+    'kubeconfig',
+    'clientConnection.kubeconfig',
+    "how to reach the API server (the pod's service account)",
+  ),
   flagOf('kube-api-content-type', 'clientConnection.contentType', 'no effect'),
   flagOf('kube-api-qps', 'clientConnection.qps', 'no effect', 'number'),
   flagOf('kube-api-burst', 'clientConnection.burst', 'no effect', 'number'),
   flagOf('bind-address', 'bindAddress', "the node's address, instead of its Node object's (0.0.0.0)"),
   flagOf('healthz-bind-address', 'healthzBindAddress', 'where /healthz and /livez are (0.0.0.0:10256)'),
   flagOf('metrics-bind-address', 'metricsBindAddress', 'where /metrics is (127.0.0.1:10249)'),
-  flagOf('bind-address-hard-fail', 'bindAddressHardFail', 'an address that is taken ends the program', 'flag'),
+  flagOf(
+    'bind-address-hard-fail',
+    'bindAddressHardFail',
+    'an address that is taken ends the program',
+    'flag',
+  ),
   flagOf('cluster-cidr', 'clusterCIDR', 'networks of the Pods'),
   flagOf('detect-local-mode', 'detectLocalMode', 'how traffic from Pods is told (ClusterCIDR)'),
   flagOf('pod-bridge-interface', 'detectLocal.bridgeInterface', 'for BridgeInterface'),
@@ -47,7 +56,12 @@ export const FIELD_FLAGS: readonly FieldFlag[] = [
   flagOf('iptables-localhost-nodeports', 'iptables.localhostNodePorts', 'no effect', 'flag'),
   flagOf('iptables-sync-period', 'iptables.syncPeriod', 'no effect'),
   flagOf('iptables-min-sync-period', 'iptables.minSyncPeriod', 'no effect'),
-  flagOf('conntrack-max-per-core', 'conntrack.maxPerCore', 'tracked connections for each core (32768)', 'number'),
+  flagOf(
+    'conntrack-max-per-core',
+    'conntrack.maxPerCore',
+    'tracked connections for each core (32768)',
+    'number',
+  ),
   flagOf('conntrack-min', 'conntrack.min', 'tracked connections at least (131072)', 'number'),
   flagOf('conntrack-tcp-timeout-established', 'conntrack.tcpEstablishedTimeout', 'life when idle (24h0m0s)'),
   flagOf('conntrack-tcp-timeout-close-wait', 'conntrack.tcpCloseWaitTimeout', 'life in CLOSE_WAIT (1h0m0s)'),
@@ -173,7 +187,9 @@ function portedAddress(
   const port = values[portFlag]?.at(-1)
   if (port === undefined) return address
   const host = address === undefined || address === '' ? wildcard : address
-  return /:\d+$/.test(host) && !/^[^[]*:[^[]*:/.test(host) ? host : `${host.includes(':') ? `[${host}]` : host}:${port}`
+  return /:\d+$/.test(host) && !/^[^[]*:[^[]*:/.test(host)
+    ? host
+    : `${host.includes(':') ? `[${host}]` : host}:${port}`
 }
 
 /** The document that flags alone make. */
@@ -201,6 +217,8 @@ export function isHealthzDisabled(values: FlagValues): boolean {
 
 /** How a field is called on the command line. */
 export function flagOfField(path: string): string {
-  const flag = [...FIELD_FLAGS, ...LOGGING_FLAGS].find(({ field }) => path === field || path.startsWith(`${field}.`))
+  const flag = [...FIELD_FLAGS, ...LOGGING_FLAGS].find(
+    ({ field }) => path === field || path.startsWith(`${field}.`),
+  )
   return flag === undefined ? path : `--${flag.name}`
 }

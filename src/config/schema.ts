@@ -24,7 +24,10 @@ const text = (fallback = '') =>
   z
     .string()
     .nullish()
-    .transform((value) => value?.trim() || fallback)
+    .transform((value) => {
+      const trimmed = value?.trim() ?? ''
+      return trimmed === '' ? fallback : trimmed
+    })
 
 const flag = (fallback = false) =>
   z
@@ -46,7 +49,7 @@ const countOrDefault = (fallback: number) =>
     .number()
     .min(0)
     .nullish()
-    .transform((value) => value || fallback)
+    .transform((value) => (value === 0 ? fallback : (value ?? fallback)))
 
 interface DurationOptions {
   readonly fallback?: string
@@ -114,9 +117,9 @@ const clusterCidr = text().transform((value, context) => {
   return z.NEVER
 })
 
-const bindAddress = text('0.0.0.0').transform((value, context) => {
+const bindAddress = text('0.0.0.0').transform((value, context): string => {
   const address = parseAddress(value)
-  if (address !== undefined) return address as string
+  if (address !== undefined) return address
   context.addIssue({ code: 'custom', message: `expected an IP address, got "${value}"` })
   return z.NEVER
 })
@@ -146,7 +149,9 @@ const oneOf = <const Words extends readonly [string, ...string[]]>(words: Words,
   z
     .enum(['', ...words])
     .nullish()
-    .transform((value): Words[number] => (value === '' || value === undefined || value === null ? fallback : value))
+    .transform((value): Words[number] =>
+      value === '' || value === undefined || value === null ? fallback : value,
+    )
 
 const gates = z
   .record(z.string(), z.boolean())

@@ -143,7 +143,8 @@ export class Ipset {
         if (!isNotFound(error)) failures.push(error as Error)
       })
     }
-    if (failures.length > 0) throw new AggregateError(failures, 'Cannot destroy all sets: delete the rules that ask them')
+    if (failures.length > 0)
+      throw new AggregateError(failures, 'Cannot destroy all sets: delete the rules that ask them')
   }
 
   close(): void {

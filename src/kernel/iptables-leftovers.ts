@@ -58,9 +58,6 @@ export function removalLines(
 export function leftoverLines(name: TableName, actual: Chains | undefined, ours: Chains): string[] {
   if (actual === undefined) return []
   const others = new Map([...actual].filter(([chain]) => !ours.has(chain)))
-  const doubles = deletions(
-    actual,
-    (rule) => rule.includes(ONLY_NEW) && ours.has(targetOf(rule) ?? ''),
-  )
+  const doubles = deletions(actual, (rule) => rule.includes(ONLY_NEW) && ours.has(targetOf(rule) ?? ''))
   return [...removalLines(name, others, () => false), ...doubles]
 }

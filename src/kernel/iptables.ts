@@ -91,10 +91,14 @@ export async function detectVariant(host: Host = LINUX): Promise<IptablesVariant
   const [first, second] = candidates.sort((a, b) => b.rules - a.rules)
   if (first !== undefined && first.rules > (second?.rules ?? 0)) return chosen(first, 'most rules are there')
   // Empty legacy tables were not looked at: their programs need not be there.
-  const proven = await Promise.all(candidates.map(async (one) => ((await hasPrograms(host, one)) ? [one] : [])))
+  const proven = await Promise.all(
+    candidates.map(async (one) => ((await hasPrograms(host, one)) ? [one] : [])),
+  )
   const [only, other] = proven.flat()
   if (only === undefined) return plain('neither variant has programs that work')
-  return other === undefined ? chosen(only, 'only its programs work') : plain('both variants have as many rules')
+  return other === undefined
+    ? chosen(only, 'only its programs work')
+    : plain('both variants have as many rules')
 }
 
 async function hasPrograms(host: Host, { name, rules }: Candidate): Promise<boolean> {

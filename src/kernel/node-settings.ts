@@ -46,7 +46,9 @@ export async function ensureHashSize(max: number, file = HASH_SIZE): Promise<voi
   try {
     if (Number(await readFile(file, 'utf8')) < wanted) await writeFile(file, String(wanted))
   } catch (cause) {
-    throw new Error(`Cannot make the hash table of the connection tracking larger (${file}: ${wanted})`, { cause })
+    throw new Error(`Cannot make the hash table of the connection tracking larger (${file}: ${wanted})`, {
+      cause,
+    })
   }
 }
 

@@ -1,6 +1,13 @@
 /** The facts as they stand now, and the Services whose facts have changed since somebody asked. */
 import type { Address, Family } from './address.ts'
-import { type EndpointSlice, isExposed, type Node, type Parsed, type Service, type ServiceName } from './facts.ts'
+import {
+  type EndpointSlice,
+  isExposed,
+  type Node,
+  type Parsed,
+  type Service,
+  type ServiceName,
+} from './facts.ts'
 
 /** Its endpoints are the API servers. */
 const API_SERVER: ServiceName = 'default/kubernetes'

@@ -136,7 +136,12 @@ export function formatCommand(operation: Operation): string {
       return `ipset ${line}`
     case 'deleteFlows':
       return line
-    default:
+    case 'createVirtualServer':
+    case 'updateVirtualServer':
+    case 'deleteVirtualServer':
+    case 'createRealServer':
+    case 'updateRealServer':
+    case 'deleteRealServer':
       return `ipvsadm ${line}`
   }
 }

@@ -104,7 +104,13 @@ export interface MetricsRoutesOptions {
 /** /metrics, /metrics/slis, /healthz of the process itself, /proxyMode and /configz. */
 export function metricsRoutes({ metrics, document }: MetricsRoutesOptions): Routes {
   const { registry, slis } = metrics
-  const page = async ({ contentType, metrics: text }: { contentType: string; metrics: () => Promise<string> }) => ({
+  const page = async ({
+    contentType,
+    metrics: text,
+  }: {
+    contentType: string
+    metrics: () => Promise<string>
+  }) => ({
     status: 200,
     type: contentType,
     body: await text(),

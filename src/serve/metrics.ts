@@ -88,7 +88,10 @@ function kubeProxyMetrics(registry: Registry) {
     lastSync: gauge(`${rules}_last_timestamp_seconds`, 'When a change was last brought into the kernel', [
       'ip_family',
     ]),
-    endpointsPending: gauge(`${rules}_endpoint_changes_pending`, 'Changes of endpoints not in the kernel yet'),
+    endpointsPending: gauge(
+      `${rules}_endpoint_changes_pending`,
+      'Changes of endpoints not in the kernel yet',
+    ),
     endpointsChanged: counter(`${rules}_endpoint_changes_total`, 'Changes of endpoints so far'),
     servicesPending: gauge(`${rules}_service_changes_pending`, 'Changes of Services not in the kernel yet'),
     servicesChanged: counter(`${rules}_service_changes_total`, 'Changes of Services so far'),
@@ -116,7 +119,9 @@ function kubeProxyMetrics(registry: Registry) {
       ['ip_family'],
       SYNC_BUCKETS,
     ),
-    conntrackDeleted: counter(`${reconciler}_deleted_entries_total`, 'Tracked flows forgotten', ['ip_family']),
+    conntrackDeleted: counter(`${reconciler}_deleted_entries_total`, 'Tracked flows forgotten', [
+      'ip_family',
+    ]),
   }
 }
 
@@ -159,7 +164,10 @@ function ownMetrics(registry: Registry) {
       'Kernel objects that were not as they had been left, found by the audit',
     ),
     draining: gauge('kube_ipvs_draining_real_servers', 'Real servers that wait for their last connections'),
-    drained: counter('kube_ipvs_drained_real_servers_total', 'Real servers deleted after their last connection'),
+    drained: counter(
+      'kube_ipvs_drained_real_servers_total',
+      'Real servers deleted after their last connection',
+    ),
     conflicts: gauge(
       'kube_ipvs_conflicts',
       'Virtual servers that more than one Service, or somebody else, claims',
@@ -173,7 +181,9 @@ function ownMetrics(registry: Registry) {
       'Kernel objects that are not as they should be and are retried',
     ),
     lastAudit: gauge('kube_ipvs_last_audit_timestamp_seconds', 'When the last audit ended'),
-    scheduler: gauge('kube_ipvs_scheduler_info', 'The scheduler of the virtual servers; always 1', ['scheduler']),
+    scheduler: gauge('kube_ipvs_scheduler_info', 'The scheduler of the virtual servers; always 1', [
+      'scheduler',
+    ]),
   }
 }
 

@@ -34,7 +34,11 @@ function faultsOf(text: string): string[] {
 
 describe('parseConfig', () => {
   it('has kube-proxy defaults', () => {
-    expect(parseConfig('proxy.yaml', HEAD)).to.deep.include({ config: defaultConfig(), warnings: [], unused: [] })
+    expect(parseConfig('proxy.yaml', HEAD)).to.deep.include({
+      config: defaultConfig(),
+      warnings: [],
+      unused: [],
+    })
     expect(defaultConfig()).to.deep.equal({
       scheduler: 'rr',
       syncPeriodMs: 30_000,

@@ -183,7 +183,9 @@ function merge(a: Json, b: object): Json {
   const merged: Json = { ...a }
   for (const [name, value] of Object.entries(b) as [string, unknown][]) {
     const before = merged[name]
-    const areObjects = [before, value].every((one) => typeof one === 'object' && one !== null && !Array.isArray(one))
+    const areObjects = [before, value].every(
+      (one) => typeof one === 'object' && one !== null && !Array.isArray(one),
+    )
     merged[name] = areObjects ? merge(before as Json, value as object) : value
   }
   return merged
@@ -218,7 +220,7 @@ describe('the flags that stand for fields', () => {
       'log-flush-frequency': '10s',
     }
     const text =
-      texts[name] ?? texts[kind] ?? (Array.isArray(accepted) ? accepted.join(',') : String(accepted as string))
+      texts[name] ?? texts[kind] ?? (Array.isArray(accepted) ? accepted.join(',') : String(accepted))
 
     it(`--${name}`, () => {
       expect(valueAt(loadFlags().document, field), 'default').to.deep.equal(byDefault)
@@ -297,10 +299,12 @@ describe('the command line', () => {
 
   it('has the deprecated ports', () => {
     expect(loadFlags('--healthz-port=1').config.healthzBindAddress).to.equal('0.0.0.0:1')
-    expect(loadFlags('--healthz-port=1', '--healthz-bind-address=::1').config.healthzBindAddress).to.equal('[::1]:1')
-    expect(loadFlags('--healthz-port=1', '--healthz-bind-address=192.0.2.1:2').config.healthzBindAddress).to.equal(
-      '192.0.2.1:2',
+    expect(loadFlags('--healthz-port=1', '--healthz-bind-address=::1').config.healthzBindAddress).to.equal(
+      '[::1]:1',
     )
+    expect(
+      loadFlags('--healthz-port=1', '--healthz-bind-address=192.0.2.1:2').config.healthzBindAddress,
+    ).to.equal('192.0.2.1:2')
     expect(loadFlags('--healthz-port=0').config.healthzBindAddress).to.equal('')
     expect(loadFlags('--metrics-port=1').config.metricsBindAddress).to.equal('127.0.0.1:1')
     expect(faults(() => loadFlags('--metrics-port=0'))).to.deep.equal([

@@ -11,7 +11,7 @@ import { ApiServer } from '../support/api-server.ts'
 import { node, service, slice } from '../support/builders.ts'
 import { unitCommand } from '../support/deploy.ts'
 import { eventually } from '../support/eventually.ts'
-import { clearNode, ConfigMapVolume, ipvsadm, PROGRAM, Program } from '../support/lab.ts'
+import { clearNode, ConfigMapVolume, ipvsadm, PROGRAM, Program, sh } from '../support/lab.ts'
 
 const SECRETS = '/var/run/secrets/kubernetes.io/serviceaccount'
 const VIP = '10.96.0.10'
@@ -116,6 +116,7 @@ const KUBEADM_COMMAND = [
 ]
 
 let server: ApiServer
+const started: Program[] = []
 
 const scheduled = (scheduler: string): Promise<unknown> =>
   eventually(async () => expect(await ipvsadm()).to.include(`-A -t ${VIP}:80 -s ${scheduler}`), PATIENCE_MS)
@@ -123,11 +124,13 @@ const scheduled = (scheduler: string): Promise<unknown> =>
 /** Starts a command line that begins with the program's path, and waits until Services are served. */
 async function start(command: readonly string[]): Promise<Program> {
   const program = Program.ofCommand(command)
+  started.push(program)
   await program.logged('first sync finished', 180_000)
   return program
 }
 
 before(async () => {
+  await sh('ip link set lo up')
   server = await ApiServer.start()
   server.load('nodes', [node() as never])
   server.load('services', [service() as never])
@@ -135,6 +138,7 @@ before(async () => {
   for (const name of ['kube-proxy', 'kube-ipvs']) symlinkSync(PROGRAM, `/usr/local/bin/${name}`)
 })
 beforeEach(clearNode)
+afterEach(() => Promise.all(started.splice(0).map((program) => program.stop())))
 after(() => server.close())
 
 describe('in place of kube-proxy in its own DaemonSet', () => {

@@ -39,7 +39,10 @@ describe('as the main container of the DaemonSet', () => {
       service({ ports, spec: { type: 'NodePort', externalIPs: ['203.0.113.7'] } }),
       slice({ ports: targets, endpoints: addresses.map((address) => endpoint(address)) }),
     ]
-    writeFileSync(join(manifests, 'web.yaml'), objects.map((object) => JSON.stringify(object)).join('\n---\n'))
+    writeFileSync(
+      join(manifests, 'web.yaml'),
+      objects.map((object) => JSON.stringify(object)).join('\n---\n'),
+    )
   }
   /** Who answers an outside client on the node port. */
   const answers = async (protocol: 'tcp' | 'udp'): Promise<string[]> => {
@@ -63,21 +66,24 @@ describe('as the main container of the DaemonSet', () => {
 
   it('has exactly the capabilities of the manifest, and can write nowhere', () => {
     const status = readFileSync(`/proc/${program.process.pid}/status`, 'utf8')
-    const mask = podCapabilities().reduce((bits, name) => bits | (1n << BigInt(CAPABILITY_NUMBERS[name]!)), 0n)
+    const mask = podCapabilities().reduce(
+      (bits, name) => bits | (1n << BigInt(CAPABILITY_NUMBERS[name]!)),
+      0n,
+    )
     for (const kind of ['CapPrm', 'CapEff', 'CapBnd'])
       expect(BigInt(`0x${new RegExp(`${kind}:\\s*(\\w+)`).exec(status)![1]}`), kind).to.equal(mask)
 
     const mounts = readFileSync(`/proc/${program.process.pid}/mountinfo`, 'utf8').split('\n')
     const isReadOnly = (folder: string): boolean =>
-      mounts.findLast((line) => line.split(' ')[4] === folder)!.split(' ')[5]!.startsWith('ro')
+      mounts
+        .findLast((line) => line.split(' ')[4] === folder)!
+        .split(' ')[5]!
+        .startsWith('ro')
     for (const folder of ['/', '/proc/sys', '/sys']) expect(isReadOnly(folder), folder).to.equal(true)
   })
 
   it('serves a Service of every kind, masqueraded', async () => {
-    await eventually(
-      async () => expect(await answers('tcp')).to.deep.equal([`b1 ${NODE_IP}`]),
-      PATIENCE_MS,
-    )
+    await eventually(async () => expect(await answers('tcp')).to.deep.equal([`b1 ${NODE_IP}`]), PATIENCE_MS)
     expect(await answers('udp')).to.deep.equal([`b1 ${NODE_IP}`])
     expect(await ipvsadm()).to.include('-A -t 203.0.113.7:80 -s rr')
   })
@@ -94,7 +100,10 @@ describe('as the main container of the DaemonSet', () => {
 
   it('loads a scheduler and switches to it', async () => {
     configure('nq')
-    await eventually(async () => expect(await ipvsadm()).to.include(`-A -t ${NODE_IP}:${PORT} -s nq`), PATIENCE_MS)
+    await eventually(
+      async () => expect(await ipvsadm()).to.include(`-A -t ${NODE_IP}:${PORT} -s nq`),
+      PATIENCE_MS,
+    )
   })
 
   it('follows the addresses of the node', async () => {
@@ -112,10 +121,7 @@ describe('as the main container of the DaemonSet', () => {
       ipset flush KUBE-NODE-PORT-TCP
       ip addr flush dev kube-ipvs0
       ipvsadm -D -t ${NODE_IP}:${PORT}`)
-    await eventually(
-      async () => expect(await answers('tcp')).to.deep.equal([`b2 ${NODE_IP}`]),
-      PATIENCE_MS,
-    )
+    await eventually(async () => expect(await answers('tcp')).to.deep.equal([`b2 ${NODE_IP}`]), PATIENCE_MS)
     await eventually(
       async () => expect(await run('ip', 'addr', 'show', 'dev', 'kube-ipvs0')).to.contain('203.0.113.7'),
       PATIENCE_MS,

@@ -46,9 +46,19 @@ describe('localLacks', () => {
     ['external, none here', external, [elsewhere], ['external']],
     ['both, none here', both, [elsewhere], ['internal', 'external']],
     ['both, none anywhere', both, [], []],
-    ['both, none that is ready here', both, [{ ...here, conditions: UNREADY }, elsewhere], ['internal', 'external']],
+    [
+      'both, none that is ready here',
+      both,
+      [{ ...here, conditions: UNREADY }, elsewhere],
+      ['internal', 'external'],
+    ],
     ['no policy', {}, [elsewhere], []],
-    ['external, but not reached from outside', { type: 'LoadBalancer', externalTrafficPolicy: 'Local' }, [elsewhere], []],
+    [
+      'external, but not reached from outside',
+      { type: 'LoadBalancer', externalTrafficPolicy: 'Local' },
+      [elsewhere],
+      [],
+    ],
   ]
   for (const [name, spec, endpoints, expected] of cases) {
     it(`${name}: ${expected.join(' and ') || 'nothing'} lacks`, () => {

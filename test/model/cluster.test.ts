@@ -35,8 +35,18 @@ describe('Cluster', () => {
     const table: readonly [string, Json, readonly string[], readonly string[]][] = [
       ['is the same', node(), [], []],
       ['has another label', { ...node(), status: { phase: 'Running' } }, [], []],
-      ['asks for a scheduler', withMetadata({ annotations: { 'kube-ipvs.io/scheduler': 'lc' } }), ['node'], []],
-      ['is leaving', { ...node(), spec: { taints: [{ key: 'ToBeDeletedByClusterAutoscaler' }] } }, ['node'], []],
+      [
+        'asks for a scheduler',
+        withMetadata({ annotations: { 'kube-ipvs.io/scheduler': 'lc' } }),
+        ['node'],
+        [],
+      ],
+      [
+        'is leaving',
+        { ...node(), spec: { taints: [{ key: 'ToBeDeletedByClusterAutoscaler' }] } },
+        ['node'],
+        [],
+      ],
       [
         'has other addresses',
         { ...node(), status: { addresses: [{ type: 'InternalIP', address: '192.0.2.1' }] } },

@@ -404,7 +404,9 @@ describe('parseNode', () => {
 
     expect(isLeaving({})).to.equal(false)
     expect(isLeaving({}, [{ key: 'node.kubernetes.io/unschedulable', effect: 'NoSchedule' }])).to.equal(false)
-    expect(isLeaving({}, [{ key: 'ToBeDeletedByClusterAutoscaler', effect: 'PreferNoSchedule' }])).to.equal(true)
+    expect(isLeaving({}, [{ key: 'ToBeDeletedByClusterAutoscaler', effect: 'PreferNoSchedule' }])).to.equal(
+      true,
+    )
     expect(isLeaving({ deletionTimestamp: '2026-01-01T00:00:00Z' })).to.equal(true)
   })
 })

@@ -61,7 +61,11 @@ describe('serve', () => {
     expect(headers.get('content-type')).to.equal('application/json')
     expect(headers.get('x-content-type-options')).to.equal('nosniff')
     const text = await metrics.registry.metrics()
-    for (const line of ['healthz_total{code="503"} 3', 'healthz_total{code="200"} 1', 'livez_total{code="200"} 2'])
+    for (const line of [
+      'healthz_total{code="503"} 3',
+      'healthz_total{code="200"} 1',
+      'livez_total{code="200"} 2',
+    ])
       expect(text).to.contain(`kubeproxy_proxy_${line}\n`)
   })
 

@@ -67,7 +67,7 @@ describe('Metrics', () => {
     const found = await touched(false).registry.getMetricsAsJSON()
     for (const [name, type, labels, buckets] of KUBE_PROXY) {
       const metric = found.find((candidate) => candidate.name === name)!
-      expect(metric?.type, name).to.equal(type)
+      expect(metric.type, name).to.equal(type)
       const values = metric.values as readonly { labels: Record<string, unknown>; metricName?: string }[]
       const names = new Set(values.flatMap((value) => Object.keys(value.labels)))
       names.delete('le')
@@ -82,7 +82,9 @@ describe('Metrics', () => {
     for (const family of ['IPv4', 'IPv6']) {
       expect(text).to.contain(`_iptables_restore_failures_total{ip_family="${family}"} 0`)
       for (const policy of ['internal', 'external'])
-        expect(text).to.contain(`_no_local_endpoints_total{traffic_policy="${policy}",ip_family="${family}"} 0`)
+        expect(text).to.contain(
+          `_no_local_endpoints_total{traffic_policy="${policy}",ip_family="${family}"} 0`,
+        )
     }
   })
 
@@ -128,7 +130,10 @@ describe('Metrics', () => {
     const metrics = touched(true)
     for (const registry of [metrics.registry, metrics.slis]) {
       const input = await registry.metrics()
-      const { stdout, stderr } = spawnSync('scripts/promtool', ['check', 'metrics'], { input, encoding: 'utf8' })
+      const { stdout, stderr } = spawnSync('scripts/promtool', ['check', 'metrics'], {
+        input,
+        encoding: 'utf8',
+      })
       const complaints = `${stdout}${stderr}`.split('\n').filter((line) => line !== '')
       const expected =
         registry === metrics.slis
