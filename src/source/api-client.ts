@@ -174,8 +174,12 @@ const CONTENT_TYPES: Readonly<Record<string, string>> = {
 async function request(config: KubeConfig, message: Message, signal: AbortSignal): Promise<IncomingMessage> {
   const { method, path, body } = message
   const url = new URL(`${config.getCurrentCluster()!.server.replace(/\/$/, '')}${path}`)
-  const options: https.RequestOptions = { signal, timeout: SILENCE_MS }
+  const options: https.RequestOptions = { signal }
   await config.applyToHTTPSOptions(options)
+  // Not before: a limit that is the agent's, too, gives way to a server's shorter one for connections that are idle.
+  options.timeout = SILENCE_MS
+  // client-node's agents close a connection after each answer: every page of a list would begin with a handshake.
+  Object.assign(options.agent!, { keepAlive: true })
   const credentials = Object.entries((options.headers ?? {}) as Record<string, string>)
   // A token file may end with a newline, which no header may.
   const trimmed = Object.fromEntries(credentials.map(([name, value]) => [name, value.trim()]))
@@ -237,12 +241,17 @@ export function openApiClient(
   }
 }
 
-/** The whole body as JSON. */
-export async function readJson(response: IncomingMessage): Promise<unknown> {
+/** The whole body. Throws when it is cut off. */
+export async function readText(response: IncomingMessage): Promise<string> {
   const chunks: Buffer[] = []
   for await (const chunk of response) chunks.push(chunk as Buffer)
   if (!response.complete) throw new Error('the answer was cut off')
-  return JSON.parse(Buffer.concat(chunks).toString('utf8'))
+  return Buffer.concat(chunks).toString('utf8')
+}
+
+/** The whole body as JSON. */
+export async function readJson(response: IncomingMessage): Promise<unknown> {
+  return JSON.parse(await readText(response))
 }
 
 /** The lines of a body as they come. Throws when the connection breaks, or ends within a line. */

@@ -3,13 +3,18 @@
  * over and over. The list replaces everything at once and only when it is whole; an ordinary end of a watch
  * goes on from the last version seen, without a new list (Kubernetes API concepts, "Efficient detection of changes").
  */
-import { setTimeout } from 'node:timers/promises'
+import { setImmediate, setTimeout } from 'node:timers/promises'
 import type { Logger } from 'pino'
 import type { Collection } from '../model/cluster.ts'
 import type { Parsed } from '../model/facts.ts'
-import { type ApiClient, ApiError, isExpired, readJson, readLines } from './api-client.ts'
+import { type ApiClient, ApiError, isExpired, readLines, readText } from './api-client.ts'
 
-const PAGE_LIMIT = 500
+/** Pages are of about so many characters, however large an object is: one is parsed without holding up anything else. */
+const PAGE_LENGTH = 512 * 1024
+const FIRST_LIMIT = 100
+const LARGEST_LIMIT = 500
+/** Objects of a page that are trimmed in one go. */
+const OBJECTS_PER_SLICE = 20
 /** The server ends a watch after a random time of one to two of these. */
 const WATCH_SECONDS = 300
 /** A watch that ends sooner, and without an event, is not followed by the next one at once. */
@@ -106,20 +111,44 @@ function recovered<Fact>({ log, path }: ReflectorOptions<Fact>, progress: Progre
   progress.failures = 0
 }
 
-/** Reads all pages, and only then replaces the collection. */
+interface Page {
+  readonly page: ListPage
+  /** How many objects to ask for next. */
+  readonly limit: number
+}
+
+async function readPage<Fact>(
+  { api, path, selectors, signal }: ReflectorOptions<Fact>,
+  limit: number,
+  token?: string,
+): Promise<Page> {
+  const query = { ...selectors, limit: String(limit), ...(token !== undefined && { continue: token }) }
+  const text = await readText(await api.get(path, query, signal))
+  const page = JSON.parse(text) as ListPage
+  const count = page.items?.length ?? 0
+  const fitting = count === 0 ? limit : Math.ceil((PAGE_LENGTH / text.length) * count)
+  return { page, limit: Math.min(fitting, LARGEST_LIMIT) }
+}
+
+/** Reads all pages, and only then replaces the collection. While a page is trimmed, the next one is on its way. */
 async function list<Fact>(options: ReflectorOptions<Fact>, progress: Progress): Promise<void> {
-  const { api, path, selectors, collection, signal } = options
   const objects: Parsed<Fact>[] = []
-  let page: ListPage = {}
-  do {
-    const query: Record<string, string> = { ...selectors, limit: String(PAGE_LIMIT) }
-    if (page.metadata?.continue) query.continue = page.metadata.continue
-    page = (await readJson(await api.get(path, query, signal))) as ListPage
-    for (const item of page.items ?? []) objects.push(reported(options, item))
-  } while (page.metadata?.continue)
-  const version = page.metadata?.resourceVersion
-  if (version === undefined) throw new Error(`Cannot use the list of ${path}: it has no resourceVersion`)
-  collection.replace(objects)
+  let version: string | undefined
+  for (let next: Promise<Page> | undefined = readPage(options, FIRST_LIMIT); next !== undefined;) {
+    const { page, limit }: Page = await next
+    const token: string | undefined = page.metadata?.continue
+    next = token === undefined || token === '' ? undefined : readPage(options, limit, token)
+    // Until it is awaited: what it throws is thrown there.
+    next?.catch(() => undefined)
+    version = page.metadata?.resourceVersion
+    for (const [i, item] of (page.items ?? []).entries()) {
+      if (i > 0 && i % OBJECTS_PER_SLICE === 0) await setImmediate()
+      objects.push(reported(options, item))
+    }
+  }
+  if (version === undefined)
+    throw new Error(`Cannot use the list of ${options.path}: it has no resourceVersion`)
+  options.collection.replace(objects)
   progress.version = version
   recovered(options, progress)
 }

@@ -109,7 +109,23 @@ describe('reflect', () => {
 
     expect(calls.all).to.have.length(1)
     expect(calls.names.size).to.equal(1_103)
-    expect(lists()).to.equal(3)
+    // 100, twice 500, and the rest.
+    expect(lists()).to.equal(4)
+  })
+
+  it('asks for fewer objects at a time when they are large', async () => {
+    const metadata = { annotations: { notes: 'x'.repeat(20_000) } }
+    server.load(
+      'services',
+      Array.from({ length: 150 }, (_, i) => service({ name: `s${i}`, metadata })) as never,
+    )
+    start()
+    await watching()
+
+    expect(calls.names.size).to.equal(153)
+    const limits = server.requests.flatMap(({ url }) => url.searchParams.get('limit') ?? [])
+    expect(limits[0]).to.equal('100')
+    for (const limit of limits.slice(1)) expect(Number(limit)).to.be.within(20, 30)
   })
 
   it('joins the recorded pages of a real API server', async () => {

@@ -161,7 +161,7 @@ function keyOf({ metadata: { namespace, name } }: ApiObject): string {
 
 export class ApiServer {
   token = 'token-1'
-  /** Closes every new connection at once. */
+  /** Closes every connection at the next request at the latest. */
   dead = false
   /** How an expired resource version of a watch is told: by the status, or by an event after 200. */
   expiredForm: 'status' | 'event' = 'event'
@@ -182,6 +182,8 @@ export class ApiServer {
   readonly #history: Record<Resource, Event[]> = { services: [], endpointslices: [], nodes: [] }
   readonly #watchers = new Set<Watcher>()
   readonly #pages = new Map<string, readonly ApiObject[]>()
+  /** Pages that are encoded already, by continue token, the first one by resource. */
+  readonly #prepared = new Map<string, string>()
   #version = 1
   #compacted = 0
 
@@ -191,10 +193,10 @@ export class ApiServer {
     server.on('connection', (socket) => {
       if (this.dead) socket.destroy()
     })
-    server.on(
-      'request',
-      (request: IncomingMessage, response: ServerResponse) => void this.#answer(request, response),
-    )
+    server.on('request', (request: IncomingMessage, response: ServerResponse) => {
+      if (this.dead) request.socket.destroy()
+      else void this.#answer(request, response)
+    })
   }
 
   /** Listens on a free port of 127.0.0.1. */
@@ -246,8 +248,22 @@ export class ApiServer {
     this.#version = Math.max(this.#version, version ?? 0)
   }
 
+  /** Encodes all pages of this length now, so that serving them costs nothing; the next change makes them void. */
+  prepare(limit: number): void {
+    for (const resource of ['services', 'endpointslices'] as const) {
+      let rest: readonly ApiObject[] | undefined = this.objects(resource)
+      for (let token: string = resource; rest !== undefined;) {
+        const { body, next } = this.#page(resource, rest, limit)
+        this.#prepared.set(token, JSON.stringify(body))
+        rest = next === undefined ? undefined : this.#pages.get(next)
+        token = next ?? ''
+      }
+    }
+  }
+
   /** Changes an object and tells every watcher. Recorded events keep their version and their bytes. */
   emit(resource: Resource, type: EventType, object: ApiObject, recordedLine?: string): void {
+    this.#prepared.clear()
     const recorded = Number(object.metadata.resourceVersion)
     this.#version = recordedLine === undefined ? this.#version + 1 : Math.max(this.#version, recorded)
     const version = recordedLine === undefined ? this.#version : recorded
@@ -288,6 +304,7 @@ export class ApiServer {
   compact(): void {
     this.#compacted = this.#version
     this.#pages.clear()
+    this.#prepared.clear()
     for (const events of Object.values(this.#history)) events.length = 0
   }
 
@@ -386,21 +403,19 @@ export class ApiServer {
 
   #list(url: URL, resource: Resource, response: ServerResponse, fault?: Fault): void {
     const token = url.searchParams.get('continue')
+    const prepared = this.#prepared.get(token ?? resource)
+    if (prepared !== undefined && fault === undefined) {
+      this.requests.push({ url, status: 200 })
+      response.writeHead(200, { 'Content-Type': 'application/json' }).end(prepared)
+      return
+    }
     const selected = token === null ? this.#select(url, resource) : this.#pages.get(token)
     if (selected === undefined) {
       this.#send(url, response, 410, status(410, { continue: 'inconsistent' }))
       return
     }
     const limit = Number(url.searchParams.get('limit') ?? 0) || Infinity
-    const rest = selected.slice(limit)
-    const next =
-      rest.length > 0 ? `${this.#version}-${resource}-${rest.length}-${this.#pages.size}` : undefined
-    if (next !== undefined) this.#pages.set(next, rest)
-    const metadata = {
-      resourceVersion: String(this.#version),
-      ...(next === undefined ? {} : { continue: next }),
-    }
-    const body = { kind: KINDS[resource], apiVersion: 'v1', metadata, items: selected.slice(0, limit) }
+    const { body } = this.#page(resource, selected, limit)
     if (fault?.cutAfter === undefined) {
       this.#send(url, response, 200, body)
       return
@@ -410,6 +425,17 @@ export class ApiServer {
     response.writeHead(200, { 'Content-Type': 'application/json' })
     response.write(content.slice(0, Math.floor(content.length * fault.cutAfter)))
     setTimeout(() => response.destroy(), 20)
+  }
+
+  /** The first so many objects; the others can be had under a continue token. */
+  #page(resource: Resource, objects: readonly ApiObject[], limit: number): { body: object; next?: string } {
+    const metadata = { resourceVersion: String(this.#version) }
+    const page = { kind: KINDS[resource], apiVersion: 'v1', items: objects.slice(0, limit) }
+    const rest = objects.slice(limit)
+    if (rest.length === 0) return { body: { ...page, metadata } }
+    const next = `${this.#version}-${resource}-${rest.length}-${this.#pages.size}`
+    this.#pages.set(next, rest)
+    return { body: { ...page, metadata: { ...metadata, continue: next } }, next }
   }
 
   /** Of the selectors only those by name are honoured: a client must not rely on the others. */
