@@ -4,19 +4,37 @@ import {
   emptyKernelState,
   type KernelState,
   type KernelTables,
+  kindOf,
   type ObjectKey,
 } from './model/kernel-object.ts'
 import type { VirtualServerKey } from './model/virtual-server.ts'
-import { correctRealServers, correctTables, type Difference } from './plan/audit.ts'
+import {
+  compareTables,
+  correctRealServers,
+  correctTables,
+  type Difference,
+  type Findings,
+} from './plan/audit.ts'
 
-/** Virtual servers read in one slice, before anything else gets its turn. */
-const SLICE = 200
+/** Virtual servers whose real servers are read, and objects that are compared, before anything else gets its turn. */
+const VIRTUAL_SERVERS_PER_STEP = 100
+const OBJECTS_PER_STEP = 1_000
+
+/** Where an audit stands: the tables are on their way, are being compared, or it is the real servers' turn. */
+type Phase =
+  | { readonly name: 'reading' }
+  | { readonly name: 'failed'; readonly error: unknown }
+  | { readonly name: 'comparing'; readonly comparison: Iterator<void>; readonly findings: Findings }
+  | { readonly name: 'realServers'; readonly remaining: VirtualServerKey[] }
 
 export class Auditor {
   readonly known: KernelState = emptyKernelState()
   readonly #kernel: Kernel
   #foreign: ReadonlySet<ObjectKey> = new Set()
-  #remaining: VirtualServerKey[] | undefined
+  /** Undefined: there is no audit. */
+  #phase: Phase | undefined
+  /** What we have changed since the tables began to be read. */
+  readonly #changed = new Set<ObjectKey>()
 
   constructor(kernel: Kernel) {
     this.#kernel = kernel
@@ -29,14 +47,20 @@ export class Auditor {
 
   /** An audit has begun and not ended. */
   get underWay(): boolean {
-    return this.#remaining !== undefined
+    return this.#phase !== undefined
+  }
+
+  /** There is something for `step` to do. */
+  get isReady(): boolean {
+    return this.#phase !== undefined && this.#phase.name !== 'reading'
   }
 
   /** Reads all of the kernel and believes it. Throws, and believes nothing new of what it could not read. */
   async readAll(): Promise<void> {
-    this.#remaining = undefined
+    this.#phase = undefined
     this.#foreign = correctTables(await this.#kernel.readTables(), this.known).foreign
-    await this.#compareRealServers([...this.known.virtualServers.keys()])
+    const keys = [...this.known.virtualServers.keys()]
+    while (keys.length > 0) await this.#compareRealServers(keys.splice(0, VIRTUAL_SERVERS_PER_STEP))
   }
 
   /** Every object that we believe to be in the kernel, in the order in which objects are made. */
@@ -45,23 +69,67 @@ export class Auditor {
     return [...setMembers, ...virtualServers.keys(), ...addresses]
   }
 
-  /** Reads the next slice and compares it at once, so that no change of ours comes between. */
-  async step(): Promise<Difference[]> {
-    const differences = this.#remaining === undefined ? await this.#compareTables() : []
-    const slice = this.#remaining!.splice(0, SLICE)
-    differences.push(...(await this.#compareRealServers(slice)))
-    if (this.#remaining!.length === 0) this.#remaining = undefined
-    return differences
+  /** Begins an audit: the tables are read while changes go on. Calls `read` when there is something for `step` to do. */
+  begin(read: () => void): void {
+    const reading: Phase = { name: 'reading' }
+    this.#phase = reading
+    this.#changed.clear()
+    const next = (phase: Phase): void => {
+      // All may have been read since.
+      if (this.#phase !== reading) return
+      this.#phase = phase
+      read()
+    }
+    this.#readTables().then(
+      (tables) => {
+        const findings: Findings = { differences: [], foreign: new Set() }
+        const comparison = compareTables(tables, this.known, this.#changed, findings)
+        next({ name: 'comparing', comparison, findings })
+      },
+      (error: unknown) => {
+        next({ name: 'failed', error })
+      },
+    )
   }
 
-  async #compareTables(): Promise<Difference[]> {
-    const before = new Set(this.known.virtualServers.keys())
-    const { differences, foreign } = correctTables(await this.#readTables(), this.known)
-    this.#foreign = foreign
-    const now = [...this.known.virtualServers.keys()]
-    // A virtual server that has appeared is ours now: its real servers have to be known before it is planned.
-    await this.#compareRealServers(now.filter((key) => !before.has(key)))
-    this.#remaining = now
+  /** We have changed an object: what has been read of it means nothing. */
+  noteChange(key: ObjectKey): void {
+    if (this.#phase?.name === 'reading' || this.#phase?.name === 'comparing') this.#changed.add(key)
+  }
+
+  /** Goes on with the audit for a while, and returns what is not as it was left. Throws what `begin` could not. */
+  async step(): Promise<Difference[]> {
+    const phase = this.#phase
+    switch (phase?.name) {
+      case 'failed':
+        this.#phase = undefined
+        throw phase.error
+      case 'comparing':
+        return this.#compare(phase.comparison, phase.findings)
+      case 'realServers':
+        return this.#auditRealServers(phase.remaining)
+      case 'reading':
+      case undefined:
+        return []
+    }
+  }
+
+  async #compare(comparison: Iterator<void>, { differences, foreign }: Findings): Promise<Difference[]> {
+    for (let i = 0; i < OBJECTS_PER_STEP; i++) {
+      if (comparison.next().done !== true) continue
+      this.#foreign = foreign
+      this.#phase = { name: 'realServers', remaining: [...this.known.virtualServers.keys()] }
+      // A virtual server that has appeared is ours now: its real servers have to be known before it is planned.
+      const appeared = differences.flatMap(({ key }) => (kindOf(key) === 'virtualServer' ? [key] : []))
+      return [...differences, ...(await this.#compareRealServers(appeared as VirtualServerKey[]))]
+    }
+    return []
+  }
+
+  /** Reads the next real servers and compares them at once, so that no change of ours comes between. */
+  async #auditRealServers(remaining: VirtualServerKey[]): Promise<Difference[]> {
+    const differences = await this.#compareRealServers(remaining.splice(0, VIRTUAL_SERVERS_PER_STEP))
+    if (remaining.length === 0) this.#phase = undefined
     return differences
   }
 

@@ -1,4 +1,5 @@
-#!/usr/bin/env node
+#!/usr/bin/env -S node --max-semi-space-size=4 --heap-growing-percent=30
+// A small heap that is kept small: resident memory is a third less, and no slower (docs/performance.md).
 /** The command line: reads flags and configuration, does what they ask for, decides the exit code. */
 import { readFile, writeFile } from 'node:fs/promises'
 import { hostname } from 'node:os'

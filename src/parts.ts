@@ -4,6 +4,7 @@ import type { Config } from './config/config.ts'
 import type { Doorbell } from './doorbell.ts'
 import { Iptables } from './kernel/iptables.ts'
 import type { LinuxKernel } from './kernel/linux-kernel.ts'
+import { rulesGeneration } from './kernel/nftables.ts'
 import { followNodeAddresses } from './kernel/node-addresses.ts'
 import { mappingOptions, nodeIpsOf, ruleOptions } from './mapping.ts'
 import { type Address, type Family, familyOf } from './model/address.ts'
@@ -93,8 +94,8 @@ function settle({ health, metrics }: Program, triggers: readonly Trigger[]): voi
 
 /** Writes the rules before anything is served, and keeps them. */
 export async function keepRules(program: Program): Promise<void> {
-  const { families, kernel, log, signal, metrics, rulesBell: bell } = program
-  const tables = Iptables.ofFamilies(families)
+  const { addon, families, kernel, log, signal, metrics, rulesBell: bell } = program
+  const tables = Iptables.ofFamilies(families, () => rulesGeneration(addon))
   const ensure = async (family: Family): Promise<boolean> => {
     const options = { ...ruleOptions(program, family), sets: kernel.sets }
     return (await tables.get(family)!.ensure(options)) === 'written'

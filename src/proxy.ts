@@ -6,7 +6,7 @@ import type { Logger } from 'pino'
 import { Auditor } from './auditor.ts'
 import type { Bell } from './doorbell.ts'
 import { Drainer } from './drainer.ts'
-import { applyPlan, type Outcome } from './kernel/apply.ts'
+import { applyPlan, type Refusals } from './kernel/apply.ts'
 import { netlinkErrorOf, OperationError } from './kernel/explain.ts'
 import type { Kernel } from './kernel/kernel.ts'
 import type { Address } from './model/address.ts'
@@ -19,15 +19,20 @@ import { Ledger } from './model/ledger.ts'
 import { objectOf, type Operation, type OperationKind, project } from './model/operation.ts'
 import type { VirtualServerKey } from './model/virtual-server.ts'
 import { isAlreadyExists, isNotFound } from './netlink/error.ts'
+import { breathe } from './netlink/turns.ts'
 import type { Difference } from './plan/audit.ts'
 import { backoffMs, Failures } from './plan/backoff.ts'
-import { isForeign, planChanges } from './plan/plan.ts'
+import { isForeign, Plan } from './plan/plan.ts'
 import type { Reporter } from './reporter.ts'
 import type { Metrics } from './serve/metrics.ts'
 
-/** Services mapped, and objects planned, in one go, before anything else gets its turn. */
-const SERVICES_PER_STEP = 200
-const OBJECTS_PER_STEP = 1_000
+/** Services mapped, and objects planned, in one go: nothing else gets its turn meanwhile. */
+const SERVICES_PER_SLICE = 50
+const OBJECTS_PER_SLICE = 100
+/** Operations that are handed to the kernel together. While it executes them, the next ones are planned. */
+const OPERATIONS_PER_BATCH = 2_000
+/** After so long, facts that have changed meanwhile get their turn. */
+const TURN_MS = 500
 /** At most a fiftieth of the time is spent on audits. */
 const AUDIT_SHARE = 50
 /** Differences, or objects that fail for one reason, above this number are counted, not listed. */
@@ -45,7 +50,7 @@ export interface ProxyOptions {
   readonly listed: () => Promise<void>
   /** Called whenever the kernel is as the facts want it, as far as it lets us, with what had led to the changes. */
   readonly settled: (triggers: readonly Trigger[]) => void
-  /** Asked anew for every step: the scheduler may change while we run. */
+  /** Asked anew whenever facts have changed: so may the scheduler while we run. */
   readonly mapping: () => MappingOptions
   /** Addresses on which nothing is deleted. */
   readonly isExcluded: (address: Address) => boolean
@@ -59,6 +64,39 @@ export interface ProxyOptions {
   readonly now: () => number
 }
 
+/** Operations that take nothing away from anybody. */
+const MAKING: ReadonlySet<OperationKind> = new Set([
+  'addSetMember',
+  'createVirtualServer',
+  'createRealServer',
+  'bindAddress',
+])
+
+/** Objects, and what brings them to what is wanted. */
+interface Batch {
+  readonly keys: readonly ObjectKey[]
+  readonly operations: readonly Operation[]
+}
+
+/**
+ * What is only made may be on its way together with what is made before it: messages of one kind go one after the
+ * other, and as it begins with set members, so does everything that depends on them.
+ */
+function canOverlap({ operations }: Batch): boolean {
+  return operations[0]?.kind === 'addSetMember' && operations.every(({ kind }) => MAKING.has(kind))
+}
+
+/** Up to `limit` of them; fewer: there are no more. */
+function takeFrom<Item>(items: Iterator<Item>, limit: number): Item[] {
+  const taken: Item[] = []
+  while (taken.length < limit) {
+    const next = items.next()
+    if (next.done === true) break
+    taken.push(next.value)
+  }
+  return taken
+}
+
 export class Proxy {
   readonly #options: ProxyOptions
   readonly #ledger = new Ledger()
@@ -67,6 +105,10 @@ export class Proxy {
   readonly #failures = new Failures()
   /** Objects to plan, each Service's in the order in which they are made. */
   readonly #pending = new Set<ObjectKey>()
+  /** Services that have changed, and have not been turned into claims yet. */
+  readonly #unmapped = new Set<ServiceName>()
+  /** Objects that are planned, or on their way into the kernel. */
+  readonly #underWay = new Set<ObjectKey>()
   /** Of the changes that are on their way into the kernel. */
   #triggers: Trigger[] = []
   #absorbAt = 0
@@ -91,8 +133,8 @@ export class Proxy {
   /** Runs until `signal` aborts, and leaves the kernel as it then is. */
   async run(signal: AbortSignal): Promise<void> {
     await this.#listed(signal)
-    await this.#absorb()
     await this.#readKernel(signal)
+    if (!signal.aborted) await this.#guarded(signal, () => this.#begin())
     while (!signal.aborted) {
       if (await this.#step(signal)) continue
       await this.#options.doorbell.wait(this.#nextAt() - this.#options.now(), signal)
@@ -105,14 +147,18 @@ export class Proxy {
     await this.#absorb()
     await this.#auditor.readAll()
     for (const key of this.#auditor.keys()) this.#pending.add(key)
-    return this.#plan(this.#takePending(Infinity))
+    const plan = new Plan()
+    this.#addToPlan(plan, this.#order())
+    return plan.operations()
   }
 
   /** Before every resource has been listed, an absent Service means nothing. */
   async #listed(signal: AbortSignal): Promise<void> {
-    const { cluster, doorbell } = this.#options
+    const { cluster, doorbell, log } = this.#options
     while (!cluster.synced && !signal.aborted) await doorbell.wait(Infinity, signal)
-    if (!signal.aborted) await this.#options.listed()
+    if (signal.aborted) return
+    log.info({ services: cluster.serviceCount }, 'all facts are listed')
+    await this.#options.listed()
   }
 
   /** Does the most urgent thing there is to do; false when there is none. */
@@ -122,7 +168,8 @@ export class Proxy {
     if (now >= this.#absorbAt) await this.#absorb()
     if (this.#pending.size > 0 || !this.#synced) await this.#guarded(signal, () => this.#reconcile())
     else if (now >= this.#drainer.dueAt) await this.#guarded(signal, () => this.#drain())
-    else if (this.#auditor.underWay || now >= this.#auditAt) await this.#guarded(signal, () => this.#audit())
+    else if (this.#auditor.isReady) await this.#guarded(signal, () => this.#audit())
+    else if (!this.#auditor.underWay && now >= this.#auditAt) this.#beginAudit()
     else {
       if (now >= this.#absorbAt) this.#settle()
       return false
@@ -136,7 +183,8 @@ export class Proxy {
   }
 
   #nextAt(): number {
-    return Math.min(this.#failures.nextAt(), this.#drainer.dueAt, this.#auditAt, this.#absorbAt || Infinity)
+    const auditAt = this.#auditor.underWay ? Infinity : this.#auditAt
+    return Math.min(this.#failures.nextAt(), this.#drainer.dueAt, auditAt, this.#absorbAt || Infinity)
   }
 
   /** After a step that cannot say what is in the kernel, nothing is planned before all of it has been read. */
@@ -151,28 +199,59 @@ export class Proxy {
 
   // --- Facts to claims ------------------------------------------------------------------------------------
 
+  /** Takes the Services that have changed. */
+  #takeChanges(): void {
+    const { cluster, now } = this.#options
+    this.#absorbAt = 0
+    this.#triggers.push(...cluster.takeTriggers())
+    for (const name of cluster.takeDirty()) this.#unmapped.add(name)
+    if (this.#unmapped.size > 0) this.#roundStarted ??= now()
+  }
+
   /** Turns every changed Service into claims, before anything is planned: a conflict needs all sides. */
   async #absorb(): Promise<void> {
-    const dirty = this.#options.cluster.takeDirty()
-    this.#absorbAt = 0
-    this.#triggers.push(...this.#options.cluster.takeTriggers())
-    if (dirty.length > 0) this.#roundStarted ??= this.#options.now()
-    for (let start = 0; start < dirty.length; start += SERVICES_PER_STEP) {
-      if (start > 0) await new Promise(setImmediate)
-      const options = this.#options.mapping()
-      for (const name of dirty.slice(start, start + SERVICES_PER_STEP)) this.#mapService(name, options)
+    this.#takeChanges()
+    if (this.#unmapped.size === 0) return
+    const names = this.#unmapped.values()
+    const options = this.#options.mapping()
+    for (let slice = takeFrom(names, SERVICES_PER_SLICE); slice.length > 0;) {
+      for (const name of slice) this.#mapService(name, options)
+      slice = takeFrom(names, SERVICES_PER_SLICE)
+      if (slice.length > 0) await breathe()
     }
   }
 
-  #mapService(name: ServiceName, options: MappingOptions): void {
+  /**
+   * The first time, Services are mapped while those before them are on their way into the kernel. The oldest come
+   * first, as they win conflicts: what is planned for one is not changed by another. What nobody wants waits until
+   * all are mapped.
+   */
+  async #begin(): Promise<void> {
+    this.#takeChanges()
+    const { cluster } = this.#options
+    const byAge = this.#mapAll([...this.#unmapped].sort(cluster.byAge.bind(cluster)))
+    await this.#work(byAge, Infinity)
+  }
+
+  /** Maps Services as their objects are asked for. */
+  *#mapAll(names: readonly ServiceName[]): Generator<ObjectKey> {
+    const options = this.#options.mapping()
+    for (const name of names) yield* this.#mapService(name, options)
+  }
+
+  /** Returns the objects that may have to be changed. */
+  #mapService(name: ServiceName, options: MappingOptions): Iterable<ObjectKey> {
+    this.#unmapped.delete(name)
     const { cluster, mapped, reporter } = this.#options
     const service = cluster.service(name)
     const slices = cluster.slicesOf(name)
     const claims = service === undefined ? [] : buildClaims(service, slices, options)
-    for (const key of this.#ledger.replace(name, claims)) this.#pending.add(key)
+    const keys = this.#ledger.replace(name, claims)
+    for (const key of keys) this.#pending.add(key)
     reporter.refusals(name, service === undefined ? [] : refusalsOf(service, options))
     reporter.lacks(name, service === undefined ? [] : localLacks(service, slices, options))
     mapped(name)
+    return keys
   }
 
   #reportConflicts(key: ObjectKey): void {
@@ -186,33 +265,89 @@ export class Proxy {
 
   // --- Plan and apply -------------------------------------------------------------------------------------
 
-  /** Up to `limit` objects: what is wanted in the order of making, then what is not in the reverse order. */
-  #takePending(limit: number): ObjectKey[] {
-    const isWanted = (key: ObjectKey): boolean => this.#ledger.wanted(key) !== undefined
-    const pending = [...this.#pending]
-    const ordered = [...pending.filter(isWanted), ...pending.reverse().filter((key) => !isWanted(key))]
-    const keys = ordered.slice(0, limit)
-    for (const key of keys) this.#pending.delete(key)
-    return keys
+  /** The pending objects: what is wanted in the order of making, then what is not in the reverse order. */
+  #order(): ObjectKey[] {
+    const wanted: ObjectKey[] = []
+    const unwanted: ObjectKey[] = []
+    for (const key of this.#pending) (this.#ledger.wanted(key) === undefined ? unwanted : wanted).push(key)
+    return [...wanted, ...unwanted.reverse()]
   }
 
-  #plan(keys: readonly ObjectKey[]): Operation[] {
+  #addToPlan(plan: Plan, keys: readonly ObjectKey[]): void {
     for (const key of keys) if (kindOf(key) === 'virtualServer') this.#reportConflicts(key)
     const { known, foreign } = this.#auditor
     const { isExcluded } = this.#options
-    return planChanges(keys, { wanted: (key) => this.#ledger.wanted(key), known, foreign, isExcluded })
+    plan.add(keys, { wanted: (key) => this.#ledger.wanted(key), known, foreign, isExcluded })
   }
 
+  /**
+   * Plans and applies what is pending, a batch at a time. No object is in two batches, so one can be planned while
+   * the one before it is on its way.
+   */
   async #reconcile(): Promise<void> {
-    const keys = this.#takePending(OBJECTS_PER_STEP)
-    const operations = this.#plan(keys)
-    const failed = await this.#apply(operations, 'changes applied')
-    for (const key of keys) {
-      if (this.#ledger.wanted(key)?.virtualServer !== undefined) this.#drainer.watch(key as VirtualServerKey)
-      if (!failed.has(key) && this.#failures.clear(key)) this.#options.log.info({ object: key }, 'recovered')
-    }
+    const { now } = this.#options
+    await this.#work(this.#order().values(), now() + TURN_MS)
     this.#options.metrics.setFailing(this.#failures.size)
     if (this.#pending.size === 0) this.#endRound()
+  }
+
+  /** Plans and applies objects until none is left, or, after a batch, it is late. */
+  async #work(keys: Iterator<ObjectKey>, until: number): Promise<void> {
+    const { now } = this.#options
+    const underWay: Promise<void>[] = []
+    let couldOverlap = true
+    try {
+      for (
+        let batch = await this.#nextBatch(keys);
+        batch !== undefined;
+        batch = await this.#nextBatch(keys)
+      ) {
+        const overlaps = couldOverlap
+        couldOverlap = canOverlap(batch)
+        while (underWay.length > (overlaps && couldOverlap ? 1 : 0)) await underWay.shift()
+        const applied = this.#applyBatch(batch)
+        // Until it is awaited: what it throws is thrown there.
+        applied.catch(() => undefined)
+        underWay.push(applied)
+        if (now() >= until) break
+      }
+    } finally {
+      await Promise.allSettled(underWay)
+    }
+    await Promise.all(underWay)
+  }
+
+  /** Plans the next objects, a slice at a time, until there is enough to do; undefined when none is left. */
+  async #nextBatch(keys: Iterator<ObjectKey>): Promise<Batch | undefined> {
+    const taken: ObjectKey[] = []
+    const plan = new Plan()
+    for (;;) {
+      const slice = takeFrom(keys, OBJECTS_PER_SLICE)
+      const free = slice.filter((key) => this.#claimTurn(key))
+      taken.push(...free)
+      this.#addToPlan(plan, free)
+      if (slice.length < OBJECTS_PER_SLICE || plan.length >= OPERATIONS_PER_BATCH) break
+      await breathe()
+    }
+    return taken.length > 0 ? { keys: taken, operations: plan.operations() } : undefined
+  }
+
+  /** False for an object that is in a batch already: it stays pending. */
+  #claimTurn(key: ObjectKey): boolean {
+    if (this.#underWay.has(key)) return false
+    this.#underWay.add(key)
+    this.#pending.delete(key)
+    return true
+  }
+
+  async #applyBatch({ keys, operations }: Batch): Promise<void> {
+    const failed = await this.#apply(operations, 'changes applied')
+    for (const key of keys) {
+      this.#underWay.delete(key)
+      if (kindOf(key) === 'virtualServer' && this.#ledger.wanted(key) !== undefined)
+        this.#drainer.watch(key as VirtualServerKey)
+      if (!failed.has(key) && this.#failures.clear(key)) this.#options.log.info({ object: key }, 'recovered')
+    }
   }
 
   #endRound(): void {
@@ -231,29 +366,47 @@ export class Proxy {
     const { kernel, log, now } = this.#options
     if (operations.length === 0) return new Set()
     const started = now()
-    const outcomes = await applyPlan(kernel, operations)
-    this.#count(outcomes)
-    const failed = this.#learn(outcomes)
+    const refusals = await applyPlan(kernel, operations)
+    this.#believe(operations, refusals)
+    const failed = this.#noteFailures(refusals)
     const durationMs = Math.round(now() - started)
-    log.info({ operations: outcomes.length, failed: failed.size, durationMs }, message)
+    log.info({ operations: operations.length, failed: failed.size, durationMs }, message)
     return failed
   }
 
-  /** Believes what succeeded; notes, and says once, what failed. */
-  #learn(outcomes: readonly Outcome[]): ReadonlySet<ObjectKey> {
-    const { log, now } = this.#options
+  /** Believes what succeeded, and counts everything. */
+  #believe(operations: readonly Operation[], refusals: Refusals): void {
+    const { log, metrics } = this.#options
     const isVerbose = log.isLevelEnabled('debug')
+    const changed = new Map<OperationKind, number>()
+    const failed = new Map<OperationKind, number>()
+    const count = (counts: Map<OperationKind, number>, { kind }: Operation): void => {
+      counts.set(kind, (counts.get(kind) ?? 0) + 1)
+    }
+    for (const operation of operations) {
+      const refusal = refusals.size === 0 ? undefined : refusals.get(operation)
+      if (refusal instanceof Error) count(failed, operation)
+      if (refusal !== undefined && !isGone(operation, refusal)) continue
+      if (refusal === undefined) count(changed, operation)
+      project(this.#auditor.known, operation)
+      this.#auditor.noteChange(objectOf(operation))
+      if (isVerbose) log.debug({ operation: formatOperation(operation) }, 'applied')
+    }
+    for (const [kind, of] of changed) metrics.changed(kind, of)
+    for (const [kind, of] of failed) metrics.failed(kind, of)
+  }
+
+  /** Notes, and says once, what failed. Returns the objects. */
+  #noteFailures(refusals: Refusals): ReadonlySet<ObjectKey> {
+    const { now } = this.#options
     // The first error of each object; undefined for one that only depends on another.
     const failures = new Map<ObjectKey, Error | undefined>()
-    for (const { operation, error, skipped } of outcomes) {
-      if (skipped === true || (error !== undefined && !isGone(operation, error))) {
-        const key = objectOf(operation)
-        failures.set(key, failures.get(key) ?? error)
-        if (error !== undefined && isSurprise(error)) this.#auditAt = 0
-        continue
-      }
-      project(this.#auditor.known, operation)
-      if (isVerbose) log.debug({ operation: formatOperation(operation) }, 'applied')
+    for (const [operation, refusal] of refusals) {
+      if (isGone(operation, refusal)) continue
+      const key = objectOf(operation)
+      const error = refusal === 'skipped' ? undefined : refusal
+      failures.set(key, failures.get(key) ?? error)
+      if (error !== undefined && isSurprise(error)) this.#auditAt = 0
     }
     const news = [...failures].filter(([key, err]) => this.#failures.add(key, err?.message ?? '', now()))
     this.#reportFailures(news)
@@ -273,19 +426,6 @@ export class Proxy {
       const objects = group.length - LISTED
       if (objects > 0) log.error({ objects, reason }, 'cannot program more objects: retrying')
     }
-  }
-
-  #count(outcomes: readonly Outcome[]): void {
-    const { metrics } = this.#options
-    const changed = new Map<OperationKind, number>()
-    const failed = new Map<OperationKind, number>()
-    for (const { operation, error, skipped } of outcomes) {
-      if (skipped === true) continue
-      const counts = error === undefined ? changed : failed
-      counts.set(operation.kind, (counts.get(operation.kind) ?? 0) + 1)
-    }
-    for (const [kind, count] of changed) metrics.changed(kind, count)
-    for (const [kind, count] of failed) metrics.failed(kind, count)
   }
 
   async #drain(): Promise<void> {
@@ -310,6 +450,7 @@ export class Proxy {
         await doorbell.wait(backoffMs(attempt), signal)
       }
     }
+    this.#underWay.clear()
     const { known, foreign } = this.#auditor
     for (const key of [...this.#ledger.keys(), ...this.#auditor.keys()]) this.#pending.add(key)
     this.#endAudit()
@@ -317,12 +458,23 @@ export class Proxy {
     log.info({ ...counts, foreign: foreign.size }, 'read what is in the kernel')
   }
 
+  /** The tables are read while changes go on. */
+  #beginAudit(): void {
+    const { now, doorbell } = this.#options
+    const started = now()
+    this.#auditor.begin(() => {
+      this.#auditSpentMs += now() - started
+      doorbell.ring()
+    })
+  }
+
   async #audit(): Promise<void> {
-    const started = this.#options.now()
+    const { now } = this.#options
+    const started = now()
     const foreign = this.#auditor.foreign
     this.#repair(await this.#auditor.step())
     this.#planTaken(foreign, this.#auditor.foreign)
-    this.#auditSpentMs += this.#options.now() - started
+    this.#auditSpentMs += now() - started
     if (!this.#auditor.underWay) this.#endAudit()
   }
 
@@ -356,8 +508,9 @@ export class Proxy {
 }
 
 /** What was to be deleted is not there: as it should be. */
-function isGone({ kind }: Operation, error: Error): boolean {
-  return (kind.startsWith('delete') || kind === 'unbindAddress') && isNotFound(netlinkErrorOf(error))
+function isGone({ kind }: Operation, refusal: Error | 'skipped'): boolean {
+  if (refusal === 'skipped') return false
+  return (kind.startsWith('delete') || kind === 'unbindAddress') && isNotFound(netlinkErrorOf(refusal))
 }
 
 /** The kernel is not as we believed: look before trying again. */

@@ -1,9 +1,10 @@
 /** Addresses of one interface to and from rtnetlink (linux/if_addr.h). */
-import { type Address, addressBytes, addressFromBytes, familyOf } from '../model/address.ts'
+import { type Address, addressFromBytes, familyOf } from '../model/address.ts'
 import { fullPrefix } from '../model/virtual-server.ts'
 import { visitAttributes } from '../netlink/attribute.ts'
 import { DecodeError } from '../netlink/error.ts'
 import { type Message, type MessageWriter, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL } from '../netlink/message.ts'
+import { putIp } from './ip-attribute.ts'
 import { AF_INET6, familyNumber } from './ipvs-constants.ts'
 
 const RTM_NEWADDR = 20
@@ -16,12 +17,9 @@ const IFADDRMSG_BYTES = 8
 /** Valid on one link only (linux/rtnetlink.h). */
 const RT_SCOPE_LINK = 253
 
-function ifaddrmsg(family: number, prefix: number, interfaceIndex: number): Buffer {
-  const fixed = Buffer.alloc(IFADDRMSG_BYTES)
-  fixed.writeUInt8(family, 0)
-  fixed.writeUInt8(prefix, 1)
-  fixed.writeUInt32LE(interfaceIndex, 4)
-  return fixed
+function appendIfaddrmsg(batch: MessageWriter, family: number, prefix: number, interfaceIndex: number): void {
+  batch.appendBytes(family, prefix)
+  batch.appendU32(interfaceIndex)
 }
 
 /** One message: adds (EEXIST when it is there) or deletes (EADDRNOTAVAIL when it is not) a /32 or /128. */
@@ -31,20 +29,19 @@ export function encodeAddress(
   address: Address,
   interfaceIndex: number,
 ): void {
-  const bytes = Uint8Array.from(addressBytes(address))
   const family = familyNumber(familyOf(address))
   if (verb === 'NEW') batch.begin(RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL)
   else batch.begin(RTM_DELADDR)
-  batch.append(ifaddrmsg(family, fullPrefix(address), interfaceIndex))
-  batch.putBytes(IFA_LOCAL, bytes)
-  batch.putBytes(IFA_ADDRESS, bytes)
+  appendIfaddrmsg(batch, family, fullPrefix(address), interfaceIndex)
+  putIp(batch, IFA_LOCAL, address)
+  putIp(batch, IFA_ADDRESS, address)
   batch.end()
 }
 
 /** Asks for the addresses of an interface, or with 0 of all. Kernels before 4.20 send those of all interfaces. */
 export function encodeAddressDump(batch: MessageWriter, interfaceIndex: number): void {
   batch.begin(RTM_GETADDR, NLM_F_DUMP)
-  batch.append(ifaddrmsg(0, 0, interfaceIndex))
+  appendIfaddrmsg(batch, 0, 0, interfaceIndex)
   batch.end()
 }
 

@@ -4,14 +4,8 @@ import type { Operation } from '../model/operation.ts'
 import type { VirtualServerKey } from '../model/virtual-server.ts'
 import type { Kernel } from './kernel.ts'
 
-/** What became of one operation. */
-export interface Outcome {
-  readonly operation: Operation
-  /** Absent when it succeeded. */
-  readonly error?: Error
-  /** Not attempted, or bound to fail: an operation it depends on has failed. */
-  readonly skipped?: boolean
-}
+/** The operations that did not succeed, each with its error, or `skipped`: another one, which it depends on, has failed. */
+export type Refusals = ReadonlyMap<Operation, Error | 'skipped'>
 
 /** What failed so far, and what depends on it. */
 interface Failures {
@@ -26,28 +20,31 @@ function dependsOn(operation: Operation, { virtualServers, addresses }: Failures
 }
 
 /** Throws when the kernel cannot say what became of the operations. */
-export async function applyPlan(kernel: Kernel, operations: readonly Operation[]): Promise<Outcome[]> {
+export async function applyPlan(kernel: Kernel, operations: readonly Operation[]): Promise<Refusals> {
   const failures: Failures = { virtualServers: new Set(), addresses: new Set() }
-  const outcomes: Outcome[] = []
+  const refusals = new Map<Operation, Error | 'skipped'>()
   const firstBind = operations.findIndex(({ kind }) => kind === 'bindAddress')
   const split = firstBind < 0 ? operations.length : firstBind
   for (const part of [operations.slice(0, split), operations.slice(split)]) {
-    const skipped = part.filter((operation) => dependsOn(operation, failures))
-    const attempted =
-      skipped.length === 0 ? part : part.filter((operation) => !dependsOn(operation, failures))
+    const attempted = refusals.size === 0 ? part : part.filter((operation) => !dependsOn(operation, failures))
+    if (attempted.length < part.length)
+      for (const operation of part) if (dependsOn(operation, failures)) refusals.set(operation, 'skipped')
     const results = await kernel.execute(attempted)
-    for (const [i, operation] of attempted.entries()) outcomes.push(judge(operation, results[i], failures))
-    for (const operation of skipped) outcomes.push({ operation, skipped: true })
+    for (const [i, error] of results.entries())
+      if (error !== undefined) judge(attempted[i]!, error, failures, refusals)
   }
-  return outcomes
+  return refusals
 }
 
-function judge(operation: Operation, error: Error | undefined, failures: Failures): Outcome {
-  if (error === undefined) return { operation }
-  if (dependsOn(operation, failures)) return { operation, skipped: true }
+function judge(
+  operation: Operation,
+  error: Error,
+  failures: Failures,
+  refusals: Map<Operation, Error | 'skipped'>,
+): void {
+  refusals.set(operation, dependsOn(operation, failures) ? 'skipped' : error)
   if (operation.kind === 'createVirtualServer') {
     failures.virtualServers.add(operation.of.key)
     failures.addresses.add(operation.of.address)
   }
-  return { operation, error }
 }

@@ -3,6 +3,7 @@ import { type Address, addressBytes, type Family, familyOf } from '../model/addr
 import { NLA_F_NESTED, readU16be, readU32be, readU8, visitAttributes } from '../netlink/attribute.ts'
 import { DecodeError } from '../netlink/error.ts'
 import { type Message, type MessageWriter, NLM_F_DUMP } from '../netlink/message.ts'
+import { putIp } from './ip-attribute.ts'
 import { familyNumber } from './ipvs-constants.ts'
 
 const NFNL_SUBSYS_CTNETLINK = 1
@@ -100,7 +101,7 @@ const BACKEND: End = {
 
 function begin(batch: MessageWriter, command: number, family: Family, flags = 0): void {
   batch.begin((NFNL_SUBSYS_CTNETLINK << 8) | command, flags)
-  batch.append(Uint8Array.of(familyNumber(family), 0, 0, 0))
+  batch.appendBytes(familyNumber(family))
 }
 
 /** The value that all items have; undefined when they differ. */
@@ -123,7 +124,7 @@ function putEnd(
   const tuple = batch.beginNested(end.tuple | NLA_F_NESTED)
   if (address !== undefined && familyOf(address) === 'IPv4') {
     const ip = batch.beginNested(CTA_TUPLE_IP | NLA_F_NESTED)
-    batch.putBytes(end.ipv4, Uint8Array.from(addressBytes(address)))
+    putIp(batch, end.ipv4, address)
     batch.endNested(ip)
     flags |= end.addressFlag
   }

@@ -4,6 +4,7 @@ import type { Address } from '../model/address.ts'
 import { NetlinkConnection } from '../netlink/connection.ts'
 import { NetlinkError } from '../netlink/error.ts'
 import type { Socket } from '../netlink/socket.ts'
+import { mapInTurns } from '../netlink/turns.ts'
 import { decodeAddressMessage, encodeAddressDump } from './address-codec.ts'
 
 export const INTERFACE_NAME = 'kube-ipvs0'
@@ -90,26 +91,28 @@ export async function deleteInterface(): Promise<boolean> {
 export class DummyInterface {
   readonly connection: NetlinkConnection
   readonly index: number
+  /** For the list of all, which changes do not wait for. */
+  readonly #reader: NetlinkConnection
 
   constructor(addon: Socket, index: number) {
     this.connection = new NetlinkConnection(addon, NETLINK_ROUTE)
+    this.#reader = new NetlinkConnection(addon, NETLINK_ROUTE)
     this.index = index
   }
 
   async readAddresses(): Promise<Set<Address>> {
-    const messages = await this.connection.read((batch) => {
+    const messages = await this.#reader.read((batch) => {
       encodeAddressDump(batch, this.index)
     }, `Cannot read the addresses of ${INTERFACE_NAME}`)
-    const addresses = new Set<Address>()
-    for (const message of messages) {
-      const address = decodeAddressMessage(message, this.index)
-      if (address !== undefined && !address.startsWith('fe80:')) addresses.add(address)
-    }
-    return addresses
+    const addresses = await mapInTurns(messages, (message) => decodeAddressMessage(message, this.index))
+    return new Set(
+      addresses.filter((address) => address !== undefined && !address.startsWith('fe80:')) as Address[],
+    )
   }
 
   close(): void {
     this.connection.close()
+    this.#reader.close()
   }
 }
 

@@ -1,5 +1,5 @@
 /** Sets of the kernel's ipset to and from nfnetlink (linux/netfilter/ipset/ip_set.h). */
-import { type Address, addressBytes, addressFromBytes, familyOf } from '../model/address.ts'
+import { type Address, addressFromBytes, familyOf } from '../model/address.ts'
 import type { SetSpec } from '../model/sets.ts'
 import { fullPrefix } from '../model/virtual-server.ts'
 import {
@@ -13,6 +13,7 @@ import {
 } from '../netlink/attribute.ts'
 import { DecodeError } from '../netlink/error.ts'
 import { type Message, type MessageWriter, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL } from '../netlink/message.ts'
+import { putIp } from './ip-attribute.ts'
 import { AF_INET, familyNumber } from './ipvs-constants.ts'
 
 const NFNL_SUBSYS_IPSET = 6
@@ -65,7 +66,7 @@ const PROTOCOL_NAMES = new Map(Object.entries(PROTOCOL_NUMBERS).map(([name, numb
 
 function begin(batch: MessageWriter, command: number, flags = 0): void {
   batch.begin((NFNL_SUBSYS_IPSET << 8) | command, flags)
-  batch.append(Uint8Array.of(AF_INET, 0, 0, 0))
+  batch.appendBytes(AF_INET)
   batch.putU8(IPSET_ATTR_PROTOCOL, PROTOCOL)
 }
 
@@ -134,7 +135,7 @@ export function encodeSetSwap(batch: MessageWriter, name: string, other: string)
 function putAddress(batch: MessageWriter, attribute: number, address: Address): void {
   const ip = batch.beginNested(attribute | NLA_F_NESTED)
   const type = familyOf(address) === 'IPv6' ? IPSET_ATTR_IPADDR_IPV6 : IPSET_ATTR_IPADDR_IPV4
-  batch.putBytes(type | NLA_F_NET_BYTEORDER, Uint8Array.from(addressBytes(address)))
+  putIp(batch, type | NLA_F_NET_BYTEORDER, address)
   batch.endNested(ip)
 }
 
@@ -197,7 +198,7 @@ export interface SetHeader {
 /** A part of a listed set: its header, where this part has it, and elements as `ipset save` prints them. */
 export interface SetPart {
   readonly header: SetHeader | undefined
-  readonly elements: readonly string[]
+  readonly elements: string[]
 }
 
 function decodeAddress(body: Buffer, start: number, length: number): string {

@@ -1,10 +1,11 @@
 /** Our sets in the kernel's ipset, over nfnetlink. No process is started. */
 import type { Family } from '../model/address.ts'
 import { setMember, type SetMemberKey, type SetSpec, setsOf, splitSetMember } from '../model/sets.ts'
-import { NetlinkConnection } from '../netlink/connection.ts'
+import { byPlace, NetlinkConnection } from '../netlink/connection.ts'
 import { isNotFound, NetlinkError } from '../netlink/error.ts'
 import type { MessageWriter } from '../netlink/message.ts'
 import type { Socket } from '../netlink/socket.ts'
+import { mapInTurns } from '../netlink/turns.ts'
 import {
   decodeSetPart,
   decodeSetType,
@@ -24,6 +25,8 @@ const NETLINK_NETFILTER = 12
 const NEW_SET = 'KUBE-NEW-SET'
 /** Members written in one exchange. */
 const BATCH_MEMBERS = 5_000
+/** Parts of a list, each with hundreds of members, that are decoded in one go. */
+const PARTS_PER_TURN = 2
 
 /** IPSET_ERR_* are errnos of their own (linux/netfilter/ipset/ip_set.h). */
 const IPSET_ERRORS: ReadonlyMap<number, string> = new Map([
@@ -52,7 +55,7 @@ interface OpenSet {
 }
 
 /** A set as the kernel lists it; undefined when there is none. */
-type Listed = { readonly header: SetHeader; readonly elements: readonly string[] } | undefined
+type Listed = { readonly header: SetHeader; readonly elements: string[] } | undefined
 
 /** Adds or deletes one member. */
 export interface MemberChange {
@@ -62,6 +65,8 @@ export interface MemberChange {
 
 export class Ipset {
   readonly #connection: NetlinkConnection
+  /** For the lists, which changes do not wait for. */
+  readonly #reader: NetlinkConnection
   readonly #specs: ReadonlyMap<string, SetSpec>
   readonly #revisions = new Map<string, number>()
   /** By name. A set that cannot be used is here with the reason. */
@@ -72,6 +77,7 @@ export class Ipset {
   /** The sets of these families are ours. */
   constructor(addon: Socket, families: Iterable<Family>) {
     this.#connection = new NetlinkConnection(addon, NETLINK_NETFILTER)
+    this.#reader = new NetlinkConnection(addon, NETLINK_NETFILTER)
     this.#specs = new Map([...families].flatMap(setsOf).map((spec) => [spec.name, spec]))
   }
 
@@ -111,26 +117,33 @@ export class Ipset {
     return members
   }
 
-  /** Executes changes in order, each on its own. Throws when it cannot say what became of them. */
-  async execute(changes: readonly MemberChange[]): Promise<(Error | undefined)[]> {
+  /**
+   * Executes changes in order, each on its own, and returns the errors by place. Throws when it cannot say what became
+   * of them.
+   */
+  async execute(changes: readonly MemberChange[]): Promise<ReadonlyMap<number, Error>> {
     await this.#makeRoom(changes)
-    const results: (Error | undefined)[] = []
-    const attempted: number[] = []
-    for (const [i, { member }] of changes.entries()) {
-      const set = this.#sets.get(splitSetMember(member).set)
-      if (set === undefined || set instanceof Error)
-        results[i] = set ?? new Error(`There is no set for ${member}`)
-      else attempted.push(i)
-    }
+    const failures = new Map<number, Error>()
     const batch = this.#connection.batch()
-    for (const i of attempted) this.#encode(batch, changes[i]!)
-    const { errors } = await this.#connection.exchange(batch, 'Cannot change sets')
-    for (const [n, i] of attempted.entries()) {
-      const error = errors.get((batch.firstSequence + n) >>> 0)
-      results[i] = error
-      if (error === undefined) this.#count(changes[i]!)
+    const attempted: number[] = []
+    for (const [i, { verb, member }] of changes.entries()) {
+      const { set: name, element } = splitSetMember(member)
+      const set = this.#sets.get(name)
+      if (set === undefined || set instanceof Error)
+        failures.set(i, set ?? new Error(`There is no set for ${member}`))
+      else {
+        attempted.push(i)
+        encodeMember(batch, verb, set.spec, element)
+        set.size += verb === 'ADD' ? 1 : -1
+      }
     }
-    return changes.map((_, i) => results[i])
+    const { errors } = await this.#connection.exchange(batch, 'Cannot change sets')
+    for (const [n, error] of byPlace(batch, errors)) {
+      const i = attempted[n]!
+      failures.set(i, error)
+      this.#uncount(changes[i]!)
+    }
+    return failures
   }
 
   /** Destroys all of our sets. Throws an AggregateError with those that cannot be, as rules ask them. */
@@ -149,17 +162,13 @@ export class Ipset {
 
   close(): void {
     this.#connection.close()
+    this.#reader.close()
   }
 
-  #encode(batch: MessageWriter, { verb, member }: MemberChange): void {
-    const { set, element } = splitSetMember(member)
-    encodeMember(batch, verb, this.#specs.get(set)!, element)
-  }
-
-  #count({ verb, member }: MemberChange): void {
+  #uncount({ verb, member }: MemberChange): void {
     const set = this.#sets.get(splitSetMember(member).set)
     if (set === undefined || set instanceof Error) return
-    set.size += verb === 'ADD' ? 1 : -1
+    set.size -= verb === 'ADD' ? 1 : -1
   }
 
   /** Sets that would become too full for these changes are made anew, larger, before they are. */
@@ -185,17 +194,17 @@ export class Ipset {
   }
 
   async #list(names: readonly string[]): Promise<Map<string, Listed>> {
-    const batch = this.#connection.batch()
+    const batch = this.#reader.batch()
     for (const name of names) encodeSetList(batch, name)
-    const { messages, errors } = await this.#connection.exchange(batch, 'Cannot read sets')
+    const { messages, errors } = await this.#reader.exchange(batch, 'Cannot read sets')
     const found = new Map<string, Listed>()
-    for (const message of messages) {
-      const { header, elements } = decodeSetPart(message)
+    const parts = await mapInTurns(messages, decodeSetPart, PARTS_PER_TURN)
+    for (const [i, message] of messages.entries()) {
+      const { header, elements } = parts[i]!
       const name = names[(message.sequence - batch.firstSequence) >>> 0]!
       const before = found.get(name)
-      const whole = before?.header ?? header
-      if (whole !== undefined)
-        found.set(name, { header: whole, elements: [...(before?.elements ?? []), ...elements] })
+      if (before !== undefined) before.elements.push(...elements)
+      else if (header !== undefined) found.set(name, { header, elements })
     }
     for (const error of errors.values()) if (!isNotFound(error)) throw explainSetError(error)
     return found

@@ -2,7 +2,7 @@
  * Virtual and real servers to and from the kernel's "services" and "destinations". The two vocabularies
  * meet in this file. Ports, and an IPv4 netmask, are in network byte order; the rest of a message is not.
  */
-import { type Address, addressBytes, addressFromBytes, type Family, familyOf } from '../model/address.ts'
+import { type Address, addressFromBytes, type Family, familyOf } from '../model/address.ts'
 import {
   type Connections,
   type ForwardingMethod,
@@ -29,6 +29,7 @@ import {
 import { DecodeError } from '../netlink/error.ts'
 import { appendGenericHeader, GENERIC_HEADER_BYTES } from '../netlink/generic.ts'
 import { type Message, type MessageWriter, NLM_F_DUMP } from '../netlink/message.ts'
+import { putIp } from './ip-attribute.ts'
 import * as ip_vs from './ipvs-constants.ts'
 
 const PROTOCOL_NUMBERS: Readonly<Record<Protocol, number>> = { TCP: 6, UDP: 17, SCTP: 132 }
@@ -120,11 +121,9 @@ function putNetmask(batch: MessageWriter, family: Family, prefix: number): void 
 }
 
 function putServiceSettings(batch: MessageWriter, family: Family, settings: VirtualServerSettings): void {
-  const flags = Buffer.alloc(8)
-  flags.writeUInt32LE(settings.flags, 0)
-  flags.writeUInt32LE(0xffffffff, 4)
   batch.putString(ip_vs.IPVS_SVC_ATTR_SCHED_NAME, settings.scheduler)
-  batch.putBytes(ip_vs.IPVS_SVC_ATTR_FLAGS, flags)
+  // struct ip_vs_flags: the flags, and a mask of those that are meant.
+  batch.putU32Pair(ip_vs.IPVS_SVC_ATTR_FLAGS, settings.flags, 0xffffffff)
   batch.putU32(ip_vs.IPVS_SVC_ATTR_TIMEOUT, settings.persistenceSeconds)
   putNetmask(batch, family, settings.persistencePrefix)
   if (settings.persistenceEngine !== undefined) {
@@ -137,7 +136,7 @@ function putService(batch: MessageWriter, id: VirtualServerId, settings?: Virtua
   const nested = batch.beginNested(ip_vs.IPVS_CMD_ATTR_SERVICE)
   batch.putU16(ip_vs.IPVS_SVC_ATTR_AF, ip_vs.familyNumber(family))
   batch.putU16(ip_vs.IPVS_SVC_ATTR_PROTOCOL, PROTOCOL_NUMBERS[id.protocol])
-  batch.putBytes(ip_vs.IPVS_SVC_ATTR_ADDR, Uint8Array.from(addressBytes(id.address)))
+  putIp(batch, ip_vs.IPVS_SVC_ATTR_ADDR, id.address)
   batch.putU16be(ip_vs.IPVS_SVC_ATTR_PORT, id.port)
   if (settings !== undefined) putServiceSettings(batch, family, settings)
   batch.endNested(nested)
@@ -156,7 +155,7 @@ function putDestination(
 ): void {
   const nested = batch.beginNested(ip_vs.IPVS_CMD_ATTR_DEST)
   batch.putU16(ip_vs.IPVS_DEST_ATTR_ADDR_FAMILY, ip_vs.familyNumber(familyOf(address)))
-  batch.putBytes(ip_vs.IPVS_DEST_ATTR_ADDR, Uint8Array.from(addressBytes(address)))
+  putIp(batch, ip_vs.IPVS_DEST_ATTR_ADDR, address)
   batch.putU16be(ip_vs.IPVS_DEST_ATTR_PORT, port)
   if (settings !== undefined) {
     batch.putU32(ip_vs.IPVS_DEST_ATTR_FWD_METHOD, FORWARDING_METHODS.indexOf(settings.forwarding))

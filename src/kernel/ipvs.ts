@@ -6,6 +6,7 @@ import { isNotPermitted, NetlinkError } from '../netlink/error.ts'
 import { NETLINK_GENERIC, resolveFamily } from '../netlink/generic.ts'
 import type { Message } from '../netlink/message.ts'
 import type { Socket } from '../netlink/socket.ts'
+import { mapInTurns } from '../netlink/turns.ts'
 import {
   decodeDestination,
   decodeInfo,
@@ -29,11 +30,14 @@ import { IPVS_GENL_NAME } from './ipvs-constants.ts'
 /** IPVS of the network namespace in which it was opened. */
 export class Ipvs {
   readonly connection: NetlinkConnection
+  /** For the long lists, which changes do not wait for. */
+  readonly #reader: NetlinkConnection
   /** Number of the generic netlink family. */
   readonly family: number
 
-  private constructor(connection: NetlinkConnection, family: number) {
+  private constructor(connection: NetlinkConnection, reader: NetlinkConnection, family: number) {
     this.connection = connection
+    this.#reader = reader
     this.family = family
   }
 
@@ -41,7 +45,8 @@ export class Ipvs {
   static async open(addon: Socket): Promise<Ipvs> {
     const connection = new NetlinkConnection(addon, NETLINK_GENERIC)
     try {
-      return new Ipvs(connection, await resolveFamily(connection, IPVS_GENL_NAME))
+      const family = await resolveFamily(connection, IPVS_GENL_NAME)
+      return new Ipvs(connection, new NetlinkConnection(addon, NETLINK_GENERIC), family)
     } catch (error) {
       connection.close()
       throw error
@@ -50,10 +55,11 @@ export class Ipvs {
 
   /** All virtual servers by address, of both families. Those by firewall mark are left out. */
   async readVirtualServers(): Promise<ServiceRecord[]> {
-    const messages = await this.connection.read((batch) => {
+    const messages = await this.#reader.read((batch) => {
       encodeServiceDump(batch, this.family)
     }, 'Cannot read the virtual servers')
-    return messages.map(decodeService).filter((record) => record !== undefined)
+    const records = await mapInTurns(messages, decodeService)
+    return records.filter((record) => record !== undefined)
   }
 
   /** One virtual server and its counters; undefined when there is none. */
@@ -125,6 +131,7 @@ export class Ipvs {
 
   close(): void {
     this.connection.close()
+    this.#reader.close()
   }
 }
 

@@ -3,7 +3,7 @@ import type { Address, Family } from '../model/address.ts'
 import type { KernelTables } from '../model/kernel-object.ts'
 import type { Operation } from '../model/operation.ts'
 import type { ObservedRealServer, VirtualServerId, VirtualServerKey } from '../model/virtual-server.ts'
-import type { NetlinkConnection } from '../netlink/connection.ts'
+import { byPlace, type NetlinkConnection } from '../netlink/connection.ts'
 import type { MessageWriter } from '../netlink/message.ts'
 import type { Socket } from '../netlink/socket.ts'
 import { encodeAddress } from './address-codec.ts'
@@ -112,8 +112,13 @@ export class LinuxKernel implements Kernel {
 
   async execute(operations: readonly Operation[]): Promise<(Error | undefined)[]> {
     if (this.#readOnly) throw new Error('Cannot change the kernel: it was opened to read only')
-    const results: (Error | undefined)[] = []
-    for (const [wire, run] of runsOf(operations)) results.push(...(await this.#executeRun(wire, run)))
+    const results = new Array<Error | undefined>(operations.length)
+    let start = 0
+    for (const [wire, run] of runsOf(operations)) {
+      for (const [i, error] of await this.#executeRun(wire, run))
+        results[start + i] = explainFailure(run[i]!, error)
+      start += run.length
+    }
     return results
   }
 
@@ -124,8 +129,9 @@ export class LinuxKernel implements Kernel {
     this.#dummy?.close()
   }
 
-  async #executeRun(wire: Wire, run: readonly Operation[]): Promise<(Error | undefined)[]> {
-    if (wire === 'set') return explained(run, await this.#ipset.execute(run.map(memberChange)))
+  /** The errors by place in the run. */
+  async #executeRun(wire: Wire, run: readonly Operation[]): Promise<ReadonlyMap<number, Error>> {
+    if (wire === 'set') return this.#ipset.execute(run.map(memberChange))
     if (wire === 'flow') return this.#deleteFlows(run)
     const connection = this.#connection(wire)
     const batch = connection.batch()
@@ -133,19 +139,16 @@ export class LinuxKernel implements Kernel {
     const { errors } = await connection.exchange(batch, 'Cannot change the kernel')
     // Somebody has deleted the interface: the next reading makes it anew.
     if (wire === 'address' && [...errors.values()].some(isInterfaceGone)) this.#dummy = undefined
-    return explained(
-      run,
-      run.map((_, i) => errors.get((batch.firstSequence + i) >>> 0)),
-    )
+    return byPlace(batch, errors)
   }
 
   /** All in one reading of the table: that it fails fails them all, which is no reason to doubt anything else. */
-  async #deleteFlows(run: readonly Operation[]): Promise<(Error | undefined)[]> {
+  async #deleteFlows(run: readonly Operation[]): Promise<ReadonlyMap<number, Error>> {
     try {
       await this.#conntrack.deleteUdpFlows(run.map(flowTarget))
-      return []
+      return new Map()
     } catch (error) {
-      return run.map((operation) => explainFailure(operation, error as Error))
+      return new Map(run.map((_, i) => [i, error as Error]))
     }
   }
 
@@ -216,11 +219,4 @@ function flowTarget(operation: Operation): FlowTarget {
   if (operation.kind !== 'deleteFlows') throw new Error(`${operation.kind} is about no flows`)
   const { of, to } = operation
   return { address: of.address, port: of.port, ...(to !== undefined && { realServer: to }) }
-}
-
-function explained(run: readonly Operation[], errors: readonly (Error | undefined)[]): (Error | undefined)[] {
-  return run.map((operation, i) => {
-    const error = errors[i]
-    return error && explainFailure(operation, error)
-  })
 }

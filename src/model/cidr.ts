@@ -1,6 +1,6 @@
 /** Networks: an address and how many of its leading bits count. */
 import ipaddr from 'ipaddr.js'
-import { type Address, type Family, familyOf, parseAddress } from './address.ts'
+import { type Address, type Family, familyOf, ipv4Number, parseAddress } from './address.ts'
 
 /** Equal networks are equal in every field: the bits after the prefix are 0. */
 export interface Cidr {
@@ -39,6 +39,10 @@ function networkOf(address: Address, prefix: number): Address {
 /** Whether the address is in the network; never when it is of the other family. */
 export function contains(cidr: Cidr, address: Address): boolean {
   if (familyOf(address) !== cidr.family) return false
+  if (cidr.prefix === 0) return true
+  // Asked for every address of the node at each change.
+  if (cidr.family === 'IPv4')
+    return (ipv4Number(address) ^ ipv4Number(cidr.address)) >>> (WIDTH.IPv4 - cidr.prefix) === 0
   return ipaddr.parse(address).match(ipaddr.parse(cidr.address), cidr.prefix)
 }
 

@@ -43,11 +43,11 @@ export interface Claim {
   /** The owner's age: on a conflict the older Service wins. */
   readonly createdAt: number
   /** Only for a virtual server; addresses and set members are their key. */
-  readonly virtualServer?: WantedVirtualServer
+  readonly virtualServer: WantedVirtualServer | undefined
   /** The virtual server that a set member is about: it counts only for the Service that has that one. */
-  readonly about?: VirtualServerKey
+  readonly about: VirtualServerKey | undefined
   /** The address that becomes ours with this object; absent for one on an address of the node. */
-  readonly vip?: Address
+  readonly vip: Address | undefined
 }
 
 /** What all Services are mapped with. */
@@ -63,8 +63,6 @@ export interface MappingOptions extends Place {
   /** False: the externalIPs of Services are not served (feature gate AllowServiceExternalIPs). */
   readonly allowExternalIps: boolean
 }
-
-const NO_KEYS: ReadonlySet<RealServerKey> = new Set()
 
 /**
  * sh and mh get their fall-back flag: without it, clients whose real server drains are refused (kubernetes
@@ -92,12 +90,10 @@ function overflow({ address, port }: RealServer): RealServer {
 type Targets = Pick<WantedVirtualServer, 'realServers' | 'lingering'>
 
 function targetsOf({ inService, lingering }: Selection, scheduler: string): Targets {
-  return {
-    realServers: new Map(
-      inService.map(({ realServer: real }) => [real.key, scheduler === 'ovf' ? overflow(real) : real]),
-    ),
-    lingering: lingering.size > 0 ? lingering : NO_KEYS,
-  }
+  const realServers = new Map<RealServerKey, RealServer>()
+  for (const { realServer: real } of inService)
+    realServers.set(real.key, scheduler === 'ovf' ? overflow(real) : real)
+  return { realServers, lingering }
 }
 
 /** Collects the claims of one Service, each key once. */
@@ -111,9 +107,10 @@ class Claims {
     this.#options = options
   }
 
-  add(key: ObjectKey, parts: Pick<Claim, 'virtualServer' | 'about' | 'vip'> = {}): void {
+  add(key: ObjectKey, parts: Partial<Pick<Claim, 'virtualServer' | 'about' | 'vip'>> = {}): void {
     const { name: owner, createdAt } = this.#service
-    this.#claims.set(key, { key, owner, createdAt, ...parts })
+    const { virtualServer, about, vip } = parts
+    this.#claims.set(key, { key, owner, createdAt, virtualServer, about, vip })
   }
 
   all(): Claim[] {
@@ -122,11 +119,12 @@ class Claims {
 
   virtualServer(id: VirtualServerId, targets: Targets, vip?: Address): void {
     const settings = settingsOf(this.#service, id.address, this.#options.scheduler)
-    this.add(id.key, { virtualServer: { id, settings, ...targets }, ...(vip !== undefined && { vip }) })
+    const { realServers, lingering } = targets
+    this.add(id.key, { virtualServer: { id, settings, realServers, lingering }, vip })
   }
 
   members(about: VirtualServerId, members: readonly SetMemberKey[], vip?: Address): void {
-    for (const member of members) this.add(member, { about: about.key, ...(vip !== undefined && { vip }) })
+    for (const member of members) this.add(member, { about: about.key, vip })
   }
 }
 

@@ -96,6 +96,15 @@ export class Cluster {
     return this.#slicesByService.get(name)?.values() ?? []
   }
 
+  /** Compares the ages of two Services: the older one comes first, the essential ones before all others. */
+  byAge(a: ServiceName, b: ServiceName): number {
+    const [first, second] = [this.#services.get(a), this.#services.get(b)]
+    const essential = Number(second?.essential ?? false) - Number(first?.essential ?? false)
+    if (essential !== 0) return essential
+    const age = (first?.createdAt ?? 0) - (second?.createdAt ?? 0)
+    return age !== 0 ? age : a < b ? -1 : 1
+  }
+
   /** Marks every Service as changed: something that all depend on has. */
   markAll(): void {
     for (const name of this.#services.keys()) this.#dirty.add(name)

@@ -26,6 +26,8 @@ export interface Selection {
   readonly lingering: ReadonlySet<RealServerKey>
 }
 
+const NONE: ReadonlySet<RealServerKey> = new Set()
+
 /** Of two entries for the same address and port, the one that is more alive counts, whatever their order. */
 function rank({ endpoint: { ready, serving, terminating } }: Backend): number {
   return (terminating ? 0 : 4) + (ready ? 2 : 0) + (serving ? 1 : 0)
@@ -110,6 +112,7 @@ export function selectBackends(
   place: Place,
 ): Selection {
   const inService = choose(backends, policy, place)
+  if (inService.length === backends.length) return { inService, lingering: NONE }
   const chosen = new Set(inService)
   const lingering = backends.filter((backend) => !chosen.has(backend)).map(({ realServer }) => realServer.key)
   return { inService, lingering: new Set(lingering) }

@@ -16,6 +16,8 @@ function isSenior(a: Claim, b: Claim): boolean {
   return a.createdAt === b.createdAt ? a.owner < b.owner : a.createdAt < b.createdAt
 }
 
+const NONE: readonly Claim[] = []
+
 export class Ledger {
   readonly #byOwner = new Map<ServiceName, readonly Claim[]>()
   readonly #byKey = new Map<ObjectKey, readonly Claim[]>()
@@ -32,9 +34,10 @@ export class Ledger {
     }
     for (const claim of claims) {
       affected.add(claim.key)
+      const others = this.#claimsOn(claim.key)
       this.#set(
         claim.key,
-        [...this.#claimsOn(claim.key), claim].sort((a, b) => (isSenior(a, b) ? -1 : 1)),
+        others.length === 0 ? [claim] : [...others, claim].sort((a, b) => (isSenior(a, b) ? -1 : 1)),
       )
     }
     if (claims.length > 0) this.#byOwner.set(owner, claims)
@@ -78,7 +81,7 @@ export class Ledger {
   }
 
   #claimsOn(key: ObjectKey): readonly Claim[] {
-    return this.#byKey.get(key) ?? []
+    return this.#byKey.get(key) ?? NONE
   }
 
   #set(key: ObjectKey, claims: readonly Claim[]): void {

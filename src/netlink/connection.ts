@@ -19,6 +19,10 @@ import type { Socket } from './socket.ts'
 const RECEIVE_BYTES = 4 * 1024 * 1024
 const TIMEOUT_MS = 30_000
 const DUMP_ATTEMPTS = 5
+/** Batches are numbered when they are begun, before it is known how long they will be. */
+const SEQUENCES_PER_BATCH = 2 ** 20
+const KEPT_BUFFERS = 3
+const KEPT_BYTES = 1024 * 1024
 
 const NLMSGERR_ATTR_MSG = 1
 const NLMSGERR_ATTR_OFFS = 2
@@ -71,6 +75,14 @@ export function decodeReply(replies: Buffer, action: string): Reply {
   return { messages, errors }
 }
 
+/** The errors of a batch by the place of the request in it, from 0. */
+export function byPlace(
+  { firstSequence }: MessageWriter,
+  errors: Reply['errors'],
+): ReadonlyMap<number, NetlinkError> {
+  return new Map([...errors].map(([sequence, error]) => [(sequence - firstSequence) >>> 0, error]))
+}
+
 /**
  * A netlink connection of one protocol. Exchanges run one after the other. After a failed exchange
  * the socket is replaced, so that no late answer is taken for another request's.
@@ -81,6 +93,8 @@ export class NetlinkConnection {
   readonly #timeoutMs: number
   #socket: NativeSocket | undefined
   #nextSequence = 1
+  /** Buffers of batches that have been answered. */
+  readonly #buffers: Buffer[] = []
   #tail: Promise<unknown> = Promise.resolve()
 
   constructor(addon: Socket, protocol: number, timeoutMs = TIMEOUT_MS) {
@@ -90,9 +104,11 @@ export class NetlinkConnection {
     this.#open()
   }
 
-  /** An empty batch for `exchange`. */
+  /** An empty batch for `exchange`; others may be exchanged between the two. */
   batch(): MessageWriter {
-    return new MessageWriter(this.#nextSequence)
+    const first = this.#nextSequence
+    this.#nextSequence = (first + SEQUENCES_PER_BATCH) >>> 0
+    return new MessageWriter(first, this.#buffers.pop())
   }
 
   /**
@@ -127,7 +143,8 @@ export class NetlinkConnection {
 
   async #run(batch: MessageWriter, action: string): Promise<Reply> {
     if (batch.count === 0) return { messages: [], errors: new Map() }
-    this.#nextSequence = (batch.firstSequence + batch.count) >>> 0
+    if (batch.count > SEQUENCES_PER_BATCH)
+      throw new RangeError(`${action}: ${batch.count} messages in one batch`)
     const socket = this.#socket ?? this.#open()
     const result: NativeExchange = await this.#addon.exchange(socket, batch.bytes(), this.#timeoutMs)
     if (result.errno !== 0) {
@@ -137,6 +154,9 @@ export class NetlinkConnection {
         result.errno,
       )
     }
+    // After a failure the addon may still be reading: only then is the buffer left to it.
+    if (batch.buffer.length <= KEPT_BYTES && this.#buffers.length < KEPT_BUFFERS)
+      this.#buffers.push(batch.buffer)
     return decodeReply(result.replies, action)
   }
 

@@ -15,7 +15,7 @@ const CTRL_ATTR_FAMILY_NAME = 2
 
 /** Appends struct genlmsghdr. */
 export function appendGenericHeader(batch: MessageWriter, command: number, version: number): void {
-  batch.append(Uint8Array.of(command, version, 0, 0))
+  batch.appendBytes(command, version)
 }
 
 /** The number of a generic netlink family. Throws NetlinkError ENOENT when the kernel does not have it. */

@@ -58,6 +58,10 @@ export function* readMessages(buffer: Buffer): Generator<Message> {
 
 const INITIAL_BYTES = 16 * 1024
 
+function viewOf({ buffer, byteOffset, length }: Buffer): DataView {
+  return new DataView(buffer, byteOffset, length)
+}
+
 /**
  * Writes messages one behind the other into one growing buffer, without an object for each attribute.
  * Each message takes the next sequence number, so the answers name their request.
@@ -66,13 +70,21 @@ export class MessageWriter {
   readonly firstSequence: number
   #nextSequence: number
   #buffer: Buffer
+  #view: DataView
   #length = 0
   #messageStart = 0
 
-  constructor(firstSequence = 1, capacity = INITIAL_BYTES) {
+  /** Writes into `buffer`, which nobody else may use meanwhile, until it is too small. */
+  constructor(firstSequence = 1, buffer: Buffer = Buffer.allocUnsafeSlow(INITIAL_BYTES)) {
     this.firstSequence = firstSequence
     this.#nextSequence = firstSequence
-    this.#buffer = Buffer.allocUnsafe(capacity)
+    this.#buffer = buffer
+    this.#view = viewOf(buffer)
+  }
+
+  /** What the messages are in: larger than they are, and of use for another writer when they have been sent. */
+  get buffer(): Buffer {
+    return this.#buffer
   }
 
   /** How many messages have been begun. */
@@ -91,17 +103,17 @@ export class MessageWriter {
     const sequence = this.#nextSequence
     this.#nextSequence = (sequence + 1) >>> 0
     this.#messageStart = start
-    this.#buffer.writeUInt32LE(HEADER_BYTES, start)
-    this.#buffer.writeUInt16LE(type, start + 4)
-    this.#buffer.writeUInt16LE(flags | NLM_F_REQUEST, start + 6)
-    this.#buffer.writeUInt32LE(sequence, start + 8)
-    this.#buffer.writeUInt32LE(0, start + 12)
+    this.#view.setUint32(start, HEADER_BYTES, true)
+    this.#view.setUint16(start + 4, type, true)
+    this.#view.setUint16(start + 6, flags | NLM_F_REQUEST, true)
+    this.#view.setUint32(start + 8, sequence, true)
+    this.#view.setUint32(start + 12, 0, true)
     return sequence
   }
 
   /** Ends the message begun last. */
   end(): void {
-    this.#buffer.writeUInt32LE(this.#length - this.#messageStart, this.#messageStart)
+    this.#view.setUint32(this.#messageStart, this.#length - this.#messageStart, true)
   }
 
   /** Appends fixed structure fields that precede the attributes. Their total must be a multiple of 4 bytes. */
@@ -110,34 +122,55 @@ export class MessageWriter {
     this.#buffer.set(bytes, start)
   }
 
+  /** Appends four bytes of such fields. */
+  appendBytes(first: number, second = 0, third = 0, fourth = 0): void {
+    const start = this.#grow(4)
+    this.#view.setUint8(start, first)
+    this.#view.setUint8(start + 1, second)
+    this.#view.setUint8(start + 2, third)
+    this.#view.setUint8(start + 3, fourth)
+  }
+
+  appendU32(value: number): void {
+    const start = this.#grow(4)
+    this.#view.setUint32(start, value, true)
+  }
+
   putU8(type: number, value: number): void {
     const start = this.#attribute(type, 1)
-    this.#buffer.writeUInt8(value, start)
+    this.#view.setUint8(start, value)
   }
 
   putU16(type: number, value: number): void {
     const start = this.#attribute(type, 2)
-    this.#buffer.writeUInt16LE(value, start)
+    this.#view.setUint16(start, value, true)
   }
 
   /** Network byte order. */
   putU16be(type: number, value: number): void {
     const start = this.#attribute(type, 2)
-    this.#buffer.writeUInt16BE(value, start)
+    this.#view.setUint16(start, value)
   }
 
   putU32(type: number, value: number): void {
     const start = this.#attribute(type, 4)
-    this.#buffer.writeUInt32LE(value >>> 0, start)
+    this.#view.setUint32(start, value, true)
   }
 
   /** Network byte order. */
   putU32be(type: number, value: number): void {
     const start = this.#attribute(type, 4)
-    this.#buffer.writeUInt32BE(value >>> 0, start)
+    this.#view.setUint32(start, value)
   }
 
-  putBytes(type: number, value: Uint8Array): void {
+  /** A structure of two numbers. */
+  putU32Pair(type: number, first: number, second: number): void {
+    const start = this.#attribute(type, 8)
+    this.#view.setUint32(start, first, true)
+    this.#view.setUint32(start + 4, second, true)
+  }
+
+  putBytes(type: number, value: ArrayLike<number>): void {
     const start = this.#attribute(type, value.length)
     this.#buffer.set(value, start)
   }
@@ -147,7 +180,7 @@ export class MessageWriter {
     const length = Buffer.byteLength(value)
     const start = this.#attribute(type, length + 1)
     this.#buffer.write(value, start)
-    this.#buffer[start + length] = 0
+    this.#view.setUint8(start + length, 0)
   }
 
   /** Opens a nested attribute; hand the result to `endNested`. */
@@ -156,7 +189,7 @@ export class MessageWriter {
   }
 
   endNested(start: number): void {
-    this.#buffer.writeUInt16LE(this.#length - start, start)
+    this.#view.setUint16(start, this.#length - start, true)
   }
 
   // The buffer may be another one after #attribute and #grow: they are called before it is named.
@@ -164,9 +197,9 @@ export class MessageWriter {
   /** Writes an attribute's header, reserves its padded payload and returns where that begins. */
   #attribute(type: number, length: number): number {
     const start = this.#grow(4 + align(length))
-    this.#buffer.writeUInt16LE(4 + length, start)
-    this.#buffer.writeUInt16LE(type, start + 2)
-    if (length % 4 !== 0) this.#buffer.fill(0, start + 4 + length, this.#length)
+    this.#view.setUint16(start, 4 + length, true)
+    this.#view.setUint16(start + 2, type, true)
+    for (let end = start + 4 + length; end < this.#length; end++) this.#view.setUint8(end, 0)
     return start + 4
   }
 
@@ -174,9 +207,10 @@ export class MessageWriter {
     const start = this.#length
     this.#length += bytes
     if (this.#length > this.#buffer.length) {
-      const larger = Buffer.allocUnsafe(Math.max(this.#length, this.#buffer.length * 2))
+      const larger = Buffer.allocUnsafeSlow(Math.max(this.#length, this.#buffer.length * 2))
       larger.set(this.#buffer.subarray(0, start))
       this.#buffer = larger
+      this.#view = viewOf(larger)
     }
     return start
   }

@@ -12,6 +12,7 @@ import {
   sameRealServerSettings,
   sameVirtualServerSettings,
   type VirtualServerId,
+  type VirtualServerSettings,
 } from '../model/virtual-server.ts'
 
 /** Something is not as we left it. */
@@ -40,49 +41,82 @@ function isOurs(id: VirtualServerId, tables: KernelTables, known: KernelState): 
   return marks(id).some((member) => tables.setMembers.has(member))
 }
 
-/** Corrects `known` but for the real servers, and finds the virtual servers of somebody else, with their addresses. */
-export function correctTables(
+/** What a comparison has found. */
+export interface Findings {
+  readonly differences: Difference[]
+  /** Virtual servers of somebody else, with their addresses. */
+  readonly foreign: Set<ObjectKey>
+}
+
+/**
+ * Corrects `known` but for the real servers, an object at a time: it can be left and taken up again. What has been
+ * changed since the tables were read (`changed`) is not compared.
+ */
+export function* compareTables(
   tables: KernelTables,
   known: KernelState,
-): { readonly differences: Difference[]; readonly foreign: Set<ObjectKey> } {
-  const differences: Difference[] = []
-  const foreign = new Set<ObjectKey>()
-  const gone = new Set(known.virtualServers.keys())
+  changed: ReadonlySet<ObjectKey>,
+  { differences, foreign }: Findings,
+): Generator<void> {
+  const found = new Set<VirtualServerId['key']>()
   for (const { id, settings } of tables.virtualServers) {
-    if (!isOurs(id, tables, known)) {
-      foreign.add(id.key).add(id.address)
-      continue
+    yield
+    if (!isOurs(id, tables, known)) foreign.add(id.key).add(id.address)
+    else {
+      found.add(id.key)
+      if (!changed.has(id.key)) differences.push(...correctVirtualServer(id, settings, known))
     }
-    gone.delete(id.key)
-    const believed = known.virtualServers.get(id.key)
-    if (believed !== undefined && sameVirtualServerSettings(believed.settings, settings)) continue
-    const found = believed === undefined ? 'virtual server has appeared' : 'virtual server has other settings'
-    differences.push({ key: id.key, found })
-    const realServers = believed?.realServers ?? new Map<RealServerKey, RealServer>()
-    known.virtualServers.set(id.key, { id, settings, realServers })
   }
-  for (const key of gone) {
+  for (const key of known.virtualServers.keys()) {
+    yield
+    if (found.has(key) || changed.has(key)) continue
     known.virtualServers.delete(key)
     differences.push({ key, found: 'virtual server is missing' })
   }
-  differences.push(...correctSet<Address>(tables.addresses, known.addresses, 'address'))
-  differences.push(...correctSet(tables.setMembers, known.setMembers, 'set member'))
-  return { differences, foreign }
+  yield* compareSet<Address>(tables.addresses, known.addresses, 'address', changed, differences)
+  yield* compareSet<SetMemberKey>(tables.setMembers, known.setMembers, 'set member', changed, differences)
 }
 
-function correctSet<Key extends ObjectKey>(
+/** The same, all at once, and whatever has been changed since. */
+export function correctTables(tables: KernelTables, known: KernelState): Findings {
+  const findings: Findings = { differences: [], foreign: new Set() }
+  const comparison = compareTables(tables, known, new Set(), findings)
+  while (comparison.next().done !== true);
+  return findings
+}
+
+function correctVirtualServer(
+  id: VirtualServerId,
+  settings: VirtualServerSettings,
+  known: KernelState,
+): Difference[] {
+  const believed = known.virtualServers.get(id.key)
+  if (believed !== undefined && sameVirtualServerSettings(believed.settings, settings)) return []
+  const realServers = believed?.realServers ?? new Map<RealServerKey, RealServer>()
+  known.virtualServers.set(id.key, { id, settings, realServers })
+  const found = believed === undefined ? 'virtual server has appeared' : 'virtual server has other settings'
+  return [{ key: id.key, found }]
+}
+
+function* compareSet<Key extends ObjectKey>(
   actual: ReadonlySet<Key>,
   believed: Set<Key>,
   noun: string,
-): Difference[] {
-  const differences: Difference[] = []
-  for (const key of actual) if (!believed.has(key)) differences.push({ key, found: `${noun} has appeared` })
-  for (const key of believed) if (!actual.has(key)) differences.push({ key, found: `${noun} is missing` })
-  for (const { key } of differences) {
-    if (actual.has(key as Key)) believed.add(key as Key)
-    else believed.delete(key as Key)
+  changed: ReadonlySet<ObjectKey>,
+  differences: Difference[],
+): Generator<void> {
+  for (const key of actual) {
+    yield
+    if (believed.has(key) || changed.has(key)) continue
+    believed.add(key)
+    differences.push({ key, found: `${noun} has appeared` })
   }
-  return differences
+  for (const key of believed) {
+    yield
+    if (actual.has(key) || changed.has(key)) continue
+    believed.delete(key)
+    differences.push({ key, found: `${noun} is missing` })
+  }
 }
 
 function describe(realServer: RealServer, believed: RealServer | undefined): string | undefined {

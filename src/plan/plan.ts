@@ -45,9 +45,9 @@ type Step =
   | 'deleteFlows'
 type Steps = Record<Step, Operation[]>
 
-/** The operations that make the objects under `keys` what is wanted, in the order in which to execute them. */
-export function planChanges(keys: Iterable<ObjectKey>, input: PlanInput): Operation[] {
-  const steps: Steps = {
+/** What is to be done about some objects; others can be added before it is asked for. */
+export class Plan {
+  readonly #steps: Steps = {
     addSetMember: [],
     make: [],
     bind: [],
@@ -57,8 +57,27 @@ export function planChanges(keys: Iterable<ObjectKey>, input: PlanInput): Operat
     deleteSetMember: [],
     deleteFlows: [],
   }
-  for (const key of keys) planObject(key, input, steps)
-  return Object.values(steps).flat()
+
+  /** Adds what makes the objects under `keys` what is wanted. */
+  add(keys: Iterable<ObjectKey>, input: PlanInput): void {
+    for (const key of keys) planObject(key, input, this.#steps)
+  }
+
+  get length(): number {
+    return Object.values(this.#steps).reduce((sum, { length }) => sum + length, 0)
+  }
+
+  /** In the order in which to execute them. */
+  operations(): Operation[] {
+    return Object.values(this.#steps).flat()
+  }
+}
+
+/** The operations that make the objects under `keys` what is wanted, in the order in which to execute them. */
+export function planChanges(keys: Iterable<ObjectKey>, input: PlanInput): Operation[] {
+  const plan = new Plan()
+  plan.add(keys, input)
+  return plan.operations()
 }
 
 /** Somebody else has what is claimed, or would lose the address to us. */

@@ -189,7 +189,7 @@ function ownMetrics(registry: Registry) {
 
 /** How late timers were since the last scrape: how long other work has had to wait. */
 function watchEventLoop(registry: Registry): void {
-  const delay = monitorEventLoopDelay({ resolution: 10 })
+  const delay = monitorEventLoopDelay({ resolution: 20 })
   delay.enable()
   makers(registry).gauge(
     'kube_ipvs_event_loop_delay_seconds',

@@ -50,7 +50,7 @@ describe('MessageWriter', () => {
   })
 
   it('grows past its first buffer and keeps what it holds', () => {
-    const batch = new MessageWriter(1, 32)
+    const batch = new MessageWriter(1, Buffer.alloc(32))
 
     for (let i = 0; i < 100; i++) {
       batch.begin(i)

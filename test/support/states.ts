@@ -20,8 +20,9 @@ export function claimsFor(
         key,
         owner,
         createdAt: 0,
+        about: undefined,
         vip,
-        ...(wanted !== undefined && { virtualServer: wanted }),
+        virtualServer: wanted,
       })
     }
     set(ipvsIpsMember(vip))

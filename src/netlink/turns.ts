@@ -1,0 +1,20 @@
+/** Long work in turns: one thread serves everything, and nothing may hold up the rest for long. */
+
+const ITEMS_PER_TURN = 200
+
+/** Lets everything else that waits have its turn. */
+export const breathe = (): Promise<void> => new Promise(setImmediate)
+
+/** Maps a list of any length. */
+export async function mapInTurns<Item, Result>(
+  items: readonly Item[],
+  map: (item: Item) => Result,
+  itemsPerTurn = ITEMS_PER_TURN,
+): Promise<Result[]> {
+  const results: Result[] = []
+  for (const [i, item] of items.entries()) {
+    if (i > 0 && i % itemsPerTurn === 0) await breathe()
+    results.push(map(item))
+  }
+  return results
+}
