@@ -3,6 +3,7 @@
  *   node scripts/bundle.ts                the program
  *   node scripts/bundle.ts FILE ...       other files, into .cache/bundles
  */
+import { dirname } from 'node:path'
 import { build as bundle, type BuildOptions, type Plugin } from 'esbuild'
 
 /** client-node does not say that its 1,500 generated files have no side effects; unused ones may go. */
@@ -35,6 +36,24 @@ const withoutUndici: Plugin = {
   },
 }
 
+/** A proxy before the API server that speaks SOCKS is rare: its client is loaded when there is one. */
+const lateSocks: Plugin = {
+  name: 'late-socks',
+  setup(build) {
+    build.onResolve({ filter: /^socks-proxy-agent$/ }, async ({ path, pluginData, ...context }) => {
+      if (pluginData === 'resolved') return undefined
+      const found = await build.resolve(path, { ...context, pluginData: 'resolved' })
+      return { path: found.path, namespace: 'late-socks' }
+    })
+    build.onLoad({ filter: /./, namespace: 'late-socks' }, ({ path }) => ({
+      contents: `export function SocksProxyAgent(...options) {
+        return new (require(${JSON.stringify(path)}).SocksProxyAgent)(...options)
+      }`,
+      resolveDir: dirname(path),
+    }))
+  },
+}
+
 /**
  * CommonJS, for the sake of the start: importing node:http as an ES module makes Node load its whole fetch.
  */
@@ -46,7 +65,7 @@ const OPTIONS: BuildOptions = {
   outExtension: { '.js': '.cjs' },
   // Packages with an addon of their own stay outside.
   external: ['netlink', 'netlink/*', 'node-gyp-build'],
-  plugins: [withoutUndici, shakeClientNode],
+  plugins: [withoutUndici, lateSocks, shakeClientNode],
   define: { 'import.meta.dirname': '__dirname', 'import.meta.url': '__filename' },
   sourcemap: true,
   legalComments: 'none',

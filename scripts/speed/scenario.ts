@@ -1,0 +1,241 @@
+/** One size of cluster, from the start of the program to its restart; each figure is printed as it is measured. */
+import { execFileSync } from 'node:child_process'
+import { readFileSync } from 'node:fs'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { Api, type Change } from './api.ts'
+import { clusterIp, type Size } from './load.ts'
+import { type Seen, Watched, Wire } from './watched.ts'
+
+const PAGE_LIMIT = 500
+const WARMING_UP = 100
+const CHANGES = 200
+const PAUSE_MS = 50
+const MINUTE = 60_000
+
+/** By name; times in ms, memory in MiB. */
+export type Figures = Record<string, number>
+
+export interface Plan {
+  /** Minutes of changes for the memory; 0: none. */
+  readonly churnMinutes: number
+  /** Minutes of nothing; 0: none. */
+  readonly idleMinutes: number
+  /** Floods of changes, rolling restart, mass replacement, restart. */
+  readonly isThorough: boolean
+}
+
+function percentile(sorted: readonly number[], share: number): number {
+  return sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))]!
+}
+
+const ipvsadm = (): string[] =>
+  execFileSync('ipvsadm', ['-S', '-n'], { encoding: 'utf8', maxBuffer: 1 << 30 })
+    .split('\n')
+    .filter(Boolean)
+    .sort()
+
+/** Waits until the kernel holds what the objects say, and nothing else. Throws with the first difference after `ms`. */
+async function converged(api: Api, ms: number): Promise<void> {
+  const wanted = await api.order<string[]>({ do: 'state' })
+  const deadline = Date.now() + ms
+  for (;;) {
+    const found = ipvsadm()
+    const i = wanted.findIndex((line, n) => line !== found[n])
+    if (i < 0 && wanted.length === found.length) return
+    if (Date.now() > deadline)
+      throw new Error(
+        `the kernel has ${found.length} lines, wanted ${wanted.length}: "${found[i]}", wanted "${wanted[i]}"`,
+      )
+    await sleep(2_000)
+  }
+}
+
+/** How many virtual servers, addresses and set members there are. */
+function checkComplete({ services, endpoints }: Size): void {
+  const lines = readFileSync('/proc/net/ip_vs', 'utf8').split('\n')
+  const count = (pattern: RegExp): number => lines.filter((line) => pattern.test(line)).length
+  const addresses = execFileSync('ip', ['-o', '-4', 'addr', 'show', 'dev', 'kube-ipvs0'], {
+    encoding: 'utf8',
+    maxBuffer: 1 << 28,
+  })
+  const sets = execFileSync('ipset', ['save'], { encoding: 'utf8', maxBuffer: 1 << 28 })
+  const found = [
+    count(/^TCP/),
+    count(/^ {2}->.*Masq/),
+    addresses.trim().split('\n').length,
+    sets.match(/^add KUBE-CLUSTER-IP /gm)?.length,
+    sets.match(/^add KUBE-IPVS-IPS /gm)?.length,
+  ]
+  const wanted = [services, services * endpoints, services, services, services]
+  if (JSON.stringify(found) !== JSON.stringify(wanted))
+    throw new Error(`the kernel is not complete: ${found.join(', ')}, wanted ${wanted.join(', ')}`)
+}
+
+/** When the kernel had a change: the first message about its real server after it was sent. */
+function latencies(changes: readonly Change[], seen: readonly Seen[]): number[] {
+  const found = new Map<string, number[]>()
+  for (const { at, change } of seen) {
+    const [, virtualServer, realServer, weight] = change.split(' ')
+    if (realServer === undefined) continue
+    // A real server that is deleted has been quiesced before.
+    const key = `${virtualServer} ${realServer} ${weight === '1' ? 1 : 0}`
+    const times = found.get(key) ?? []
+    times.push(at)
+    found.set(key, times)
+  }
+  return changes.map(({ at, virtualServer, realServer, weight }) => {
+    const times = found.get(`${virtualServer} ${realServer} ${weight}`) ?? []
+    return (times.find((time) => time > at) ?? Infinity) - at
+  })
+}
+
+export async function runScenario(size: Size, plan: Plan, report: (figures: Figures) => void): Promise<void> {
+  const api = new Api()
+  const kubeconfig = await api.order<string>({ do: 'start', size, pageLimit: PAGE_LIMIT })
+  const program = new Watched(kubeconfig)
+  try {
+    report(await start(program, size))
+    const wire = await Wire.tap()
+    await settle()
+    report(await single(api, program, wire, size))
+    if (plan.isThorough) {
+      report(await flood(api, program, wire))
+      report(await replace(api, wire))
+    }
+    await wire.close()
+    if (plan.churnMinutes > 0) report(await memoryUnderChurn(api, program, plan.churnMinutes))
+    if (plan.idleMinutes > 0) report(await idle(program, plan.idleMinutes))
+    if (plan.isThorough) report(await restart(api, program, kubeconfig))
+  } finally {
+    await program.stop(process.env.LAB_PROFILE === undefined ? 'SIGKILL' : 'SIGTERM')
+    api.stop()
+  }
+}
+
+/** What begins with the start is over: the probe of the kernel, and whatever V8 compiles for later. */
+const settle = (): Promise<void> => sleep(40_000)
+
+async function start(program: Watched, size: Size): Promise<Figures> {
+  const started = await program.logged('kube-ipvs has started')
+  const listed = await program.logged('all facts are listed')
+  const ready = await program.logged('first sync finished')
+  const cpu = program.cpuMs()
+  checkComplete(size)
+  const { now, peak } = program.memory()
+  return { started, listed, ready, cold: ready - listed, startCpu: cpu, startMemory: now, startPeak: peak }
+}
+
+/** One endpoint at a time, of one Service after the other. */
+async function oneByOne(api: Api, { services }: Size, count: number): Promise<Change[]> {
+  const changes: Change[] = []
+  const stride = Math.max(1, Math.floor(services / count))
+  for (let i = 0; i < count; i++) {
+    changes.push(await api.order<Change>({ do: 'change', service: (i * stride) % services }))
+    await sleep(PAUSE_MS)
+  }
+  await sleep(2_000)
+  return changes
+}
+
+/** Single changes, with nothing else going on; the first ones, which V8 has not compiled for, do not count. */
+async function single(api: Api, program: Watched, wire: Wire, size: Size): Promise<Figures> {
+  const first = await oneByOne(api, size, WARMING_UP)
+  const before = program.cpuMs()
+  const started = performance.now()
+  const changes = await oneByOne(api, size, CHANGES)
+  const seconds = (performance.now() - started) / 1000
+  const cpuPerChange = (program.cpuMs() - before) / CHANGES
+  const sorted = latencies(changes, wire.seen).sort((a, b) => a - b)
+  return {
+    firstChange: latencies(first, wire.seen)[0]!,
+    changeMedian: percentile(sorted, 0.5),
+    change99: percentile(sorted, 0.99),
+    changeMax: sorted.at(-1)!,
+    changesLost: sorted.filter((ms) => !Number.isFinite(ms)).length,
+    changesPerSecond: CHANGES / seconds,
+    cpuPerChange,
+    memory: program.memory().now,
+  }
+}
+
+/** More than there is time for each: 100 a second. */
+async function flood(api: Api, program: Watched, wire: Wire): Promise<Figures> {
+  wire.seen.length = 0
+  const before = program.cpuMs()
+  const changes = await api.order<Change[]>({ do: 'churn', perSecond: 100, seconds: 60 })
+  const ended = performance.timeOrigin + performance.now()
+  const cpu = program.cpuMs() - before
+  await sleep(5_000)
+  await converged(api, 2 * MINUTE)
+  // Of two changes of one endpoint in a row, what the first asked for may never be.
+  const last = changes.filter(({ realServer, virtualServer }, i) => {
+    const next = changes.slice(i + 1, i + 200)
+    return !next.some((later) => later.realServer === realServer && later.virtualServer === virtualServer)
+  })
+  const sorted = latencies(last, wire.seen).sort((a, b) => a - b)
+  return {
+    floodMedian: percentile(sorted, 0.5),
+    flood99: percentile(sorted, 0.99),
+    floodMax: sorted.at(-1)!,
+    floodLost: sorted.filter((ms) => !Number.isFinite(ms)).length,
+    floodBacklog: Math.max(0, ...wire.seen.map(({ at }) => at - ended)),
+    floodCpuShare: (cpu / MINUTE) * 100,
+  }
+}
+
+/** All endpoints of a Service, then many Services, are replaced. */
+async function replace(api: Api, wire: Wire): Promise<Figures> {
+  wire.seen.length = 0
+  const roll = await api.order<{ at: number }>({ do: 'roll', endpoints: 1_000 })
+  await converged(api, 5 * MINUTE)
+  const ofRoll = wire.seen.filter(({ change }) => change.includes(`${clusterIp(0)}:80`))
+  const rollMs = Math.max(...ofRoll.map(({ at }) => at)) - roll.at
+  wire.seen.length = 0
+  const swap = await api.order<{ at: number }>({ do: 'swap', services: 1_000 })
+  await converged(api, 5 * MINUTE)
+  const times = (verb: string): number[] =>
+    wire.seen.filter(({ change }) => change.startsWith(verb)).map(({ at }) => at - swap.at)
+  return { rollMs, swapCreated: Math.max(...times('-A')), swapDeleted: Math.max(...times('-D')) }
+}
+
+async function memoryUnderChurn(api: Api, program: Watched, minutes: number): Promise<Figures> {
+  const afterMinute: number[] = []
+  for (let minute = 0; minute < minutes; minute++) {
+    await api.order({ do: 'churn', perSecond: 10, seconds: 60 })
+    afterMinute.push(program.memory().now)
+  }
+  const [first, last] = [afterMinute[0]!, afterMinute.at(-1)!]
+  return {
+    churnFirst: first,
+    churnLast: last,
+    churnGrowth: (last / first - 1) * 100,
+    memoryPeak: program.memory().peak,
+  }
+}
+
+async function idle(program: Watched, minutes: number): Promise<Figures> {
+  const before = program.cpuMs()
+  await sleep(minutes * MINUTE)
+  const audits = await program.metric('kube_ipvs_last_audit_timestamp_seconds')
+  return {
+    idleShare: ((program.cpuMs() - before) / (minutes * MINUTE)) * 100,
+    auditAge: Date.now() / 1000 - audits,
+    repairs: await program.metric('kube_ipvs_repairs_total'),
+  }
+}
+
+/** Killed, and started again on a kernel that is as it should be. */
+async function restart(api: Api, program: Watched, kubeconfig: string): Promise<Figures> {
+  await program.stop('SIGKILL')
+  const wire = await Wire.tap()
+  const again = new Watched(kubeconfig)
+  try {
+    const restartMs = await again.logged('first sync finished')
+    const restartChanges = wire.seen.length + (await again.metric('kube_ipvs_kernel_changes_total'))
+    await converged(api, MINUTE)
+    return { restartMs, restartChanges }
+  } finally {
+    await again.stop('SIGKILL')
+    await wire.close()
+  }
+}
