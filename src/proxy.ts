@@ -229,8 +229,8 @@ export class Proxy {
   async #begin(): Promise<void> {
     this.#takeChanges()
     const { cluster } = this.#options
-    const byAge = this.#mapAll([...this.#unmapped].sort(cluster.byAge.bind(cluster)))
-    await this.#work(byAge, Infinity)
+    const names = [...this.#unmapped].sort((a, b) => cluster.byAge(a, b))
+    await this.#work(this.#mapAll(names), Infinity)
   }
 
   /** Maps Services as their objects are asked for. */

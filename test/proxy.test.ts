@@ -115,6 +115,71 @@ describe('Proxy', () => {
     expect(lines.indexOf(bound[1]!), 'within the first batch').to.be.lessThan(batches[2]!)
   })
 
+  describe('the first sync of many Services', () => {
+    const COUNT = 900
+    /** Services that share one load-balancer IP, each with a port of its own. */
+    const sharing = (): Record<string, unknown>[] =>
+      Array.from({ length: COUNT }, (_, i) => ({
+        ...service({
+          name: `s${i}`,
+          clusterIP: `10.97.${i >> 8}.${i & 255}`,
+          ports: [{ name: 'http', port: 1_000 + i, protocol: 'TCP' }],
+          metadata: { creationTimestamp: `2026-01-01T00:${String(59 - (i % 60)).padStart(2, '0')}:00Z` },
+          spec: { type: 'LoadBalancer' },
+        }),
+        status: { loadBalancer: { ingress: [{ ip: '203.0.113.7' }] } },
+      }))
+
+    it('makes every object once, though batches overlap', async () => {
+      story = new Story()
+      await story.list(sharing())
+
+      const made = story.takeExecuted()
+      expect(made.length).to.be.greaterThan(COUNT * 5)
+      expect(made).to.have.length(new Set(made).size)
+      expect(made.filter((line) => line.includes('203.0.113.7/32'))).to.have.length(1)
+      expect(story.takeComplaints()).to.deep.equal([])
+    })
+
+    it('maps the oldest first, so that no virtual server is taken from its Service', async () => {
+      story = new Story()
+      const claims = sharing().map((object, i) => {
+        const port = { name: 'http', port: 80, protocol: 'TCP' }
+        const spec = object.spec as object
+        return i % 2 === 0 ? { ...object, spec: { ...spec, ports: [port] } } : object
+      })
+      const oldest = { ...claims[58], metadata: { ...(claims[58]!.metadata as object), name: 'zz-oldest' } }
+      const created = { metadata: { ...oldest.metadata, creationTimestamp: '2020-01-01T00:00:00Z' } }
+      const endpoints = [
+        slice({ service: 's0', endpoints: ['10.244.0.1'] }),
+        slice({ service: 'zz-oldest', endpoints: ['10.244.0.9'] }),
+      ]
+      await story.list([...claims, { ...oldest, ...created }], endpoints)
+
+      const onShared = story.takeExecuted().filter((line) => line.includes(' 203.0.113.7:80 '))
+      expect(onShared).to.deep.equal([
+        '-A -t 203.0.113.7:80 -s rr',
+        '-a -t 203.0.113.7:80 -r 10.244.0.9:8080 -m -w 1',
+      ])
+    })
+
+    it('goes on with all Services when the kernel does not answer in the middle of it', async () => {
+      const kernel = new FakeKernel()
+      let calls = 0
+      kernel.beforeCall = (method) => {
+        if (method === 'execute' && ++calls === 3) throw new Error('lost')
+      }
+      story = new Story(kernel)
+      await story.list(sharing())
+
+      expect(story.proxy.synced).to.equal(true)
+      expect(kernel.state.virtualServers.size).to.equal(2 * COUNT)
+      expect(story.takeComplaints()).to.deep.equal([
+        'the kernel did not answer as it should: reading all of it: lost',
+      ])
+    })
+  })
+
   describe('draining', () => {
     it('keeps a removed endpoint at weight 0 until its last connection has ended', async () => {
       story = new Story()

@@ -4,7 +4,7 @@ import type { Operation } from '../model/operation.ts'
 import type { ObservedRealServer, VirtualServerId, VirtualServerKey } from '../model/virtual-server.ts'
 
 export interface Kernel {
-  /** Throws when it cannot read all of it: a list that may be partial is not a list. */
+  /** Throws when it cannot read all of it: a list that may be partial is not a list. It may go on beside `execute`. */
   readTables(): Promise<KernelTables>
   /** An empty list for a virtual server that does not exist. Throws as `readTables`. */
   readRealServers(
