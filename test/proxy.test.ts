@@ -151,7 +151,7 @@ describe('Proxy', () => {
       const oldest = { ...claims[58], metadata: { ...(claims[58]!.metadata as object), name: 'zz-oldest' } }
       const created = { metadata: { ...oldest.metadata, creationTimestamp: '2020-01-01T00:00:00Z' } }
       const endpoints = [
-        slice({ service: 's0', endpoints: ['10.244.0.1'] }),
+        ...claims.map((_, i) => slice({ service: `s${i}`, endpoints: ['10.244.0.1'] })),
         slice({ service: 'zz-oldest', endpoints: ['10.244.0.9'] }),
       ]
       await story.list([...claims, { ...oldest, ...created }], endpoints)
