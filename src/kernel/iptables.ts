@@ -16,7 +16,8 @@ import {
 } from './iptables-rules.ts'
 import { asCommands, parseSave, type SavedRules } from './iptables-save.ts'
 
-const LIMIT_MS = 60_000
+/** As kube-proxy has it: a program that looks for modules that are not there takes its time for every rule. */
+const LIMIT_MS = 300_000
 /** How long a program waits for /run/xtables.lock. */
 const LOCK_SECONDS = 5
 /** The first release of iptables with `MASQUERADE --random-fully`. */

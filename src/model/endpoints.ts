@@ -42,19 +42,22 @@ export function collectBackends(
   port: Pick<EndpointPort, 'name' | 'protocol'>,
   family: Family,
 ): Backend[] {
-  const backends = new Map<RealServerKey, Backend>()
+  const backends: Backend[] = []
   for (const slice of slices) {
     if (slice.family !== family) continue
     for (const { name, protocol, port: number } of slice.ports) {
       if (name !== port.name || protocol !== port.protocol) continue
-      for (const endpoint of slice.endpoints) {
-        const backend = { realServer: realServer(endpoint.address, number), endpoint }
-        const other = backends.get(backend.realServer.key)
-        if (other === undefined || rank(backend) > rank(other)) backends.set(backend.realServer.key, backend)
-      }
+      for (const endpoint of slice.endpoints)
+        backends.push({ realServer: realServer(endpoint.address, number), endpoint })
     }
   }
-  return [...backends.values()].sort((a, b) => (a.realServer.key < b.realServer.key ? -1 : 1))
+  backends.sort(byKeyAndRank)
+  return backends.filter(({ realServer: { key } }, i) => key !== backends[i - 1]?.realServer.key)
+}
+
+function byKeyAndRank(a: Backend, b: Backend): number {
+  if (a.realServer.key === b.realServer.key) return rank(b) - rank(a)
+  return a.realServer.key < b.realServer.key ? -1 : 1
 }
 
 const isReady = ({ endpoint }: Backend): boolean => endpoint.ready

@@ -442,7 +442,7 @@ describe('Iptables', () => {
     const set = 'Warning: Extension set revision 0 not supported, missing kernel module?\n'
     const cases: readonly (readonly [failure: Failure, reason: string])[] = [
       [{ code: 'ENOENT' }, 'there is no program iptables-nft-restore: install iptables'],
-      [{ code: 1, killed: true }, 'no result within 60 s'],
+      [{ code: 1, killed: true }, 'no result within 300 s'],
       [
         {
           code: 4,
