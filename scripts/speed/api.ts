@@ -10,6 +10,8 @@ import { clusterIp, Load, podIp, type Size } from './load.ts'
 /** Of the wall clock, as the monitor of the wire has it, with fractions of a ms. */
 const clock = (): number => performance.timeOrigin + performance.now()
 
+const BOOKMARK_MS = 60_000
+
 /** An endpoint that has become ready, or not: when it was sent, and which weight its real server is to get. */
 export interface Change {
   readonly at: number
@@ -119,7 +121,8 @@ class Served {
     for (const { metadata, endpoints } of this.#server.objects(
       'endpointslices',
     ) as unknown as SliceObject[]) {
-      const ip = ips.get(`${metadata.namespace}/${metadata.labels['kubernetes.io/service-name']}`)!
+      const ip = ips.get(`${metadata.namespace}/${metadata.labels['kubernetes.io/service-name']}`)
+      if (ip === undefined) continue
       for (const { addresses, conditions } of endpoints)
         if (conditions.ready) lines.push(`-a -t ${ip}:80 -r ${addresses[0]}:8080 -m -w 1`)
     }
@@ -153,6 +156,8 @@ export function serve(): void {
         server.load('nodes', [node()] as never)
         server.prepare(order.pageLimit)
         served = new Served(server, load)
+        // As a real one does: a watch that hears nothing is taken for dead.
+        setInterval(() => server.bookmark(), BOOKMARK_MS)
         return server.kubeconfig()
       }
       case 'change':

@@ -68,7 +68,10 @@ async function main(wanted: readonly number[]): Promise<void> {
     }
     const size = [String(services), String(endpoints)]
     await apart(['floor', ...size], heard)
-    await apart(['run', ...size, JSON.stringify(QUICK ? SHORT : plan)], heard)
+    await apart(
+      ['run', ...size, JSON.stringify(QUICK ? { ...plan, churnMinutes: 0, idleMinutes: 0 } : plan)],
+      heard,
+    )
     results.push({ services, endpoints, figures })
   }
   const report = table(results)
