@@ -15,7 +15,7 @@ import type { ServiceName } from './model/facts.ts'
 import { isNodePortWildcard, nodePortAddresses } from './model/node-ports.ts'
 import type { Multicast, Socket } from './netlink/socket.ts'
 import type { Origin } from './origin.ts'
-import { Proxy } from './proxy.ts'
+import { Proxy, type ProxyOptions } from './proxy.ts'
 import type { Reporter } from './reporter.ts'
 import { RuleKeeper } from './rules.ts'
 import type { SchedulerChoice } from './scheduler.ts'
@@ -60,11 +60,15 @@ export function recordNodeEvent(
   origin.recordEvent({ type: 'Normal', ...happening, regarding: { kind: 'Node', name: nodeName } })
 }
 
-export async function openProxy(program: Program, mapped: (name: ServiceName) => void): Promise<Proxy> {
+export async function openProxy(
+  program: Program,
+  { ruled, mapped }: Pick<ProxyOptions, 'ruled' | 'mapped'>,
+): Promise<Proxy> {
   const { kernel, scheduler } = program
   const { tcp } = await kernel.ipvs.readTimeouts()
   return new Proxy({
     ...program,
+    ruled,
     listed: () => scheduler.want(wantedScheduler(program)),
     settled: (triggers) => {
       settle(program, triggers)

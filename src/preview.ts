@@ -78,6 +78,7 @@ export async function preview({ loaded, nodeName, choice, log, signal }: Program
     const proxy = new Proxy({
       ...{ cluster, kernel, doorbell, log, metrics },
       reporter: new Reporter({ log, metrics, recordEvent: () => undefined }),
+      ruled: Promise.resolve(),
       listed: () => Promise.resolve(),
       settled: () => undefined,
       mapped: () => undefined,

@@ -9,6 +9,7 @@ import { removeKubeProxyTables } from './kernel/nftables.ts'
 import { hasScheduler } from './kernel/schedulers.ts'
 import type { Family } from './model/address.ts'
 import { Cluster } from './model/cluster.ts'
+import type { ServiceName } from './model/facts.ts'
 import { loadAddon } from './netlink/socket.ts'
 import { chooseConnReuseLater, openKernel, setUpNode } from './node-setup.ts'
 import { checkOrigin, openOrigin, type OriginChoice } from './origin.ts'
@@ -223,9 +224,10 @@ async function serveServices(program: Program, options: ProgramOptions, restart:
   const ruled = keepRules(program)
   await removeNftablesMode(program)
   const healthNodePorts = openHealthNodePorts(program)
-  const proxy = await openProxy(program, (name) => {
+  const mapped = (name: ServiceName): void => {
     updateHealth(program, healthNodePorts, name)
-  })
+  }
+  const proxy = await openProxy(program, { ruled, mapped })
   await followAddresses(program, () => {
     cluster.markExposed()
     healthNodePorts.readdress()
@@ -238,7 +240,6 @@ async function serveServices(program: Program, options: ProgramOptions, restart:
     followConfig(program, options.configFile, options, { applied, restart })
   log.info({ version: packageJson.version, nodeName, node: process.version }, 'kube-ipvs has started')
   recordNodeEvent(program, { reason: 'Starting', action: 'StartKubeProxy', note: '' })
-  await ruled
   void chooseConnReuseLater(log, signal)
   await proxy.run(signal)
   scheduler.stop()

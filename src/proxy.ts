@@ -46,6 +46,8 @@ export interface ProxyOptions {
   readonly log: Logger
   readonly metrics: Metrics
   readonly reporter: Reporter
+  /** Resolves when the rules of iptables stand: before, no address leads to a virtual server. */
+  readonly ruled: Promise<unknown>
   /** Called once when every resource has been listed, before anything is mapped. */
   readonly listed: () => Promise<void>
   /** Called whenever the kernel is as the facts want it, as far as it lets us, with what had led to the changes. */
@@ -115,6 +117,7 @@ export class Proxy {
   #auditAt = 0
   #auditSpentMs = 0
   #roundStarted: number | undefined
+  #isRuled = false
   #synced = false
 
   constructor(options: ProxyOptions) {
@@ -132,6 +135,9 @@ export class Proxy {
 
   /** Runs until `signal` aborts, and leaves the kernel as it then is. */
   async run(signal: AbortSignal): Promise<void> {
+    void this.#options.ruled.then(() => {
+      this.#isRuled = true
+    })
     await this.#listed(signal)
     await this.#readKernel(signal)
     if (!signal.aborted) await this.#guarded(signal, () => this.#begin())
@@ -304,7 +310,9 @@ export class Proxy {
       ) {
         const overlaps = couldOverlap
         couldOverlap = canOverlap(batch)
-        while (underWay.length > (overlaps && couldOverlap ? 1 : 0)) await underWay.shift()
+        // While the rules are not there, everything but addresses goes ahead.
+        const limit = !overlaps || !couldOverlap ? 0 : this.#isRuled ? 1 : Infinity
+        while (underWay.length > limit) await underWay.shift()
         const applied = this.#applyBatch(batch)
         // Until it is awaited: what it throws is thrown there.
         applied.catch(() => undefined)
@@ -363,10 +371,10 @@ export class Proxy {
 
   /** Executes a plan and believes what the kernel answers. Returns the objects that failed. */
   async #apply(operations: readonly Operation[], message: string): Promise<ReadonlySet<ObjectKey>> {
-    const { kernel, log, now } = this.#options
+    const { kernel, ruled, log, now } = this.#options
     if (operations.length === 0) return new Set()
     const started = now()
-    const refusals = await applyPlan(kernel, operations)
+    const refusals = await applyPlan(kernel, operations, ruled)
     this.#believe(operations, refusals)
     const failed = this.#noteFailures(refusals)
     const durationMs = Math.round(now() - started)

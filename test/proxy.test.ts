@@ -141,6 +141,23 @@ describe('Proxy', () => {
       expect(story.takeComplaints()).to.deep.equal([])
     })
 
+    it('makes everything but addresses while the rules are not there', async () => {
+      const ruled = Promise.withResolvers<undefined>()
+      story = new Story(undefined, { ruled: ruled.promise })
+      const listed = story.list(sharing())
+      for (let turns = 0; turns < 1_000 && story.kernel.state.virtualServers.size < 2 * COUNT; turns++)
+        await new Promise(setImmediate)
+      const before = story.takeExecuted()
+      expect(before.filter((line) => line.startsWith('-A '))).to.have.length(2 * COUNT)
+      expect(before.filter((line) => line.startsWith('addr '))).to.deep.equal([])
+      expect(story.proxy.synced).to.equal(false)
+
+      ruled.resolve(undefined)
+      await listed
+      expect(story.takeExecuted().filter((line) => line.startsWith('addr '))).to.have.length(COUNT + 1)
+      expect(story.proxy.synced).to.equal(true)
+    })
+
     it('maps the oldest first, so that no virtual server is taken from its Service', async () => {
       story = new Story()
       const claims = sharing().map((object, i) => {

@@ -11,6 +11,8 @@ import { clusterIp, Load, podIp, type Size } from './load.ts'
 const clock = (): number => performance.timeOrigin + performance.now()
 
 const BOOKMARK_MS = 60_000
+/** About as long as the program asks for. */
+const PAGE_LIMITS = { services: 500, endpointslices: 150 }
 
 /** An endpoint that has become ready, or not: when it was sent, and which weight its real server is to get. */
 export interface Change {
@@ -21,7 +23,7 @@ export interface Change {
 }
 
 type Order =
-  | { readonly do: 'start'; readonly size: Size; readonly pageLimit: number }
+  | { readonly do: 'start'; readonly size: Size }
   | { readonly do: 'change'; readonly service: number }
   | { readonly do: 'churn'; readonly perSecond: number; readonly seconds: number }
   | { readonly do: 'roll'; readonly endpoints: number }
@@ -154,7 +156,7 @@ export function serve(): void {
         server.load('services', [...load.services()] as never)
         server.load('endpointslices', [...load.slices()] as never)
         server.load('nodes', [node()] as never)
-        server.prepare(order.pageLimit)
+        server.prepare(PAGE_LIMITS)
         served = new Served(server, load)
         // As a real one does: a watch that hears nothing is taken for dead.
         setInterval(() => server.bookmark(), BOOKMARK_MS)

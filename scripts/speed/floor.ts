@@ -63,6 +63,7 @@ async function bring(size: Size, kernel: Kernel): Promise<void> {
   const proxy = new Proxy({
     ...{ cluster, kernel, doorbell, log, metrics },
     reporter: new Reporter({ log, metrics, recordEvent: () => undefined }),
+    ruled: Promise.resolve(),
     listed: () => Promise.resolve(),
     settled: () => {
       abort.abort()

@@ -6,11 +6,12 @@ import { Api, type Change } from './api.ts'
 import { clusterIp, type Size } from './load.ts'
 import { type Seen, Watched, Wire } from './watched.ts'
 
-const PAGE_LIMIT = 500
 const WARMING_UP = 100
 const CHANGES = 200
 const PAUSE_MS = 50
 const MINUTE = 60_000
+/** A profile is written at an ordinary end. */
+const ENDING = process.env.LAB_PROFILE === undefined ? 'SIGKILL' : 'SIGTERM'
 
 /** By name; times in ms, memory in MiB. */
 export type Figures = Record<string, number>
@@ -91,7 +92,7 @@ function latencies(changes: readonly Change[], seen: readonly Seen[]): number[] 
 
 export async function runScenario(size: Size, plan: Plan, report: (figures: Figures) => void): Promise<void> {
   const api = new Api()
-  const kubeconfig = await api.order<string>({ do: 'start', size, pageLimit: PAGE_LIMIT })
+  const kubeconfig = await api.order<string>({ do: 'start', size })
   const program = new Watched(kubeconfig)
   try {
     report(await start(program, size))
@@ -107,7 +108,7 @@ export async function runScenario(size: Size, plan: Plan, report: (figures: Figu
     if (plan.idleMinutes > 0) report(await idle(program, plan.idleMinutes))
     if (plan.isThorough) report(await restart(api, program, kubeconfig))
   } finally {
-    await program.stop(process.env.LAB_PROFILE === undefined ? 'SIGKILL' : 'SIGTERM')
+    await program.stop(ENDING)
     api.stop()
   }
 }
@@ -226,7 +227,7 @@ async function idle(program: Watched, minutes: number): Promise<Figures> {
 
 /** Killed, and started again on a kernel that is as it should be. */
 async function restart(api: Api, program: Watched, kubeconfig: string): Promise<Figures> {
-  await program.stop('SIGKILL')
+  await program.stop(ENDING)
   const wire = await Wire.tap()
   const again = new Watched(kubeconfig)
   try {
@@ -235,7 +236,7 @@ async function restart(api: Api, program: Watched, kubeconfig: string): Promise<
     await converged(api, MINUTE)
     return { restartMs, restartChanges }
   } finally {
-    await again.stop('SIGKILL')
+    await again.stop(ENDING)
     await wire.close()
   }
 }

@@ -19,13 +19,18 @@ function dependsOn(operation: Operation, { virtualServers, addresses }: Failures
   return operation.kind === 'bindAddress' && addresses.has(operation.address)
 }
 
-/** Throws when the kernel cannot say what became of the operations. */
-export async function applyPlan(kernel: Kernel, operations: readonly Operation[]): Promise<Refusals> {
+/** Throws when the kernel cannot say what became of the operations. No address is bound before `ruled` resolves. */
+export async function applyPlan(
+  kernel: Kernel,
+  operations: readonly Operation[],
+  ruled: Promise<unknown>,
+): Promise<Refusals> {
   const failures: Failures = { virtualServers: new Set(), addresses: new Set() }
   const refusals = new Map<Operation, Error | 'skipped'>()
   const firstBind = operations.findIndex(({ kind }) => kind === 'bindAddress')
   const split = firstBind < 0 ? operations.length : firstBind
   for (const part of [operations.slice(0, split), operations.slice(split)]) {
+    if (part[0]?.kind === 'bindAddress') await ruled
     const attempted = refusals.size === 0 ? part : part.filter((operation) => !dependsOn(operation, failures))
     if (attempted.length < part.length)
       for (const operation of part) if (dependsOn(operation, failures)) refusals.set(operation, 'skipped')

@@ -60,6 +60,8 @@ export interface IptablesVariant {
   readonly reason: string
   /** What its programs have just printed, by family, where they have. */
   readonly texts: ReadonlyMap<Family, string>
+  /** What a program has said of its version, where one was asked. */
+  readonly version?: string
 }
 
 type Tool = 'save' | 'restore'
@@ -86,28 +88,35 @@ export async function detectVariant(host: Host = LINUX): Promise<IptablesVariant
   const found = await Promise.all(VARIANTS.map((name) => inspect(host, name)))
   const candidates = found.filter((candidate) => candidate !== undefined)
   const chosen = ({ name, texts }: Candidate, reason: string): IptablesVariant => ({ name, texts, reason })
-  const plain = (reason: string): IptablesVariant => ({ name: 'default', reason, texts: NO_TEXTS })
   const hinted = candidates.find(({ hasHint }) => hasHint)
   if (hinted !== undefined) return chosen(hinted, "kubelet's chains are there")
   const [first, second] = candidates.sort((a, b) => b.rules - a.rules)
   if (first !== undefined && first.rules > (second?.rules ?? 0)) return chosen(first, 'most rules are there')
   // Empty legacy tables were not looked at: their programs need not be there.
   const proven = await Promise.all(
-    candidates.map(async (one) => ((await hasPrograms(host, one)) ? [one] : [])),
+    candidates.map(async (one) => {
+      const version = await provenVersion(host, one)
+      return version === undefined ? [] : [{ ...one, version }]
+    }),
   )
   const [only, other] = proven.flat()
-  if (only === undefined) return plain('neither variant has programs that work')
-  return other === undefined
-    ? chosen(only, 'only its programs work')
-    : plain('both variants have as many rules')
+  if (only === undefined)
+    return { name: 'default', reason: 'neither variant has programs that work', texts: NO_TEXTS }
+  if (other === undefined) return chosen(only, 'only its programs work')
+  const isEmpty = [only, other].every(({ texts }) => [...texts.values()].join('') === '')
+  return {
+    name: 'default',
+    reason: 'both variants have as many rules',
+    // The plain programs are one of the two.
+    texts: isEmpty ? only.texts : NO_TEXTS,
+    version: only.version || other.version,
+  }
 }
 
-async function hasPrograms(host: Host, { name, rules }: Candidate): Promise<boolean> {
-  if (name === 'nft' || rules > 0) return true
-  return host.run(programOf('IPv4', { name }, 'save'), ['--version']).then(
-    () => true,
-    () => false,
-  )
+/** What a program of a variant says of its version, where it had to be asked whether it works; undefined: it does not. */
+async function provenVersion(host: Host, { name, rules }: Candidate): Promise<string | undefined> {
+  if (name === 'nft' || rules > 0) return ''
+  return host.run(programOf('IPv4', { name }, 'save'), ['--version']).catch(() => undefined)
 }
 
 async function inspect(host: Host, name: Candidate['name']): Promise<Candidate | undefined> {
@@ -224,6 +233,7 @@ export class Iptables {
   async #look(): Promise<SavedRules> {
     if (this.#variant !== undefined) return this.#save()
     this.#variant = await this.#detect()
+    this.#randomFully ??= offersRandomFully(this.#variant.version)
     const text = this.#variant.texts.get(this.#family)
     return text === undefined ? this.#save() : this.#read(text)
   }

@@ -3,6 +3,8 @@ import { readFileSync } from 'node:fs'
 import http, { type IncomingMessage } from 'node:http'
 import https from 'node:https'
 import { dirname, resolve } from 'node:path'
+import { promisify } from 'node:util'
+import zlib from 'node:zlib'
 import { KubeConfig } from '@kubernetes/client-node'
 import { parse } from 'yaml'
 
@@ -11,6 +13,9 @@ const SILENCE_MS = 150_000
 /** An error's body beyond this is not read. */
 const MAX_STATUS_BYTES = 64 * 1024
 const NEWLINE = 0x0a
+const gunzip = promisify(zlib.gunzip)
+/** In large pieces; what was cut off is told by the response, not by its last bytes. */
+const GUNZIP: zlib.ZlibOptions = { chunkSize: 512 * 1024, finishFlush: zlib.constants.Z_SYNC_FLUSH }
 
 /** The API server answered with an error. */
 export class ApiError extends Error {
@@ -135,13 +140,22 @@ function retryAfterMs(response: IncomingMessage): number | undefined {
   return seconds > 0 ? seconds * 1000 : undefined
 }
 
+/** The body, or not much more than `limit` bytes of it; uncompressed beside everything else, on a thread. */
+async function readBody(response: IncomingMessage, limit = Infinity): Promise<Buffer> {
+  const chunks: Buffer[] = []
+  let length = 0
+  for await (const chunk of response) {
+    chunks.push(chunk as Buffer)
+    length += (chunk as Buffer).length
+    if (length > limit) break
+  }
+  const body = Buffer.concat(chunks)
+  return response.headers['content-encoding'] === 'gzip' ? gunzip(body, GUNZIP) : body
+}
+
 /** The message of a Status object, or the start of whatever came instead. */
 async function errorOf(response: IncomingMessage): Promise<ApiError> {
-  let text = ''
-  for await (const chunk of response) {
-    text += String(chunk)
-    if (text.length > MAX_STATUS_BYTES) break
-  }
+  const text = await readBody(response, MAX_STATUS_BYTES).then(String, () => '')
   let message = text.slice(0, 200)
   try {
     message = (JSON.parse(text) as { message?: string }).message ?? message
@@ -162,6 +176,8 @@ function verbOf(method: string, path: string): string {
 interface Message {
   readonly method: string
   readonly path: string
+  /** The answer may come compressed. */
+  readonly zips?: boolean
   readonly body?: string
 }
 
@@ -172,7 +188,7 @@ const CONTENT_TYPES: Readonly<Record<string, string>> = {
 
 /** Sends one request; resolves when the answer begins. */
 async function request(config: KubeConfig, message: Message, signal: AbortSignal): Promise<IncomingMessage> {
-  const { method, path, body } = message
+  const { method, path, body, zips = false } = message
   const url = new URL(`${config.getCurrentCluster()!.server.replace(/\/$/, '')}${path}`)
   const options: https.RequestOptions = { signal }
   await config.applyToHTTPSOptions(options)
@@ -184,7 +200,14 @@ async function request(config: KubeConfig, message: Message, signal: AbortSignal
   // A token file may end with a newline, which no header may.
   const trimmed = Object.fromEntries(credentials.map(([name, value]) => [name, value.trim()]))
   const content = body === undefined ? {} : { 'Content-Type': CONTENT_TYPES[method]! }
-  options.headers = { ...trimmed, ...content, Accept: 'application/json', 'User-Agent': 'kube-ipvs' }
+  const encoding = zips ? { 'Accept-Encoding': 'gzip' } : {}
+  options.headers = {
+    ...trimmed,
+    ...content,
+    ...encoding,
+    Accept: 'application/json',
+    'User-Agent': 'kube-ipvs',
+  }
   options.method = method
   return new Promise((resolve, reject) => {
     const sent = (url.protocol === 'http:' ? http : https).request(url, options, resolve)
@@ -229,7 +252,8 @@ export function openApiClient(
   return {
     async get(path, query, signal) {
       const full = `${path}?${new URLSearchParams(query).toString()}`
-      const response = await answered({ method: 'GET', path: full }, signal)
+      // Lists are a tenth as long compressed; events of a watch have to come at once.
+      const response = await answered({ method: 'GET', path: full, zips: query.watch === undefined }, signal)
       if (response.statusCode !== 200) throw await errorOf(response)
       return response
     },
@@ -243,10 +267,9 @@ export function openApiClient(
 
 /** The whole body. Throws when it is cut off. */
 export async function readText(response: IncomingMessage): Promise<string> {
-  const chunks: Buffer[] = []
-  for await (const chunk of response) chunks.push(chunk as Buffer)
+  const body = await readBody(response)
   if (!response.complete) throw new Error('the answer was cut off')
-  return Buffer.concat(chunks).toString('utf8')
+  return body.toString('utf8')
 }
 
 /** The whole body as JSON. */

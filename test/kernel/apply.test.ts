@@ -16,11 +16,13 @@ const PLAN = [
   bind('10.96.0.11'),
 ]
 
+const RULED = Promise.resolve()
+
 describe('applyPlan', () => {
   it('carries on after a failure, but does not attempt what depends on it', async () => {
     const kernel = new FakeKernel()
 
-    const refusals = await applyPlan(kernel, PLAN)
+    const refusals = await applyPlan(kernel, PLAN, RULED)
 
     const told = PLAN.map((planned) => {
       const refusal = refusals.get(planned)
@@ -37,12 +39,25 @@ describe('applyPlan', () => {
     expect([...kernel.state.addresses]).to.deep.equal(['10.96.0.11'])
   })
 
+  it('binds no address before the rules stand, and waits with nothing else', async () => {
+    const kernel = new FakeKernel()
+    const ruled = Promise.withResolvers<undefined>()
+    const applied = applyPlan(kernel, PLAN, ruled.promise)
+    await new Promise(setImmediate)
+    expect([...kernel.state.virtualServers.keys()]).to.deep.equal(['10.96.0.11:80/TCP'])
+    expect([...kernel.state.addresses]).to.deep.equal([])
+
+    ruled.resolve(undefined)
+    await applied
+    expect([...kernel.state.addresses]).to.deep.equal(['10.96.0.11'])
+  })
+
   it('throws when the kernel cannot say what became of the operations', async () => {
     const kernel = new FakeKernel()
     kernel.beforeCall = () => {
       throw new Error('lost')
     }
 
-    expect(String(await rejectionOf(applyPlan(kernel, PLAN)))).to.equal('Error: lost')
+    expect(String(await rejectionOf(applyPlan(kernel, PLAN, RULED)))).to.equal('Error: lost')
   })
 })

@@ -3,6 +3,7 @@ import { createServer, type IncomingHttpHeaders } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
+import { gzipSync } from 'node:zlib'
 import { expect } from 'chai'
 import {
   ApiError,
@@ -12,6 +13,7 @@ import {
   type RequestOutcome,
 } from '../../src/source/api-client.ts'
 import { ApiServer } from '../support/api-server.ts'
+import { service } from '../support/builders.ts'
 import { rejectionOf } from '../support/rejection.ts'
 
 const SERVICES = '/api/v1/services'
@@ -177,6 +179,42 @@ users:
 
   it('names a kubeconfig that is not there', () => {
     expect(() => loadKubeConfig('/nowhere')).to.throw('Cannot use kubeconfig /nowhere')
+  })
+
+  describe('takes what is compressed', () => {
+    const open = () => openApiClient(() => loadKubeConfig(kubeconfig))
+    const names = Array.from({ length: 2_000 }, (_, i) => `a-service-with-a-long-name-${i}`)
+
+    it('a long list, and reads all of it', async () => {
+      server.load('services', names.map((name) => service({ name })) as never)
+      const list = (await readJson(await open().get(SERVICES, {}, signal))) as {
+        items: { metadata: { name: string } }[]
+      }
+
+      expect(list.items.map(({ metadata }) => metadata.name)).to.deep.equal(names)
+      expect(server.requests.at(-1)!.isZipped).to.equal(true)
+    })
+
+    it('but not one that is cut off', async () => {
+      server.load('services', names.map((name) => service({ name })) as never)
+      server.faults.push({ matches: () => true, cutAfter: 0.5 })
+
+      const error = await rejectionOf(open().get(SERVICES, {}, signal).then(readJson))
+      expect(String(error)).to.match(/cut off|aborted/)
+    })
+
+    it('the reason of an error', async () => {
+      const proxy = createServer((_request, response) => {
+        response.writeHead(503, { 'Content-Encoding': 'gzip' }).end(gzipSync('{"message":"no upstream"}'))
+      })
+      await new Promise<void>((resolve) => proxy.listen(0, '127.0.0.1', resolve))
+      const url = `http://127.0.0.1:${(proxy.address() as AddressInfo).port}`
+      const api = openApiClient(() => loadKubeConfig('', url))
+      const error = await rejectionOf(api.get(SERVICES, {}, signal))
+      proxy.close()
+
+      expect(String(error)).to.contain('API server answered 503: no upstream')
+    })
   })
 
   it('tells of every request: what it was, where it went, what came of it', async () => {

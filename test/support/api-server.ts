@@ -7,6 +7,7 @@ import { createServer, type Server } from 'node:https'
 import { text } from 'node:stream/consumers'
 import type { AddressInfo } from 'node:net'
 import { isDeepStrictEqual } from 'node:util'
+import { gzipSync } from 'node:zlib'
 import { generate } from 'selfsigned'
 
 export type Resource = 'services' | 'endpointslices' | 'nodes'
@@ -144,6 +145,7 @@ function patchFault(before: ApiEvent, after: unknown): string | undefined {
 export interface SeenRequest {
   readonly url: URL
   readonly status: number
+  readonly isZipped?: boolean
 }
 
 /** Undefined when it is not JSON. */
@@ -157,6 +159,20 @@ function parsed(body: string): unknown {
 
 function keyOf({ metadata: { namespace, name } }: ApiObject): string {
   return namespace === undefined ? name : `${namespace}/${name}`
+}
+
+/** The API server compresses what is longer, for those who take it (defaultGzipThresholdBytes). */
+const ZIP_BYTES = 128 * 1024
+
+/** A list as it is sent. */
+interface Body {
+  readonly plain: Buffer
+  readonly zipped: Buffer | undefined
+}
+
+function encode(list: object): Body {
+  const plain = Buffer.from(JSON.stringify(list))
+  return { plain, zipped: plain.length > ZIP_BYTES ? gzipSync(plain, { level: 1 }) : undefined }
 }
 
 export class ApiServer {
@@ -183,7 +199,7 @@ export class ApiServer {
   readonly #watchers = new Set<Watcher>()
   readonly #pages = new Map<string, readonly ApiObject[]>()
   /** Pages that are encoded already, by continue token, the first one by resource. */
-  readonly #prepared = new Map<string, string>()
+  readonly #prepared = new Map<string, Body>()
   #version = 1
   #compacted = 0
 
@@ -248,13 +264,13 @@ export class ApiServer {
     this.#version = Math.max(this.#version, version ?? 0)
   }
 
-  /** Encodes all pages of this length now, so that serving them costs nothing; the next change makes them void. */
-  prepare(limit: number): void {
-    for (const resource of ['services', 'endpointslices'] as const) {
+  /** Encodes all pages, of so many objects, so that serving them costs nothing; the next change makes them void. */
+  prepare(limits: Readonly<Partial<Record<Resource, number>>>): void {
+    for (const [resource, limit] of Object.entries(limits) as [Resource, number][]) {
       let rest: readonly ApiObject[] | undefined = this.objects(resource)
       for (let token: string = resource; rest !== undefined;) {
         const { body, next } = this.#page(resource, rest, limit)
-        this.#prepared.set(token, JSON.stringify(body))
+        this.#prepared.set(token, encode(body))
         rest = next === undefined ? undefined : this.#pages.get(next)
         token = next ?? ''
       }
@@ -351,7 +367,7 @@ export class ApiServer {
     else if (EVENTS.test(url.pathname)) await this.#event(url, request, response)
     else if (resource === undefined) this.#send(url, response, 404, status(404))
     else if (url.searchParams.get('watch') === 'true') this.#watch(url, resource, response, fault)
-    else this.#list(url, resource, response, fault)
+    else this.#list(url, resource, request, response, fault)
   }
 
   #send(url: URL, response: ServerResponse, code: number, body: unknown, headers = {}): void {
@@ -401,12 +417,18 @@ export class ApiServer {
     else this.#send(url, response, 200, Object.assign(known, after))
   }
 
-  #list(url: URL, resource: Resource, response: ServerResponse, fault?: Fault): void {
+  #list(
+    url: URL,
+    resource: Resource,
+    { headers }: IncomingMessage,
+    response: ServerResponse,
+    fault?: Fault,
+  ): void {
     const token = url.searchParams.get('continue')
+    const zips = headers['accept-encoding'] === 'gzip'
     const prepared = this.#prepared.get(token ?? resource)
     if (prepared !== undefined && fault === undefined) {
-      this.requests.push({ url, status: 200 })
-      response.writeHead(200, { 'Content-Type': 'application/json' }).end(prepared)
+      this.#sendList(url, response, prepared, zips)
       return
     }
     const selected = token === null ? this.#select(url, resource) : this.#pages.get(token)
@@ -416,15 +438,23 @@ export class ApiServer {
     }
     const limit = Number(url.searchParams.get('limit') ?? 0) || Infinity
     const { body } = this.#page(resource, selected, limit)
-    if (fault?.cutAfter === undefined) {
-      this.#send(url, response, 200, body)
-      return
+    this.#sendList(url, response, encode(body), zips, fault?.cutAfter)
+  }
+
+  /** A long list is compressed for whoever asks for it. Cut: only this share of it is sent. */
+  #sendList(url: URL, response: ServerResponse, { plain, zipped }: Body, zips: boolean, cutAfter = 1): void {
+    const isZipped = zips && zipped !== undefined
+    const content = isZipped ? zipped : plain
+    this.requests.push({ url, status: 200, isZipped })
+    response.writeHead(200, {
+      'Content-Type': 'application/json',
+      ...(isZipped && { 'Content-Encoding': 'gzip' }),
+    })
+    if (cutAfter === 1) response.end(content)
+    else {
+      response.write(content.subarray(0, Math.floor(content.length * cutAfter)))
+      setTimeout(() => response.destroy(), 20)
     }
-    const content = JSON.stringify(body)
-    this.requests.push({ url, status: 200 })
-    response.writeHead(200, { 'Content-Type': 'application/json' })
-    response.write(content.slice(0, Math.floor(content.length * fault.cutAfter)))
-    setTimeout(() => response.destroy(), 20)
   }
 
   /** The first so many objects; the others can be had under a continue token. */

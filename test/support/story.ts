@@ -98,6 +98,7 @@ export class Story {
         metrics: this.metrics,
         recordEvent: (happening) => this.events.push(happening),
       }),
+      ruled: Promise.resolve(),
       listed: () => Promise.resolve(),
       settled: (triggers) => this.settled.push(triggers),
       mapping: () =>
