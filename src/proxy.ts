@@ -33,8 +33,8 @@ const OBJECTS_PER_SLICE = 100
 const OPERATIONS_PER_BATCH = 2_000
 /** After so long, facts that have changed meanwhile get their turn. */
 const TURN_MS = 500
-/** At most a fiftieth of the time is spent on audits. */
-const AUDIT_SHARE = 50
+/** At most a hundredth of the time is spent on audits. */
+const AUDIT_SHARE = 100
 /** Differences, or objects that fail for one reason, above this number are counted, not listed. */
 const LISTED = 10
 
@@ -135,15 +135,17 @@ export class Proxy {
 
   /** Runs until `signal` aborts, and leaves the kernel as it then is. */
   async run(signal: AbortSignal): Promise<void> {
-    void this.#options.ruled.then(() => {
+    const { ruled, doorbell, metrics, now } = this.#options
+    void ruled.then(() => {
       this.#isRuled = true
     })
-    await this.#listed(signal)
-    await this.#readKernel(signal)
+    await Promise.all([this.#listed(signal), this.#readKernel(signal)])
     if (!signal.aborted) await this.#guarded(signal, () => this.#begin())
     while (!signal.aborted) {
       if (await this.#step(signal)) continue
-      await this.#options.doorbell.wait(this.#nextAt() - this.#options.now(), signal)
+      metrics.resting()
+      await doorbell.wait(this.#nextAt() - now(), signal)
+      metrics.working()
     }
   }
 

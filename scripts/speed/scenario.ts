@@ -21,7 +21,7 @@ export interface Plan {
   readonly churnMinutes: number
   /** Minutes of nothing; 0: none. */
   readonly idleMinutes: number
-  /** Floods of changes, rolling restart, mass replacement, restart. */
+  /** Floods of changes, rolling restart, mass replacement. */
   readonly isThorough: boolean
 }
 
@@ -106,7 +106,7 @@ export async function runScenario(size: Size, plan: Plan, report: (figures: Figu
     await wire.close()
     if (plan.churnMinutes > 0) report(await memoryUnderChurn(api, program, plan.churnMinutes))
     if (plan.idleMinutes > 0) report(await idle(program, plan.idleMinutes))
-    if (plan.isThorough) report(await restart(api, program, kubeconfig))
+    report(await restart(api, program, kubeconfig))
   } finally {
     await program.stop(ENDING)
     api.stop()

@@ -31,6 +31,11 @@ const MISNAMED = [
   'nodejs_active_requests_total',
   'nodejs_active_resources_total',
 ]
+/** Of prom-client, which measures them with a timer every 10 ms, for ever: see `watchEventLoop`. */
+const RESTLESS = ['min', 'max', 'mean', 'stddev', 'p50', 'p90', 'p99'].map(
+  (stat) => `nodejs_eventloop_lag_${stat}_seconds`,
+)
+const NEVER_MS = 2 ** 31 - 1
 
 /** A request to the API server that has ended. */
 export interface ApiRequest {
@@ -187,8 +192,10 @@ function ownMetrics(registry: Registry) {
   }
 }
 
+type LoopDelay = ReturnType<typeof monitorEventLoopDelay>
+
 /** How late timers were since the last scrape: how long other work has had to wait. */
-function watchEventLoop(registry: Registry): void {
+function watchEventLoop(registry: Registry): LoopDelay {
   const delay = monitorEventLoopDelay({ resolution: 20 })
   delay.enable()
   makers(registry).gauge(
@@ -204,6 +211,7 @@ function watchEventLoop(registry: Registry): void {
       },
     },
   )
+  return delay
 }
 
 /** The registries, and the metrics in them; `registry.metrics()` is the text for /metrics. */
@@ -215,18 +223,28 @@ export class Metrics {
   readonly #kubeProxy = kubeProxyMetrics(this.registry)
   readonly #component = componentMetrics(this.registry)
   readonly #own = ownMetrics(this.registry)
+  readonly #loopDelay: LoopDelay | undefined
 
   /** `process_*` and `nodejs_*` metrics are added unless `defaults` is false. */
   constructor(options: { readonly defaults?: boolean; readonly families?: Iterable<Family> } = {}) {
     const { defaults = true, families = FAMILIES } = options
     this.#families = [...families]
     if (defaults) {
-      collectDefaultMetrics({ register: this.registry })
-      for (const name of MISNAMED) this.registry.removeSingleMetric(name)
-      watchEventLoop(this.registry)
+      collectDefaultMetrics({ register: this.registry, eventLoopMonitoringPrecision: NEVER_MS })
+      for (const name of [...MISNAMED, ...RESTLESS]) this.registry.removeSingleMetric(name)
+      this.#loopDelay = watchEventLoop(this.registry)
     }
     for (const ip_family of this.#families) this.#zero(ip_family)
     this.#addSlis()
+  }
+
+  /** There is nothing to do, and nothing to be held up: the event loop is not watched until `working`. */
+  resting(): void {
+    this.#loopDelay?.disable()
+  }
+
+  working(): void {
+    this.#loopDelay?.enable()
   }
 
   // --- kube-proxy's ---------------------------------------------------------------------------------------

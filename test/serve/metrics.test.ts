@@ -125,6 +125,21 @@ describe('Metrics', () => {
     expect(max).to.be.greaterThan(0.05)
   })
 
+  it('does not watch the event loop while there is nothing to do', async () => {
+    const metrics = touched(true)
+    const ticks = async (): Promise<number> => {
+      await metrics.registry.metrics()
+      await new Promise((resolve) => setTimeout(resolve, 200))
+      const text = await metrics.registry.metrics()
+      expect(text).not.to.contain('nodejs_eventloop_lag_max')
+      return Number(/kube_ipvs_event_loop_delay_seconds\{stat="max"\} (\S+)/.exec(text)![1])
+    }
+    metrics.resting()
+    expect(await ticks()).to.equal(0)
+    metrics.working()
+    expect(await ticks()).to.be.greaterThan(0)
+  })
+
   it('passes promtool check metrics, but for the name of one metric of kube-proxy', async () => {
     execFileSync('scripts/promtool', ['--version'], { stdio: 'ignore' })
     const metrics = touched(true)
