@@ -29,6 +29,7 @@ type Order =
   | { readonly do: 'roll'; readonly endpoints: number }
   | { readonly do: 'swap'; readonly services: number }
   | { readonly do: 'state' }
+  | { readonly do: 'prepare' }
 
 class Served {
   readonly #server: ApiServer
@@ -40,6 +41,11 @@ class Served {
   constructor(server: ApiServer, load: Load) {
     this.#server = server
     this.#load = load
+  }
+
+  /** Encodes all lists: that a client reads them costs this machine nothing that it would not cost a node. */
+  prepare(): void {
+    this.#server.prepare(PAGE_LIMITS)
   }
 
   /** One endpoint of a Service becomes unready, or ready again if it was not. */
@@ -156,8 +162,8 @@ export function serve(): void {
         server.load('services', [...load.services()] as never)
         server.load('endpointslices', [...load.slices()] as never)
         server.load('nodes', [node()] as never)
-        server.prepare(PAGE_LIMITS)
         served = new Served(server, load)
+        served.prepare()
         // As a real one does: a watch that hears nothing is taken for dead.
         setInterval(() => server.bookmark(), BOOKMARK_MS)
         return server.kubeconfig()
@@ -172,6 +178,8 @@ export function serve(): void {
         return served.swap(order.services)
       case 'state':
         return served.state()
+      case 'prepare':
+        return served.prepare()
     }
   }
   process.on('message', (order: Order) => {

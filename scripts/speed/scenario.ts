@@ -228,13 +228,15 @@ async function idle(program: Watched, minutes: number): Promise<Figures> {
 /** Killed, and started again on a kernel that is as it should be. */
 async function restart(api: Api, program: Watched, kubeconfig: string): Promise<Figures> {
   await program.stop(ENDING)
+  await api.order({ do: 'prepare' })
   const wire = await Wire.tap()
   const again = new Watched(kubeconfig)
   try {
+    const restartListed = await again.logged('all facts are listed')
     const restartMs = await again.logged('first sync finished')
     const restartChanges = wire.seen.length + (await again.metric('kube_ipvs_kernel_changes_total'))
     await converged(api, MINUTE)
-    return { restartMs, restartChanges }
+    return { restartListed, restartMs, restartChanges }
   } finally {
     await again.stop(ENDING)
     await wire.close()
