@@ -7,8 +7,9 @@ import {
   kindOf,
   type ObjectKey,
 } from './model/kernel-object.ts'
-import type { VirtualServerKey } from './model/virtual-server.ts'
+import type { VirtualServerId, VirtualServerKey } from './model/virtual-server.ts'
 import {
+  adoptRealServers,
   compareTables,
   correctRealServers,
   correctTables,
@@ -30,19 +31,29 @@ type Phase =
 export class Auditor {
   readonly known: KernelState = emptyKernelState()
   readonly #kernel: Kernel
+  #tables: KernelTables | undefined
   #foreign: ReadonlySet<ObjectKey> = new Set()
   /** Undefined: there is no audit. */
   #phase: Phase | undefined
   /** What we have changed since the tables began to be read. */
   readonly #changed = new Set<ObjectKey>()
 
-  constructor(kernel: Kernel) {
+  /** `tables` are what the kernel has just shown, where it has: they need not be read again. */
+  constructor(kernel: Kernel, tables?: KernelTables) {
     this.#kernel = kernel
+    this.#tables = tables
   }
 
   /** Virtual servers of somebody else, and their addresses. */
   get foreign(): ReadonlySet<ObjectKey> {
     return this.#foreign
+  }
+
+  /** How many virtual and real servers we know. */
+  get servers(): number {
+    let count = 0
+    for (const { realServers } of this.known.virtualServers.values()) count += 1 + realServers.size
+    return count
   }
 
   /** An audit has begun and not ended. */
@@ -58,9 +69,24 @@ export class Auditor {
   /** Reads all of the kernel and believes it. Throws, and believes nothing new of what it could not read. */
   async readAll(): Promise<void> {
     this.#phase = undefined
-    this.#foreign = correctTables(await this.#kernel.readTables(), this.known).foreign
-    const keys = [...this.known.virtualServers.keys()]
-    while (keys.length > 0) await this.#compareRealServers(keys.splice(0, VIRTUAL_SERVERS_PER_STEP))
+    const tables = this.#tables ?? (await this.#kernel.readTables())
+    this.#tables = undefined
+    this.#foreign = correctTables(tables, this.known).foreign
+    const ids = [...this.known.virtualServers.values()].map(({ id }) => id)
+    for (let next = this.#readNext(ids); next !== undefined;) {
+      const observed = await next
+      // The next ones are on their way while these are believed.
+      next = this.#readNext(ids)
+      for (const [key, realServers] of observed) adoptRealServers(key, realServers, this.known)
+    }
+  }
+
+  #readNext(ids: VirtualServerId[]): ReturnType<Kernel['readRealServers']> | undefined {
+    if (ids.length === 0) return undefined
+    const reading = this.#kernel.readRealServers(ids.splice(0, VIRTUAL_SERVERS_PER_STEP))
+    // Until it is awaited: what it throws is thrown there.
+    reading.catch(() => undefined)
+    return reading
   }
 
   /** Every object that we believe to be in the kernel, in the order in which objects are made. */

@@ -2,16 +2,19 @@
 import type { Logger } from 'pino'
 import type { Config } from './config/config.ts'
 import type { Doorbell } from './doorbell.ts'
+import { roundSeconds, tendEstimators } from './kernel/estimators.ts'
 import { Iptables } from './kernel/iptables.ts'
 import type { LinuxKernel } from './kernel/linux-kernel.ts'
 import { rulesGeneration } from './kernel/nftables.ts'
 import { followNodeAddresses } from './kernel/node-addresses.ts'
+import { formatSysctl } from './kernel/sysctl.ts'
 import { mappingOptions, nodeIpsOf, ruleOptions } from './mapping.ts'
 import { type Address, type Family, familyOf } from './model/address.ts'
 import { contains } from './model/cidr.ts'
 import { localEndpoints } from './model/claims.ts'
 import type { Cluster, Trigger } from './model/cluster.ts'
 import type { ServiceName } from './model/facts.ts'
+import type { KernelTables } from './model/kernel-object.ts'
 import { isNodePortWildcard, nodePortAddresses } from './model/node-ports.ts'
 import type { Multicast, Socket } from './netlink/socket.ts'
 import type { Origin } from './origin.ts'
@@ -44,6 +47,8 @@ export interface Program {
   readonly families: ReadonlySet<Family>
   /** Ends the program with this error. */
   readonly fail: (error: Error) => void
+  /** What the kernel has shown at the start; undefined when it has been used. */
+  tables: KernelTables | undefined
   /** Replaced when the file changes. */
   config: Config
   /** The configuration as it is published. */
@@ -66,13 +71,16 @@ export async function openProxy(
 ): Promise<Proxy> {
   const { kernel, scheduler } = program
   const { tcp } = await kernel.ipvs.readTimeouts()
-  return new Proxy({
+  const { tables } = program
+  program.tables = undefined
+  const options: ProxyOptions = {
     ...program,
     ruled,
     listed: () => scheduler.want(wantedScheduler(program)),
     settled: (triggers) => {
       settle(program, triggers)
     },
+    counted: watchEstimators(program),
     mapping: () => mappingOptions({ ...program, scheduler: scheduler.current }),
     isExcluded: (address) => program.config.excludeCidrs.some((cidr) => contains(cidr, address)),
     mapped,
@@ -81,7 +89,26 @@ export async function openProxy(
     // A connection to a Pod that is gone may last as long as one that is idle.
     drainDeadlineMs: tcp * 1000,
     now: () => performance.now(),
+  }
+  return new Proxy(options, tables)
+}
+
+/** Keeps the kernel's statistics from costing more than they are worth. */
+function watchEstimators({ log, metrics }: Program): (servers: number) => void {
+  const tend = tendEstimators({
+    chosen: ({ sysctl, reason }) => {
+      log.warn(
+        { reason, ...(sysctl && { command: formatSysctl(sysctl) }) },
+        "the kernel's statistics of IPVS",
+      )
+    },
   })
+  return (servers) => {
+    metrics.setEstimation(roundSeconds(servers))
+    tend(servers).catch((err: unknown) => {
+      log.error({ err }, "cannot make the kernel's statistics cheaper: packets may be held up")
+    })
+  }
 }
 
 /** What this node's annotation asks for, or else the configuration. */

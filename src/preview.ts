@@ -82,6 +82,7 @@ export async function preview({ loaded, nodeName, choice, log, signal }: Program
       listed: () => Promise.resolve(),
       settled: () => undefined,
       mapped: () => undefined,
+      counted: () => undefined,
       // The scheduler is taken at its word: looking for it would change the kernel.
       mapping: () =>
         mappingOptions({

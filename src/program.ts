@@ -10,6 +10,7 @@ import { hasScheduler } from './kernel/schedulers.ts'
 import type { Family } from './model/address.ts'
 import { Cluster } from './model/cluster.ts'
 import type { ServiceName } from './model/facts.ts'
+import type { KernelTables } from './model/kernel-object.ts'
 import { loadAddon } from './netlink/socket.ts'
 import { chooseConnReuseLater, openKernel, setUpNode } from './node-setup.ts'
 import { checkOrigin, openOrigin, type OriginChoice } from './origin.ts'
@@ -54,22 +55,26 @@ export interface ProgramOptions {
 export type Ending = 'stopped' | 'restart'
 
 /** What the kernel has now: what our virtual servers have, or, where there are none, the configured one or rr. */
-async function schedulerInUse(kernel: LinuxKernel, configured: string): Promise<string> {
-  const { virtualServers, addresses } = await kernel.readTables()
+async function schedulerInUse(
+  { ipvs }: LinuxKernel,
+  { virtualServers, addresses }: KernelTables,
+  configured: string,
+): Promise<string> {
   const known = virtualServers.find(({ id }) => addresses.has(id.address))?.settings.scheduler
   if (known !== undefined) return known
-  return (await hasScheduler(kernel.ipvs, configured).catch(() => false)) ? configured : 'rr'
+  return (await hasScheduler(ipvs, configured).catch(() => false)) ? configured : 'rr'
 }
 
 /** Switches every Service to another scheduler, and says so. */
 async function openScheduler(
   kernel: LinuxKernel,
+  tables: KernelTables,
   log: Logger,
   configured: string,
   program: () => Program,
 ): Promise<SchedulerChoice> {
   return new SchedulerChoice({
-    initial: await schedulerInUse(kernel, configured),
+    initial: await schedulerInUse(kernel, tables, configured),
     isAvailable: (name) => hasScheduler(kernel.ipvs, name),
     changed: (name) => {
       const note = `The scheduler is now ${name}`
@@ -124,12 +129,27 @@ async function openProgram(
   const kernel = await openKernel({ addon, families, flowsDeleted: conntracked }, log)
   const it = (): Program => program
   const cluster = openCluster(nodeName, it)
+  const tables = await kernel.readTables()
   const program: Program = {
-    ...{ addon, families, metrics, origin, kernel, cluster, nodeName, log, signal, fail, config, document },
+    ...{
+      addon,
+      families,
+      metrics,
+      origin,
+      kernel,
+      tables,
+      cluster,
+      nodeName,
+      log,
+      signal,
+      fail,
+      config,
+      document,
+    },
     doorbell: new Doorbell(),
     rulesBell: new Doorbell(),
     reporter: new Reporter({ log, metrics, recordEvent: origin.recordEvent }),
-    scheduler: await openScheduler(kernel, log, config.scheduler, it),
+    scheduler: await openScheduler(kernel, tables, log, config.scheduler, it),
     health: new ProxyHealth({
       families,
       isNodeEligible: () => (cluster.node === undefined ? !origin.hasNodes : !cluster.node.leaving),

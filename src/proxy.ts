@@ -14,7 +14,7 @@ import { buildClaims, localLacks, type MappingOptions, refusalsOf } from './mode
 import type { Cluster, Trigger } from './model/cluster.ts'
 import type { ServiceName } from './model/facts.ts'
 import { formatOperation } from './model/ipvsadm.ts'
-import { addressOf, kindOf, type ObjectKey } from './model/kernel-object.ts'
+import { addressOf, type KernelTables, kindOf, type ObjectKey } from './model/kernel-object.ts'
 import { Ledger } from './model/ledger.ts'
 import { objectOf, type Operation, type OperationKind, project } from './model/operation.ts'
 import type { VirtualServerKey } from './model/virtual-server.ts'
@@ -52,6 +52,8 @@ export interface ProxyOptions {
   readonly listed: () => Promise<void>
   /** Called whenever the kernel is as the facts want it, as far as it lets us, with what had led to the changes. */
   readonly settled: (triggers: readonly Trigger[]) => void
+  /** Called after the first sync and after every audit: how many virtual and real servers are ours. */
+  readonly counted: (servers: number) => void
   /** Asked anew whenever facts have changed: so may the scheduler while we run. */
   readonly mapping: () => MappingOptions
   /** Addresses on which nothing is deleted. */
@@ -120,10 +122,11 @@ export class Proxy {
   #isRuled = false
   #synced = false
 
-  constructor(options: ProxyOptions) {
+  /** `tables` are what the kernel has just shown, where it has. */
+  constructor(options: ProxyOptions, tables?: KernelTables) {
     const { kernel, now, drainDeadlineMs: deadlineMs } = options
     this.#options = options
-    this.#auditor = new Auditor(kernel)
+    this.#auditor = new Auditor(kernel, tables)
     const wanted = (key: VirtualServerKey) => this.#ledger.wanted(key)?.virtualServer
     this.#drainer = new Drainer({ kernel, known: this.#auditor.known, wanted, deadlineMs, now })
   }
@@ -368,6 +371,7 @@ export class Proxy {
     this.#settle()
     if (this.#synced) return
     this.#synced = true
+    this.#options.counted(this.#auditor.servers)
     log.info({ virtualServers: this.#auditor.known.virtualServers.size }, 'first sync finished')
   }
 
@@ -503,6 +507,7 @@ export class Proxy {
     this.#auditAt = now() + Math.max(auditIntervalMs(), this.#auditSpentMs * AUDIT_SHARE)
     this.#auditSpentMs = 0
     metrics.audited()
+    if (this.#synced) this.#options.counted(this.#auditor.servers)
   }
 
   #repair(differences: readonly Difference[]): void {

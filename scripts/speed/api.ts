@@ -179,7 +179,8 @@ export function serve(): void {
       case 'state':
         return served.state()
       case 'prepare':
-        return served.prepare()
+        served.prepare()
+        return true
     }
   }
   process.on('message', (order: Order) => {

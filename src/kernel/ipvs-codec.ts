@@ -6,10 +6,12 @@ import { type Address, addressFromBytes, type Family, familyOf } from '../model/
 import {
   type Connections,
   type ForwardingMethod,
+  IN_SERVICE,
   type Protocol,
   realServer,
   type RealServer,
   type RealServerSettings,
+  sameRealServerSettings,
   type Tunnel,
   virtualServerId,
   type VirtualServerId,
@@ -248,42 +250,72 @@ function readMask(buffer: Buffer, start: number, length: number, name: string): 
   return Math.clz32(~readU32be(buffer, start, length, name))
 }
 
-interface Slot {
-  readonly start: number
-  readonly length: number
+/** Attribute types of IPVS are below this. */
+const TYPES = 32
+
+/** Where each attribute of a nested attribute is, by type, so that they can be read in any order. */
+class Slots {
+  readonly #starts = new Int32Array(TYPES)
+  readonly #lengths = new Int32Array(TYPES)
+
+  clear(): void {
+    this.#starts.fill(0)
+  }
+
+  add(type: number, start: number, length: number): void {
+    if (type >= TYPES) return
+    this.#starts[type] = start
+    this.#lengths[type] = length
+  }
+
+  has(type: number): boolean {
+    return this.#starts[type] !== 0
+  }
+
+  start(type: number): number {
+    return this.#starts[type]!
+  }
+
+  length(type: number): number {
+    return this.#lengths[type]!
+  }
 }
 
-/** Where each attribute of a nested attribute is, so that they can be read in any order. */
-function index({ body }: Message, nest: number, name: string): Map<number, Slot> | undefined {
-  let slots: Map<number, Slot> | undefined
+/** One for all, as messages are decoded one after the other, by the hundred thousand. */
+const shared = new Slots()
+
+/** The attributes in a nested one, until the next call; undefined when there is none. Throws DecodeError. */
+function index({ body }: Message, nest: number, name: string): Slots | undefined {
+  let count = 0 as number
+  shared.clear()
   visitAttributes(body, GENERIC_HEADER_BYTES, body.length, (outer, outerStart, outerLength) => {
     if (outer !== nest) return
-    if (slots !== undefined) throw new DecodeError(`Cannot decode a message: ${name} occurs twice`)
-    const found = new Map<number, Slot>()
-    visitAttributes(body, outerStart, outerStart + outerLength, (type, start, length) => {
-      found.set(type, { start, length })
-    })
-    slots = found
+    if (count++ > 0) throw new DecodeError(`Cannot decode a message: ${name} occurs twice`)
+    visitAttributes(body, outerStart, outerStart + outerLength, addSlot)
   })
-  return slots
+  return count > 0 ? shared : undefined
+}
+
+const addSlot = (type: number, start: number, length: number): void => {
+  shared.add(type, start, length)
 }
 
 type Reader<Value> = (buffer: Buffer, start: number, length: number, name: string) => Value
 
 function required<Value>(
   message: Message,
-  slots: Map<number, Slot>,
+  slots: Slots,
   name: keyof typeof ip_vs,
   read: Reader<Value>,
 ): Value {
-  const slot = slots.get(ip_vs[name] as number)
-  if (slot === undefined) throw new DecodeError(`Cannot decode a message: ${name} is missing`)
-  return read(message.body, slot.start, slot.length, name)
+  const type = ip_vs[name] as number
+  if (!slots.has(type)) throw new DecodeError(`Cannot decode a message: ${name} is missing`)
+  return read(message.body, slots.start(type), slots.length(type), name)
 }
 
 function optional<Value>(
   message: Message,
-  slots: Map<number, Slot>,
+  slots: Slots,
   name: keyof typeof ip_vs,
   read: Reader<Value>,
 ): Value | undefined {
@@ -307,7 +339,8 @@ function readStatistics(bits: 32 | 64): Reader<Statistics> {
 /** The counters of a virtual (`SVC`) or real server (`DEST`): of 64 bits where the kernel sends them (since 4.1). */
 export function decodeStatistics(message: Message, kind: 'SVC' | 'DEST'): Statistics {
   const nest = kind === 'SVC' ? 'IPVS_CMD_ATTR_SERVICE' : 'IPVS_CMD_ATTR_DEST'
-  const slots = index(message, ip_vs[nest], nest) ?? new Map<number, Slot>()
+  const slots = index(message, ip_vs[nest], nest)
+  if (slots === undefined) return NO_STATISTICS
   return (
     optional(message, slots, `IPVS_${kind}_ATTR_STATS64`, readStatistics(64)) ??
     optional(message, slots, `IPVS_${kind}_ATTR_STATS`, readStatistics(32)) ??
@@ -356,7 +389,7 @@ function readFlags(buffer: Buffer, start: number, length: number, name: string):
   return buffer.readUInt32LE(start) & ~ip_vs.IP_VS_SVC_F_HASHED
 }
 
-function decodeTunnel(message: Message, slots: Map<number, Slot>): Tunnel | undefined {
+function decodeTunnel(message: Message, slots: Slots): Tunnel | undefined {
   const type = optional(message, slots, 'IPVS_DEST_ATTR_TUN_TYPE', readU8)
   if (type === undefined) return undefined
   const name = TUNNEL_TYPES[type]
@@ -368,19 +401,23 @@ function decodeTunnel(message: Message, slots: Map<number, Slot>): Tunnel | unde
   }
 }
 
-function decodeRealServerSettings(message: Message, slots: Map<number, Slot>): RealServerSettings {
+function decodeRealServerSettings(message: Message, slots: Slots): RealServerSettings {
   const method = required(message, slots, 'IPVS_DEST_ATTR_FWD_METHOD', readU32) & ip_vs.IP_VS_CONN_F_FWD_MASK
   const forwarding = FORWARDING_METHODS[method]
   if (forwarding === undefined)
     throw new DecodeError(`Cannot decode attribute IPVS_DEST_ATTR_FWD_METHOD: ${method}`)
-  const tunnel = forwarding === 'tunnel' ? decodeTunnel(message, slots) : undefined
-  return {
+  const settings: RealServerSettings = {
     forwarding,
     weight: required(message, slots, 'IPVS_DEST_ATTR_WEIGHT', readU32),
     upperThreshold: required(message, slots, 'IPVS_DEST_ATTR_U_THRESH', readU32),
     lowerThreshold: required(message, slots, 'IPVS_DEST_ATTR_L_THRESH', readU32),
-    ...(tunnel === undefined ? {} : { tunnel }),
   }
+  if (forwarding === 'tunnel') {
+    const tunnel = decodeTunnel(message, slots)
+    return tunnel === undefined ? settings : { ...settings, tunnel }
+  }
+  // Nearly all are as every Service wants them: they share one object.
+  return sameRealServerSettings(settings, IN_SERVICE) ? IN_SERVICE : settings
 }
 
 /** A real server of a virtual server of `family`. Kernels before 3.18 do not send the address family: it is `family`. */
@@ -393,14 +430,13 @@ export function decodeDestination(message: Message, family: Family): Destination
     decodeAddress(buffer, start, length, af, name),
   )
   const port = required(message, slots, 'IPVS_DEST_ATTR_PORT', readU16be)
-  return {
-    ...realServer(address, port, decodeRealServerSettings(message, slots)),
-    connections: {
-      active: required(message, slots, 'IPVS_DEST_ATTR_ACTIVE_CONNS', readU32),
-      inactive: required(message, slots, 'IPVS_DEST_ATTR_INACT_CONNS', readU32),
-      persistent: required(message, slots, 'IPVS_DEST_ATTR_PERSIST_CONNS', readU32),
-    },
+  const { key, settings } = realServer(address, port, decodeRealServerSettings(message, slots))
+  const connections = {
+    active: required(message, slots, 'IPVS_DEST_ATTR_ACTIVE_CONNS', readU32),
+    inactive: required(message, slots, 'IPVS_DEST_ATTR_INACT_CONNS', readU32),
+    persistent: required(message, slots, 'IPVS_DEST_ATTR_PERSIST_CONNS', readU32),
   }
+  return { key, address, port, settings, connections }
 }
 
 /** All numbers among the attributes of a message without nesting. */

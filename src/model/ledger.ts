@@ -42,7 +42,7 @@ export class Ledger {
     }
     if (claims.length > 0) this.#byOwner.set(owner, claims)
     else this.#byOwner.delete(owner)
-    this.#addContested(affected)
+    this.#addContested(owner, affected)
     return affected
   }
 
@@ -71,11 +71,12 @@ export class Ledger {
   }
 
   /** Where several want a virtual server, another one may have it now: its set members count. */
-  #addContested(affected: Set<ObjectKey>): void {
+  #addContested(owner: ServiceName, affected: Set<ObjectKey>): void {
     for (const key of [...affected]) {
       if (kindOf(key) !== 'virtualServer') continue
-      for (const { owner } of this.#claimsOn(key)) {
-        for (const claim of this.#byOwner.get(owner) ?? []) if (claim.about === key) affected.add(claim.key)
+      for (const { owner: other } of this.#claimsOn(key)) {
+        if (other === owner) continue
+        for (const claim of this.#byOwner.get(other) ?? []) if (claim.about === key) affected.add(claim.key)
       }
     }
   }

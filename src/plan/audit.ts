@@ -12,6 +12,7 @@ import {
   sameRealServerSettings,
   sameVirtualServerSettings,
   type VirtualServerId,
+  type VirtualServerKey,
   type VirtualServerSettings,
 } from '../model/virtual-server.ts'
 
@@ -126,7 +127,19 @@ function describe(realServer: RealServer, believed: RealServer | undefined): str
   return `real server ${realServer.key} has other settings (${weights})`
 }
 
-/** Corrects the real servers of one virtual server that we know. */
+/** Believes what the kernel shows of one virtual server that we know. */
+export function adoptRealServers(
+  of: VirtualServerKey,
+  observed: readonly ObservedRealServer[],
+  known: KernelState,
+): void {
+  const realServers = known.virtualServers.get(of)?.realServers
+  realServers?.clear()
+  for (const { key, address, port, settings } of observed)
+    realServers?.set(key, { key, address, port, settings })
+}
+
+/** The same, and says what is not as we believed. */
 export function correctRealServers(
   of: VirtualServerId,
   observed: readonly ObservedRealServer[],
@@ -136,12 +149,13 @@ export function correctRealServers(
   const realServers = known.virtualServers.get(of.key)?.realServers
   if (realServers === undefined) return differences
   const gone = new Set(realServers.keys())
-  for (const { connections: _connections, ...realServer } of observed) {
-    gone.delete(realServer.key)
-    const found = describe(realServer, realServers.get(realServer.key))
+  for (const { key, address, port, settings } of observed) {
+    gone.delete(key)
+    const realServer = { key, address, port, settings }
+    const found = describe(realServer, realServers.get(key))
     if (found === undefined) continue
     differences.push({ key: of.key, found })
-    realServers.set(realServer.key, realServer)
+    realServers.set(key, realServer)
   }
   for (const key of gone) {
     realServers.delete(key)

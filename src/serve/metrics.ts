@@ -185,6 +185,10 @@ function ownMetrics(registry: Registry) {
       'kube_ipvs_failing_objects',
       'Kernel objects that are not as they should be and are retried',
     ),
+    estimation: gauge(
+      'kube_ipvs_estimation_seconds',
+      "About what the kernel's statistics of IPVS take every two seconds, while they are on",
+    ),
     lastAudit: gauge('kube_ipvs_last_audit_timestamp_seconds', 'When the last audit ended'),
     scheduler: gauge('kube_ipvs_scheduler_info', 'The scheduler of the virtual servers; always 1', [
       'scheduler',
@@ -317,6 +321,10 @@ export class Metrics {
 
   repaired(count: number): void {
     this.#own.repairs.inc(count)
+  }
+
+  setEstimation(seconds: number): void {
+    this.#own.estimation.set(seconds)
   }
 
   setDraining(count: number): void {

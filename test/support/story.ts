@@ -112,6 +112,7 @@ export class Story {
         }),
       isExcluded: () => false,
       mapped: () => undefined,
+      counted: () => undefined,
       auditIntervalMs: () => 30_000,
       minSyncPeriodMs: () => this.minSyncPeriodMs,
       drainDeadlineMs: 60_000,
