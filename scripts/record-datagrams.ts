@@ -90,7 +90,7 @@ await record('refusals', () => {
   encodeService(batch, ipvs.family, 'NEW', { ...web, port: 81 }, settings)
   encodeDestination(batch, ipvs.family, 'DEL', web, realServer(parseAddress('10.244.0.9')!, 1))
   batch.begin(ipvs.family)
-  batch.append(Uint8Array.of(99, 1, 0, 0))
+  batch.appendBytes(99, 1)
   batch.end()
   return ipvs.connection.exchange(batch, 'Cannot test')
 })

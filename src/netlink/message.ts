@@ -116,13 +116,7 @@ export class MessageWriter {
     this.#view.setUint32(this.#messageStart, this.#length - this.#messageStart, true)
   }
 
-  /** Appends fixed structure fields that precede the attributes. Their total must be a multiple of 4 bytes. */
-  append(bytes: Uint8Array): void {
-    const start = this.#grow(bytes.length)
-    this.#buffer.set(bytes, start)
-  }
-
-  /** Appends four bytes of such fields. */
+  /** Appends four bytes of the fixed structure fields that precede the attributes. */
   appendBytes(first: number, second = 0, third = 0, fourth = 0): void {
     const start = this.#grow(4)
     this.#view.setUint8(start, first)

@@ -264,10 +264,9 @@ describe('Conntrack', () => {
   const acknowledged = (messages: readonly Message[], errno: number): Buffer => {
     const replies = new MessageWriter(messages[0]!.sequence)
     for (const _ of messages) {
-      const body = Buffer.alloc(20)
-      body.writeInt32LE(-errno)
       replies.begin(NLMSG_ERROR)
-      replies.append(body)
+      // The error, then the header of the request.
+      for (const word of [-errno >>> 0, 0, 0, 0, 0]) replies.appendU32(word)
       replies.end()
     }
     return Buffer.from(replies.bytes())

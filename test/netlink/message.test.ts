@@ -8,7 +8,7 @@ describe('MessageWriter', () => {
     const batch = new MessageWriter(7)
 
     batch.begin(0x1c, 0x300)
-    batch.append(Uint8Array.of(8, 1, 0, 0))
+    batch.appendBytes(8, 1)
     const nested = batch.beginNested(1)
     batch.putU16(1, 2)
     batch.putU16be(4, 443)
