@@ -3,39 +3,34 @@
  * changes under a step. While there is nothing to apply it drains and audits.
  */
 import type { Logger } from 'pino'
+import { Applier } from './applier.ts'
 import { Auditor } from './auditor.ts'
 import type { Bell } from './doorbell.ts'
 import { Drainer } from './drainer.ts'
-import { applyPlan, type Refusals } from './kernel/apply.ts'
-import { netlinkErrorOf, OperationError } from './kernel/explain.ts'
 import type { Kernel } from './kernel/kernel.ts'
 import type { Address } from './model/address.ts'
 import { buildClaims, localLacks, type MappingOptions, refusalsOf } from './model/claims.ts'
 import type { Cluster, Trigger } from './model/cluster.ts'
 import type { ServiceName } from './model/facts.ts'
-import { formatOperation } from './model/ipvsadm.ts'
 import { addressOf, type KernelTables, kindOf, type ObjectKey } from './model/kernel-object.ts'
 import { Ledger } from './model/ledger.ts'
-import { objectOf, type Operation, type OperationKind, project } from './model/operation.ts'
+import { objectOf, type Operation } from './model/operation.ts'
 import type { VirtualServerKey } from './model/virtual-server.ts'
-import { isAlreadyExists, isNotFound } from './netlink/error.ts'
-import { breathe } from './netlink/turns.ts'
+import { mapInTurns } from './netlink/turns.ts'
 import type { Difference } from './plan/audit.ts'
 import { backoffMs, Failures } from './plan/backoff.ts'
+import { type Batch, Pipeline } from './pipeline.ts'
 import { isForeign, Plan } from './plan/plan.ts'
 import type { Reporter } from './reporter.ts'
 import type { Metrics } from './serve/metrics.ts'
 
-/** Services mapped, and objects planned, in one go: nothing else gets its turn meanwhile. */
+/** Services mapped in one go: nothing else gets its turn meanwhile. */
 const SERVICES_PER_SLICE = 50
-const OBJECTS_PER_SLICE = 100
-/** Operations that are handed to the kernel together. While it executes them, the next ones are planned. */
-const OPERATIONS_PER_BATCH = 2_000
 /** After so long, facts that have changed meanwhile get their turn. */
 const TURN_MS = 500
 /** At most a hundredth of the time is spent on audits. */
 const AUDIT_SHARE = 100
-/** Differences, or objects that fail for one reason, above this number are counted, not listed. */
+/** Differences above this number are counted, not listed. */
 const LISTED = 10
 
 export interface ProxyOptions {
@@ -68,51 +63,18 @@ export interface ProxyOptions {
   readonly now: () => number
 }
 
-/** Operations that take nothing away from anybody. */
-const MAKING: ReadonlySet<OperationKind> = new Set([
-  'addSetMember',
-  'createVirtualServer',
-  'createRealServer',
-  'bindAddress',
-])
-
-/** Objects, and what brings them to what is wanted. */
-interface Batch {
-  readonly keys: readonly ObjectKey[]
-  readonly operations: readonly Operation[]
-}
-
-/**
- * What is only made may be on its way together with what is made before it: messages of one kind go one after the
- * other, and as it begins with set members, so does everything that depends on them.
- */
-function canOverlap({ operations }: Batch): boolean {
-  return operations[0]?.kind === 'addSetMember' && operations.every(({ kind }) => MAKING.has(kind))
-}
-
-/** Up to `limit` of them; fewer: there are no more. */
-function takeFrom<Item>(items: Iterator<Item>, limit: number): Item[] {
-  const taken: Item[] = []
-  while (taken.length < limit) {
-    const next = items.next()
-    if (next.done === true) break
-    taken.push(next.value)
-  }
-  return taken
-}
-
 export class Proxy {
   readonly #options: ProxyOptions
   readonly #ledger = new Ledger()
   readonly #auditor: Auditor
   readonly #drainer: Drainer
   readonly #failures = new Failures()
+  readonly #applier: Applier
+  readonly #pipeline: Pipeline
   /** Objects to plan, each Service's in the order in which they are made. */
   readonly #pending = new Set<ObjectKey>()
   /** Services that have changed, and have not been turned into claims yet. */
   readonly #unmapped = new Set<ServiceName>()
-  /** Objects that are planned, or on their way into the kernel. */
-  readonly #underWay = new Set<ObjectKey>()
   /** Of the changes that are on their way into the kernel. */
   #triggers: Trigger[] = []
   #absorbAt = 0
@@ -128,6 +90,19 @@ export class Proxy {
     this.#options = options
     this.#auditor = new Auditor(kernel, tables)
     const wanted = (key: VirtualServerKey) => this.#ledger.wanted(key)?.virtualServer
+    const surprised = (): void => {
+      this.#auditAt = 0
+    }
+    this.#applier = new Applier({ ...options, auditor: this.#auditor, failures: this.#failures, surprised })
+    this.#pipeline = new Pipeline({
+      plan: (plan, keys) => {
+        this.#addToPlan(plan, keys)
+      },
+      taken: (key) => this.#pending.delete(key),
+      apply: (batch) => this.#applyBatch(batch),
+      isRuled: () => this.#isRuled,
+      now,
+    })
     this.#drainer = new Drainer({ kernel, known: this.#auditor.known, wanted, deadlineMs, now })
   }
 
@@ -223,13 +198,8 @@ export class Proxy {
   async #absorb(): Promise<void> {
     this.#takeChanges()
     if (this.#unmapped.size === 0) return
-    const names = this.#unmapped.values()
     const options = this.#options.mapping()
-    for (let slice = takeFrom(names, SERVICES_PER_SLICE); slice.length > 0;) {
-      for (const name of slice) this.#mapService(name, options)
-      slice = takeFrom(names, SERVICES_PER_SLICE)
-      if (slice.length > 0) await breathe()
-    }
+    await mapInTurns([...this.#unmapped], (name) => this.#mapService(name, options), SERVICES_PER_SLICE)
   }
 
   /**
@@ -241,7 +211,7 @@ export class Proxy {
     this.#takeChanges()
     const { cluster } = this.#options
     const names = [...this.#unmapped].sort((a, b) => cluster.byAge(a, b))
-    await this.#work(this.#mapAll(names), Infinity)
+    await this.#pipeline.run(this.#mapAll(names), Infinity)
   }
 
   /** Maps Services as their objects are asked for. */
@@ -297,66 +267,14 @@ export class Proxy {
    */
   async #reconcile(): Promise<void> {
     const { now } = this.#options
-    await this.#work(this.#order().values(), now() + TURN_MS)
+    await this.#pipeline.run(this.#order().values(), now() + TURN_MS)
     this.#options.metrics.setFailing(this.#failures.size)
     if (this.#pending.size === 0) this.#endRound()
   }
 
-  /** Plans and applies objects until none is left, or, after a batch, it is late. */
-  async #work(keys: Iterator<ObjectKey>, until: number): Promise<void> {
-    const { now } = this.#options
-    const underWay: Promise<void>[] = []
-    let couldOverlap = true
-    try {
-      for (
-        let batch = await this.#nextBatch(keys);
-        batch !== undefined;
-        batch = await this.#nextBatch(keys)
-      ) {
-        const overlaps = couldOverlap
-        couldOverlap = canOverlap(batch)
-        // While the rules are not there, everything but addresses goes ahead.
-        const limit = !overlaps || !couldOverlap ? 0 : this.#isRuled ? 1 : Infinity
-        while (underWay.length > limit) await underWay.shift()
-        const applied = this.#applyBatch(batch)
-        // Until it is awaited: what it throws is thrown there.
-        applied.catch(() => undefined)
-        underWay.push(applied)
-        if (now() >= until) break
-      }
-    } finally {
-      await Promise.allSettled(underWay)
-    }
-    await Promise.all(underWay)
-  }
-
-  /** Plans the next objects, a slice at a time, until there is enough to do; undefined when none is left. */
-  async #nextBatch(keys: Iterator<ObjectKey>): Promise<Batch | undefined> {
-    const taken: ObjectKey[] = []
-    const plan = new Plan()
-    for (;;) {
-      const slice = takeFrom(keys, OBJECTS_PER_SLICE)
-      const free = slice.filter((key) => this.#claimTurn(key))
-      taken.push(...free)
-      this.#addToPlan(plan, free)
-      if (slice.length < OBJECTS_PER_SLICE || plan.length >= OPERATIONS_PER_BATCH) break
-      await breathe()
-    }
-    return taken.length > 0 ? { keys: taken, operations: plan.operations() } : undefined
-  }
-
-  /** False for an object that is in a batch already: it stays pending. */
-  #claimTurn(key: ObjectKey): boolean {
-    if (this.#underWay.has(key)) return false
-    this.#underWay.add(key)
-    this.#pending.delete(key)
-    return true
-  }
-
   async #applyBatch({ keys, operations }: Batch): Promise<void> {
-    const failed = await this.#apply(operations, 'changes applied')
+    const failed = await this.#applier.apply(operations, 'changes applied')
     for (const key of keys) {
-      this.#underWay.delete(key)
       if (kindOf(key) === 'virtualServer' && this.#ledger.wanted(key) !== undefined)
         this.#drainer.watch(key as VirtualServerKey)
       if (!failed.has(key) && this.#failures.clear(key)) this.#options.log.info({ object: key }, 'recovered')
@@ -375,77 +293,10 @@ export class Proxy {
     log.info({ virtualServers: this.#auditor.known.virtualServers.size }, 'first sync finished')
   }
 
-  /** Executes a plan and believes what the kernel answers. Returns the objects that failed. */
-  async #apply(operations: readonly Operation[], message: string): Promise<ReadonlySet<ObjectKey>> {
-    const { kernel, ruled, log, now } = this.#options
-    if (operations.length === 0) return new Set()
-    const started = now()
-    const refusals = await applyPlan(kernel, operations, ruled)
-    this.#believe(operations, refusals)
-    const failed = this.#noteFailures(refusals)
-    const durationMs = Math.round(now() - started)
-    log.info({ operations: operations.length, failed: failed.size, durationMs }, message)
-    return failed
-  }
-
-  /** Believes what succeeded, and counts everything. */
-  #believe(operations: readonly Operation[], refusals: Refusals): void {
-    const { log, metrics } = this.#options
-    const isVerbose = log.isLevelEnabled('debug')
-    const changed = new Map<OperationKind, number>()
-    const failed = new Map<OperationKind, number>()
-    const count = (counts: Map<OperationKind, number>, { kind }: Operation): void => {
-      counts.set(kind, (counts.get(kind) ?? 0) + 1)
-    }
-    for (const operation of operations) {
-      const refusal = refusals.size === 0 ? undefined : refusals.get(operation)
-      if (refusal instanceof Error) count(failed, operation)
-      if (refusal !== undefined && !isGone(operation, refusal)) continue
-      if (refusal === undefined) count(changed, operation)
-      project(this.#auditor.known, operation)
-      this.#auditor.noteChange(objectOf(operation))
-      if (isVerbose) log.debug({ operation: formatOperation(operation) }, 'applied')
-    }
-    for (const [kind, of] of changed) metrics.changed(kind, of)
-    for (const [kind, of] of failed) metrics.failed(kind, of)
-  }
-
-  /** Notes, and says once, what failed. Returns the objects. */
-  #noteFailures(refusals: Refusals): ReadonlySet<ObjectKey> {
-    const { now } = this.#options
-    // The first error of each object; undefined for one that only depends on another.
-    const failures = new Map<ObjectKey, Error | undefined>()
-    for (const [operation, refusal] of refusals) {
-      if (isGone(operation, refusal)) continue
-      const key = objectOf(operation)
-      const error = refusal === 'skipped' ? undefined : refusal
-      failures.set(key, failures.get(key) ?? error)
-      if (error !== undefined && isSurprise(error)) this.#auditAt = 0
-    }
-    const news = [...failures].filter(([key, err]) => this.#failures.add(key, err?.message ?? '', now()))
-    this.#reportFailures(news)
-    return new Set(failures.keys())
-  }
-
-  /** Many objects that fail for one reason are said in a few lines. */
-  #reportFailures(failures: readonly (readonly [ObjectKey, Error | undefined])[]): void {
-    const { log } = this.#options
-    const byReason = Map.groupBy(failures, ([, err]) =>
-      err instanceof OperationError ? err.reason : err?.message,
-    )
-    for (const [reason, group] of byReason) {
-      if (reason === undefined) continue
-      for (const [key, err] of group.slice(0, LISTED))
-        log.error({ err, object: key }, 'cannot program an object: retrying')
-      const objects = group.length - LISTED
-      if (objects > 0) log.error({ objects, reason }, 'cannot program more objects: retrying')
-    }
-  }
-
   async #drain(): Promise<void> {
     const { metrics } = this.#options
     const deletions = await this.#drainer.plan()
-    const failed = await this.#apply(deletions, 'drained')
+    const failed = await this.#applier.apply(deletions, 'drained')
     metrics.drained(deletions.filter((operation) => !failed.has(objectOf(operation))).length)
     metrics.setDraining(this.#drainer.left)
   }
@@ -464,7 +315,7 @@ export class Proxy {
         await doorbell.wait(backoffMs(attempt), signal)
       }
     }
-    this.#underWay.clear()
+    this.#pipeline.clear()
     const { known, foreign } = this.#auditor
     for (const key of [...this.#ledger.keys(), ...this.#auditor.keys()]) this.#pending.add(key)
     this.#endAudit()
@@ -520,16 +371,4 @@ export class Proxy {
     const unlisted = differences.length - LISTED
     if (unlisted > 0) log.warn({ objects: unlisted }, 'more was changed by somebody else: repairing')
   }
-}
-
-/** What was to be deleted is not there: as it should be. */
-function isGone({ kind }: Operation, refusal: Error | 'skipped'): boolean {
-  if (refusal === 'skipped') return false
-  return (kind.startsWith('delete') || kind === 'unbindAddress') && isNotFound(netlinkErrorOf(refusal))
-}
-
-/** The kernel is not as we believed: look before trying again. */
-function isSurprise(error: Error): boolean {
-  const cause = netlinkErrorOf(error)
-  return isAlreadyExists(cause) || isNotFound(cause) || cause?.code === 'ENODEV'
 }
