@@ -3,7 +3,9 @@ import { expect } from 'chai'
 import { LinuxKernel } from '../../src/kernel/linux-kernel.ts'
 import { hasScheduler } from '../../src/kernel/schedulers.ts'
 import { netlinkErrorOf } from '../../src/kernel/explain.ts'
+import { detectEstimation, tendEstimators } from '../../src/kernel/estimators.ts'
 import { supportedFamilies } from '../../src/kernel/families.ts'
+import { formatSysctl } from '../../src/kernel/sysctl.ts'
 import { formatVirtualServers } from '../../src/model/ipvsadm.ts'
 import { emptyKernelState } from '../../src/model/kernel-object.ts'
 import { SCHEDULERS } from '../../src/model/virtual-server.ts'
@@ -51,6 +53,26 @@ describe('LinuxKernel', () => {
       }
       expect(refused).to.be.within(200, 1_800)
     }))
+
+  it('has estimators that can be made to give way', async () => {
+    const before = await detectEstimation()
+    const value = (name: string): Promise<string> =>
+      run('cat', `/proc/sys/net/ipv4/vs/${name}`).then((text) => text.trim())
+    const said: string[] = []
+    const tend = tendEstimators({
+      chosen: ({ sysctl }) => said.push(formatSysctl(sysctl!)),
+      processors: 1_000,
+    })
+    await tend(100)
+    expect(await detectEstimation()).to.equal(before)
+
+    await tend(100_000)
+    expect(await detectEstimation()).to.equal('settled')
+    const [name, setting] = before === 'threads' ? ['est_nice', '10'] : ['run_estimation', '0']
+    expect(said).to.deep.equal([`sysctl -w net.ipv4.vs.${name}=${setting}`])
+    expect(await value(name)).to.equal(setting)
+    await sh(`sysctl -qw net.ipv4.vs.${name}=${before === 'threads' ? 0 : 1}`)
+  })
 
   it('prints itself as ipvsadm does, and reads what ipvsadm has written', async () => {
     await sh(`
