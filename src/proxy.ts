@@ -20,6 +20,7 @@ import { mapInTurns } from './netlink/turns.ts'
 import type { Difference } from './plan/audit.ts'
 import { backoffMs, Failures } from './plan/backoff.ts'
 import { type Batch, Pipeline } from './pipeline.ts'
+import { Patience } from './plan/patience.ts'
 import { isForeign, Plan } from './plan/plan.ts'
 import type { Reporter } from './reporter.ts'
 import type { Metrics } from './serve/metrics.ts'
@@ -69,6 +70,7 @@ export class Proxy {
   readonly #auditor: Auditor
   readonly #drainer: Drainer
   readonly #failures = new Failures()
+  readonly #patience = new Patience<ObjectKey>()
   readonly #applier: Applier
   readonly #pipeline: Pipeline
   /** Objects to plan, each Service's in the order in which they are made. */
@@ -134,7 +136,8 @@ export class Proxy {
     await this.#auditor.readAll()
     for (const key of this.#auditor.keys()) this.#pending.add(key)
     const plan = new Plan()
-    this.#addToPlan(plan, this.#order())
+    const { wanted, unwanted } = this.#order()
+    this.#addToPlan(plan, [...wanted, ...unwanted])
     return plan.operations()
   }
 
@@ -151,13 +154,14 @@ export class Proxy {
   async #step(signal: AbortSignal): Promise<boolean> {
     const now = this.#options.now()
     for (const key of this.#failures.due(now)) this.#pending.add(key)
+    if (now >= this.#patience.dueAt) for (const key of this.#patience.release()) this.#pending.add(key)
     if (now >= this.#absorbAt) await this.#absorb()
     if (this.#pending.size > 0 || !this.#synced) await this.#guarded(signal, () => this.#reconcile())
     else if (now >= this.#drainer.dueAt) await this.#guarded(signal, () => this.#drain())
     else if (this.#auditor.isReady) await this.#guarded(signal, () => this.#audit())
     else if (!this.#auditor.underWay && now >= this.#auditAt) this.#beginAudit()
     else {
-      if (now >= this.#absorbAt) this.#settle()
+      if (now >= this.#absorbAt && !this.#patience.isHolding) this.#settle()
       return false
     }
     return true
@@ -170,7 +174,13 @@ export class Proxy {
 
   #nextAt(): number {
     const auditAt = this.#auditor.underWay ? Infinity : this.#auditAt
-    return Math.min(this.#failures.nextAt(), this.#drainer.dueAt, auditAt, this.#absorbAt || Infinity)
+    return Math.min(
+      this.#failures.nextAt(),
+      this.#patience.dueAt,
+      this.#drainer.dueAt,
+      auditAt,
+      this.#absorbAt || Infinity,
+    )
   }
 
   /** After a step that cannot say what is in the kernel, nothing is planned before all of it has been read. */
@@ -247,11 +257,20 @@ export class Proxy {
   // --- Plan and apply -------------------------------------------------------------------------------------
 
   /** The pending objects: what is wanted in the order of making, then what is not in the reverse order. */
-  #order(): ObjectKey[] {
+  #order(): { readonly wanted: ObjectKey[]; readonly unwanted: ObjectKey[] } {
     const wanted: ObjectKey[] = []
     const unwanted: ObjectKey[] = []
     for (const key of this.#pending) (this.#ledger.wanted(key) === undefined ? unwanted : wanted).push(key)
-    return [...wanted, ...unwanted.reverse()]
+    return { wanted, unwanted: unwanted.reverse() }
+  }
+
+  /** What is next: deletions may have to wait. */
+  #next(): ObjectKey[] {
+    const { wanted, unwanted } = this.#order()
+    const isHeld = this.#synced && this.#patience.hold(unwanted, wanted.length > 0, this.#options.now())
+    if (!isHeld) return [...wanted, ...unwanted]
+    for (const key of unwanted) this.#pending.delete(key)
+    return wanted
   }
 
   #addToPlan(plan: Plan, keys: readonly ObjectKey[]): void {
@@ -267,9 +286,9 @@ export class Proxy {
    */
   async #reconcile(): Promise<void> {
     const { now } = this.#options
-    await this.#pipeline.run(this.#order().values(), now() + TURN_MS)
+    await this.#pipeline.run(this.#next().values(), now() + TURN_MS)
     this.#options.metrics.setFailing(this.#failures.size)
-    if (this.#pending.size === 0) this.#endRound()
+    if (this.#pending.size === 0 && !this.#patience.isHolding) this.#endRound()
   }
 
   async #applyBatch({ keys, operations }: Batch): Promise<void> {

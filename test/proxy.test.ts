@@ -115,6 +115,31 @@ describe('Proxy', () => {
     expect(lines.indexOf(bound[1]!), 'within the first batch').to.be.lessThan(batches[2]!)
   })
 
+  it('makes what replaces many Services before it deletes them', async () => {
+    const some = (prefix: string, from: number): object[] =>
+      Array.from({ length: 40 }, (_, i) =>
+        service({ name: `${prefix}-${i}`, clusterIP: `10.98.${from}.${i}` }),
+      )
+    story = new Story()
+    await story.list(some('old', 0))
+    story.takeExecuted()
+    for (let i = 0; i < 40; i++) story.cluster.services.remove(`shop/old-${i}`)
+    story.settled.length = 0
+    await story.put(...some('new', 1))
+
+    const made = story.takeExecuted()
+    expect(made.filter((line) => line.startsWith('-A '))).to.have.length(40)
+    expect(made.filter((line) => line.startsWith('-D '))).to.deep.equal([])
+    expect(story.settled, 'it is not as it should be yet').to.deep.equal([])
+
+    await story.advance(500)
+    expect(story.takeExecuted().filter((line) => line.startsWith('-D '))).to.have.length(40)
+    expect([...story.kernel.state.virtualServers.keys()].some((key) => key.startsWith('10.98.0.'))).to.equal(
+      false,
+    )
+    expect(story.settled).to.have.length.greaterThan(0)
+  })
+
   describe('the first sync of many Services', () => {
     const COUNT = 900
     /** Services that share one load-balancer IP, each with a port of its own. */

@@ -168,9 +168,9 @@ async function flood(api: Api, program: Watched, wire: Wire): Promise<Figures> {
   const cpu = program.cpuMs() - before
   await sleep(5_000)
   await converged(api, 2 * MINUTE)
-  // Of two changes of one endpoint in a row, what the first asked for may never be.
+  // Of two changes of one endpoint, what the first asked for may never be.
   const last = changes.filter(({ realServer, virtualServer }, i) => {
-    const next = changes.slice(i + 1, i + 200)
+    const next = changes.slice(i + 1)
     return !next.some((later) => later.realServer === realServer && later.virtualServer === virtualServer)
   })
   const sorted = latencies(last, wire.seen).sort((a, b) => a - b)
