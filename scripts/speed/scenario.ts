@@ -146,9 +146,10 @@ async function single(api: Api, program: Watched, wire: Wire, size: Size): Promi
   const changes = await oneByOne(api, size, CHANGES)
   const seconds = (performance.now() - started) / 1000
   const cpuPerChange = (program.cpuMs() - before) / CHANGES
-  const sorted = latencies(changes, wire.seen).sort((a, b) => a - b)
+  const seen = await wire.take()
+  const sorted = latencies(changes, seen).sort((a, b) => a - b)
   return {
-    firstChange: latencies(first, wire.seen)[0]!,
+    firstChange: latencies(first, seen)[0]!,
     changeMedian: percentile(sorted, 0.5),
     change99: percentile(sorted, 0.99),
     changeMax: sorted.at(-1)!,
@@ -161,7 +162,7 @@ async function single(api: Api, program: Watched, wire: Wire, size: Size): Promi
 
 /** More than there is time for each: 100 a second. */
 async function flood(api: Api, program: Watched, wire: Wire): Promise<Figures> {
-  wire.seen.length = 0
+  await wire.take()
   const before = program.cpuMs()
   const changes = await api.order<Change[]>({ do: 'churn', perSecond: 100, seconds: 60 })
   const ended = performance.timeOrigin + performance.now()
@@ -173,29 +174,30 @@ async function flood(api: Api, program: Watched, wire: Wire): Promise<Figures> {
     const next = changes.slice(i + 1)
     return !next.some((later) => later.realServer === realServer && later.virtualServer === virtualServer)
   })
-  const sorted = latencies(last, wire.seen).sort((a, b) => a - b)
+  const seen = await wire.take()
+  const sorted = latencies(last, seen).sort((a, b) => a - b)
   return {
     floodMedian: percentile(sorted, 0.5),
     flood99: percentile(sorted, 0.99),
     floodMax: sorted.at(-1)!,
     floodLost: sorted.filter((ms) => !Number.isFinite(ms)).length,
-    floodBacklog: Math.max(0, ...wire.seen.map(({ at }) => at - ended)),
+    floodBacklog: Math.max(0, ...seen.map(({ at }) => at - ended)),
     floodCpuShare: (cpu / MINUTE) * 100,
   }
 }
 
 /** All endpoints of a Service, then many Services, are replaced. */
 async function replace(api: Api, wire: Wire): Promise<Figures> {
-  wire.seen.length = 0
+  await wire.take()
   const roll = await api.order<{ at: number }>({ do: 'roll', endpoints: 1_000 })
   await converged(api, 5 * MINUTE)
-  const ofRoll = wire.seen.filter(({ change }) => change.includes(`${clusterIp(0)}:80`))
+  const ofRoll = (await wire.take()).filter(({ change }) => change.includes(`${clusterIp(0)}:80`))
   const rollMs = Math.max(...ofRoll.map(({ at }) => at)) - roll.at
-  wire.seen.length = 0
   const swap = await api.order<{ at: number }>({ do: 'swap', services: 1_000 })
   await converged(api, 5 * MINUTE)
+  const seen = await wire.take()
   const times = (verb: string): number[] =>
-    wire.seen.filter(({ change }) => change.startsWith(verb)).map(({ at }) => at - swap.at)
+    seen.filter(({ change }) => change.startsWith(verb)).map(({ at }) => at - swap.at)
   return { rollMs, swapCreated: Math.max(...times('-A')), swapDeleted: Math.max(...times('-D')) }
 }
 
@@ -234,7 +236,7 @@ async function restart(api: Api, program: Watched, kubeconfig: string): Promise<
   try {
     const restartListed = await again.logged('all facts are listed')
     const restartMs = await again.logged('first sync finished')
-    const restartChanges = wire.seen.length + (await again.metric('kube_ipvs_kernel_changes_total'))
+    const restartChanges = (await wire.take()).length + (await again.metric('kube_ipvs_kernel_changes_total'))
     await converged(api, MINUTE)
     return { restartListed, restartMs, restartChanges }
   } finally {

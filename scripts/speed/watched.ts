@@ -100,14 +100,16 @@ export interface Seen {
 
 /** What passes on the wire to the kernel. */
 export class Wire {
-  readonly seen: Seen[] = []
   readonly #process: ChildProcess
+  #seen: Seen[] = []
+  #ready: (() => void) | undefined
 
   private constructor(process: ChildProcess) {
     this.#process = process
     createInterface({ input: process.stdout! }).on('line', (line) => {
       const [at, ...words] = line.split(' ')
-      this.seen.push({ at: Number(at), change: words.join(' ') })
+      if (at === 'ready') this.#ready?.()
+      else this.#seen.push({ at: Number(at), change: words.join(' ') })
     })
   }
 
@@ -115,6 +117,17 @@ export class Wire {
     const process = spawn('python3', ['scripts/speed/wire.py'], { stdio: ['pipe', 'pipe', 'inherit'] })
     await once(process.stdout, 'data')
     return new Wire(process)
+  }
+
+  /** What has passed since the last call. */
+  async take(): Promise<readonly Seen[]> {
+    this.#seen = []
+    const ready = new Promise<void>((resolve) => {
+      this.#ready = resolve
+    })
+    this.#process.stdin!.write('\n')
+    await ready
+    return this.#seen
   }
 
   async close(): Promise<void> {

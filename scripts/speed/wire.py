@@ -1,7 +1,9 @@
 """Says when the kernel has been told to change real and virtual servers, as a network monitor sees it.
 
-  wire.py       prints a line for each message of IPVS that changes something, when the kernel has answered it:
-                "<ms since the epoch> <command> <address>:<port> <real server>:<port> <weight>"; ends with its input
+  wire.py       for each line of its input, prints a line for each message of IPVS since the last one that changes
+                something: when the kernel has answered it, and what it was,
+                "<ms since the epoch> <command> <address>:<port> <real server>:<port> <weight>", and then "ready".
+                Meanwhile it only keeps what it sees, so that it takes no time from what is measured.
 """
 import select
 import socket
@@ -53,26 +55,34 @@ tap.bind((DEVICE, 0))
 print("ready", flush=True)
 
 waiting = []
-while True:
-    readable, _, _ = select.select([tap, sys.stdin], [], [])
-    if tap not in readable:
-        if not sys.stdin.read(1):
-            break
-        continue
-    data, ancillary, _, (_, protocol, *_) = tap.recvmsg(1 << 18, 64)
-    if protocol != GENERIC:
-        continue
-    seconds, nanoseconds = struct.unpack("=qq", ancillary[0][2]) if ancillary else (0, 0)
-    lines = []
+
+
+def report(data, at):
+    """Prints the changes that are answered in this packet."""
     while len(data) >= 16:
         length, kind, flags = struct.unpack_from("=IHH", data)
         if kind == ERROR:
-            at = seconds * 1000 + nanoseconds / 1e6
-            lines += [f"{at:.3f} {text}" for text in waiting]
-            waiting = []
+            for text in waiting:
+                print(f"{at:.3f} {text}")
+            waiting.clear()
         elif flags & REQUEST and kind > 16 and len(data) > 16 and data[16] in COMMANDS:
             waiting.append(describe(data[16], data[20:length]))
         data = data[(max(length, 16) + 3) & ~3:]
-    if lines:
-        print("\n".join(lines), flush=True)
+
+
+packets = []
+while True:
+    readable, _, _ = select.select([tap, sys.stdin], [], [])
+    if tap in readable:
+        data, ancillary, _, (_, protocol, *_) = tap.recvmsg(1 << 18, 64)
+        seconds, nanoseconds = struct.unpack("=qq", ancillary[0][2]) if ancillary else (0, 0)
+        if protocol == GENERIC:
+            packets.append((data, seconds * 1000 + nanoseconds / 1e6))
+    elif sys.stdin.readline() == "":
+        break
+    else:
+        for packet in packets:
+            report(*packet)
+        packets.clear()
+        print("ready", flush=True)
 subprocess.run(["ip", "link", "del", DEVICE], check=True)

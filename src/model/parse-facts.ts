@@ -68,6 +68,19 @@ function address(value: unknown, path: string): Address {
   return parseAddress(text(value, path)) ?? fault(path, value, 'an IP address')
 }
 
+const MOST_SHARED = 20_000
+const sharedTexts = new Map<string, string>()
+
+/** The same text in the same memory: the names of nodes and zones are in every endpoint. */
+function shared(text: string): string {
+  const known = sharedTexts.get(text)
+  if (known !== undefined) return known
+  // Names of nodes that come and go must not pile up.
+  if (sharedTexts.size >= MOST_SHARED) sharedTexts.clear()
+  sharedTexts.set(text, text)
+  return text
+}
+
 function protocol(value: unknown, path: string): Protocol {
   return oneOf(value, path, PROTOCOLS, 'TCP') as Protocol
 }
@@ -246,7 +259,7 @@ function unique<Item>(items: readonly Item[]): readonly Item[] {
 }
 
 function hints(value: unknown, path: string): readonly string[] | undefined {
-  const names = list(value, path).map((hint, i) => text(record(hint).name, `${path}[${i}].name`))
+  const names = list(value, path).map((hint, i) => shared(text(record(hint).name, `${path}[${i}].name`)))
   return names.length > 0 ? names : undefined
 }
 
@@ -261,7 +274,7 @@ function endpoint(value: unknown, path: string, family: Family): Endpoint {
     ready: ready !== false,
     serving: serving !== false,
     terminating: terminating === true,
-    nodeName: typeof nodeName === 'string' ? nodeName : undefined,
+    nodeName: typeof nodeName === 'string' ? shared(nodeName) : undefined,
     zoneHints: hints(record(hinted).forZones, `${path}.hints.forZones`),
     nodeHints: hints(record(hinted).forNodes, `${path}.hints.forNodes`),
   }
