@@ -29,6 +29,8 @@ import type { Metrics } from './serve/metrics.ts'
 const SERVICES_PER_SLICE = 50
 /** After so long, facts that have changed meanwhile get their turn. */
 const TURN_MS = 500
+/** The API server may come late: what the kernel has shown so long ago is not relied upon. */
+const STALE_MS = 120_000
 /** At most a hundredth of the time is spent on audits. */
 const AUDIT_SHARE = 100
 /** Differences above this number are counted, not listed. */
@@ -119,7 +121,7 @@ export class Proxy {
     void ruled.then(() => {
       this.#isRuled = true
     })
-    await Promise.all([this.#listed(signal), this.#readKernel(signal)])
+    await this.#getReady(signal)
     if (!signal.aborted) await this.#guarded(signal, () => this.#begin())
     while (!signal.aborted) {
       if (await this.#step(signal)) continue
@@ -127,6 +129,18 @@ export class Proxy {
       await doorbell.wait(this.#nextAt() - now(), signal)
       metrics.working()
     }
+  }
+
+  /** Reads the kernel while facts are listed; again after it, where that failed, or has become old. */
+  async #getReady(signal: AbortSignal): Promise<void> {
+    const { now } = this.#options
+    const started = now()
+    const reading = this.#auditor.readAll()
+    // What it throws is dealt with when all is listed: only one at a time can wait at the doorbell.
+    const read = Promise.allSettled([reading])
+    await this.#listed(signal)
+    await read
+    await this.#readKernel(signal, now() - started < STALE_MS ? reading : undefined)
   }
 
   /** What would change now, in order; nothing is changed. What only drains is left out. */
@@ -322,12 +336,12 @@ export class Proxy {
 
   // --- What is in the kernel ------------------------------------------------------------------------------
 
-  /** Reads all of the kernel, as often as it takes, and plans every object anew. */
-  async #readKernel(signal: AbortSignal): Promise<void> {
+  /** Reads all of the kernel, as often as it takes, and plans every object anew. `reading` is under way already. */
+  async #readKernel(signal: AbortSignal, reading?: Promise<void>): Promise<void> {
     const { log, doorbell } = this.#options
     for (let attempt = 1; !signal.aborted; attempt++) {
       try {
-        await this.#auditor.readAll()
+        await (attempt === 1 && reading !== undefined ? reading : this.#auditor.readAll())
         break
       } catch (err) {
         log.error({ err }, 'cannot read the kernel: retrying')

@@ -115,6 +115,44 @@ describe('Proxy', () => {
     expect(lines.indexOf(bound[1]!), 'within the first batch').to.be.lessThan(batches[2]!)
   })
 
+  describe('reads the kernel while facts are listed', () => {
+    it('and again where that fails', async () => {
+      const kernel = new FakeKernel()
+      let failures = 0
+      kernel.beforeCall = () => {
+        if (failures++ < 2) throw new Error('lost')
+      }
+      story = new Story(kernel)
+      await story.advance(10_000)
+      await story.list([service()])
+      await story.advance(10_000)
+
+      expect(story.proxy.synced).to.equal(true)
+      expect(story.takeExecuted().filter((line) => line.startsWith('-A '))).to.have.length(1)
+      expect(story.takeComplaints()).to.include('cannot read the kernel: retrying: lost')
+    })
+
+    const TIMES: readonly (readonly [waitMs: number, readings: number])[] = [
+      [60_000, 1],
+      [600_000, 2],
+    ]
+    for (const [waitMs, readings] of TIMES) {
+      it(`${readings} times where the list takes ${waitMs / 1000} s`, async () => {
+        const kernel = new FakeKernel()
+        let read = 0
+        kernel.beforeCall = (method) => {
+          if (method === 'readTables') read++
+        }
+        story = new Story(kernel)
+        await story.advance(waitMs)
+        await story.list([service()])
+
+        expect(story.proxy.synced).to.equal(true)
+        expect(read).to.equal(readings)
+      })
+    }
+  })
+
   it('makes what replaces many Services before it deletes them', async () => {
     const some = (prefix: string, from: number): object[] =>
       Array.from({ length: 40 }, (_, i) =>
