@@ -70,7 +70,7 @@ export class Pipeline {
 
   /** Plans and applies objects until none is left, or, after a batch, it is late. */
   async run(keys: Iterator<ObjectKey>, until: number): Promise<void> {
-    const { apply, isRuled, now } = this.#options
+    const { isRuled, now } = this.#options
     const underWay: Promise<void>[] = []
     let couldOverlap = true
     try {
@@ -84,7 +84,7 @@ export class Pipeline {
         // While the rules are not there, everything but addresses goes ahead.
         const limit = !overlaps || !couldOverlap ? 0 : isRuled() ? 1 : Infinity
         while (underWay.length > limit) await underWay.shift()
-        const applied = this.#applying(batch, apply)
+        const applied = this.#apply(batch)
         // Until it is awaited: what it throws is thrown there.
         applied.catch(() => undefined)
         underWay.push(applied)
@@ -119,8 +119,8 @@ export class Pipeline {
     return true
   }
 
-  async #applying(batch: Batch, apply: PipelineOptions['apply']): Promise<void> {
-    await apply(batch)
+  async #apply(batch: Batch): Promise<void> {
+    await this.#options.apply(batch)
     for (const key of batch.keys) this.#underWay.delete(key)
   }
 }

@@ -50,11 +50,12 @@ export interface EstimationChoice {
   readonly reason: string
 }
 
-/** Undefined: nothing. */
-export function chooseEstimation(estimation: Estimation, seconds: number): EstimationChoice | undefined {
-  if (seconds <= LONGEST_SECONDS || estimation === 'settled') return undefined
+/** What is done where a round takes too long; undefined: nothing. */
+function chooseEstimation(estimation: Estimation, seconds: number): EstimationChoice | undefined {
   const stall = `about ${Math.round(seconds * 1000)} ms every two seconds`
   switch (estimation) {
+    case 'settled':
+      return undefined
     case 'threads':
       return { sysctl: NICE, reason: `the threads of the estimators take ${stall}: they give way now` }
     case 'timer':

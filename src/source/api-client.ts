@@ -155,7 +155,7 @@ async function readBody(response: IncomingMessage, limit = Infinity): Promise<Bu
 
 /** The message of a Status object, or the start of whatever came instead. */
 async function errorOf(response: IncomingMessage): Promise<ApiError> {
-  const text = await readBody(response, MAX_STATUS_BYTES).then(String, () => '')
+  const text = (await readBody(response, MAX_STATUS_BYTES)).toString()
   let message = text.slice(0, 200)
   try {
     message = (JSON.parse(text) as { message?: string }).message ?? message
