@@ -34,6 +34,13 @@ interface Result {
 }
 
 const totals = { passed: 0, failed: 0 }
+/** What has failed, to be said once more in the end. */
+const failures: string[] = []
+
+function tellFailure(text: string): void {
+  console.log(text)
+  failures.push(text)
+}
 
 async function runFile(name: string): Promise<void> {
   const namespace = `lab-${name}`
@@ -74,28 +81,27 @@ async function runFile(name: string): Promise<void> {
 
 function describeError({ message, stack, expected, actual }: Result['tests'][number]['err']): string {
   const difference = actual === undefined ? '' : `\nexpected ${expected}\nactual ${actual}`
-  return `${stack ?? message}${difference}`
+  return `${stack ?? message}${difference}`.replaceAll(/^/gm, '        ')
 }
 
 /** A test that is pending has shown nothing: it counts as failed. */
 function report(name: string, result: Result | undefined): void {
   if (result === undefined) {
     totals.failed++
-    console.log(`\n  ${name}\n    ✘ ended without a result`)
+    tellFailure(`\n  ${name}\n    ✘ ended without a result`)
     return
   }
   console.log(`\n  ${name} (${(result.stats.duration / 1000).toFixed(0)} s)`)
   for (const { fullTitle, duration, err } of result.tests) {
-    const failed = err.message !== undefined
-    console.log(
-      `    ${failed ? '✘' : '✔'} ${fullTitle}${duration === undefined ? ' (pending)' : ` (${duration} ms)`}`,
-    )
-    if (failed) console.log(describeError(err).replaceAll(/^/gm, '        '))
+    const title = `${fullTitle}${duration === undefined ? ' (pending)' : ` (${duration} ms)`}`
+    if (err.message !== undefined) tellFailure(`    ✘ ${name}: ${title}\n${describeError(err)}`)
+    else if (duration === undefined) tellFailure(`    ✘ ${name}: ${title}`)
+    else console.log(`    ✔ ${title}`)
   }
   // A hook that fails is no test.
   for (const { fullTitle, err } of result.failures) {
     if (result.tests.some((test) => test.fullTitle === fullTitle)) continue
-    console.log(`    ✘ ${fullTitle}\n${describeError(err).replaceAll(/^/gm, '        ')}`)
+    tellFailure(`    ✘ ${name}: ${fullTitle}\n${describeError(err)}`)
   }
   totals.passed += result.stats.passes
   totals.failed += result.stats.failures + result.stats.pending
@@ -131,6 +137,7 @@ async function main(): Promise<void> {
     console.log(`\n  Who answers whom, packet by packet\n\n${readFileSync(matrix, 'utf8')}`)
   const figures = join(OUT, 'figures.txt')
   if (existsSync(figures)) console.log(`\n  Measured\n${readFileSync(figures, 'utf8')}`)
+  writeFileSync(join(OUT, 'lab-failures'), failures.map((failure) => `${failure}\n`).join(''))
   writeFileSync(join(OUT, 'lab-results'), `${totals.passed} ${totals.failed}\n`)
   process.exitCode = totals.failed > 0 ? 1 : 0
 }
