@@ -1,4 +1,4 @@
-import { mkdirSync, mkdtempSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { expect } from 'chai'
@@ -9,8 +9,11 @@ type Files = Readonly<Record<string, string>>
 
 const FOLDER = 'net/ipv4/vs'
 
+const roots: string[] = []
+
 function proc(files: Files): string {
-  const root = mkdtempSync(join(tmpdir(), 'estimators-'))
+  const root = mkdtempSync(join(tmpdir(), 'kube-ipvs-'))
+  roots.push(root)
   mkdirSync(join(root, FOLDER), { recursive: true })
   for (const [name, value] of Object.entries(files)) writeFileSync(join(root, FOLDER, name), `${value}\n`)
   return root
@@ -22,6 +25,10 @@ const left = (root: string, files: Files): Files =>
   )
 
 describe('tendEstimators', () => {
+  after(() => {
+    for (const root of roots) rmSync(root, { recursive: true })
+  })
+
   const TIMER = { run_estimation: '1' }
   const THREADS = { run_estimation: '1', est_nice: '0', est_cpulist: '0-7' }
   const table: readonly [string, Files, number, number, Files, RegExp | undefined][] = [

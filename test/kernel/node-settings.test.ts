@@ -1,4 +1,4 @@
-import { mkdtempSync, readFileSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { expect } from 'chai'
@@ -67,22 +67,26 @@ describe('conntrackSysctls', () => {
 })
 
 describe('settings in files', () => {
-  const file = join(mkdtempSync(join(tmpdir(), 'kube-ipvs-')), 'setting')
-  const after = async (before: string, act: () => Promise<void>): Promise<string> => {
+  const folder = mkdtempSync(join(tmpdir(), 'kube-ipvs-'))
+  const file = join(folder, 'setting')
+  after(() => {
+    rmSync(folder, { recursive: true })
+  })
+  const changed = async (before: string, act: () => Promise<void>): Promise<string> => {
     writeFileSync(file, before)
     await act()
     return readFileSync(file, 'utf8')
   }
 
   it('the hash table only grows', async () => {
-    expect(await after('1024\n', () => ensureHashSize(131_072, file))).to.equal('32768')
-    expect(await after('65536\n', () => ensureHashSize(131_072, file))).to.equal('65536\n')
-    expect(await after('1\n', () => ensureHashSize(0, file))).to.equal('1\n')
+    expect(await changed('1024\n', () => ensureHashSize(131_072, file))).to.equal('32768')
+    expect(await changed('65536\n', () => ensureHashSize(131_072, file))).to.equal('65536\n')
+    expect(await changed('1\n', () => ensureHashSize(0, file))).to.equal('1\n')
   })
 
   it('the OOM score is written when it is another', async () => {
-    expect(await after('0\n', () => ensureOomScore(-999, file))).to.equal('-999')
-    expect(await after('-999\n', () => ensureOomScore(-999, file))).to.equal('-999\n')
+    expect(await changed('0\n', () => ensureOomScore(-999, file))).to.equal('-999')
+    expect(await changed('-999\n', () => ensureOomScore(-999, file))).to.equal('-999\n')
   })
 
   it('what is missing is an error that names it', async () => {

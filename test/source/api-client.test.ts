@@ -1,4 +1,4 @@
-import { appendFileSync, mkdirSync, mkdtempSync, writeFileSync } from 'node:fs'
+import { appendFileSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { createServer, type IncomingHttpHeaders } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
@@ -45,7 +45,10 @@ describe('the API client', () => {
     kubeconfig = join(folder, 'kubeconfig')
     writeFileSync(kubeconfig, server.kubeconfig())
   })
-  afterEach(() => server.close())
+  afterEach(async () => {
+    await server.close()
+    rmSync(folder, { recursive: true })
+  })
 
   /** The kubeconfig.conf of kubeadm's ConfigMap, but for where the Pod's files are. */
   function kubeadmKubeconfig(url: string, secrets = join(folder, 'serviceaccount')): string {

@@ -1,4 +1,4 @@
-import { mkdtempSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { expect } from 'chai'
@@ -485,18 +485,21 @@ describe('openEvents, at the end', () => {
 
 describe('openEvents, on the wire', () => {
   let server: ApiServer
+  let folder: string
   let abort: AbortController
   beforeEach(async () => {
     server = await ApiServer.start()
+    folder = mkdtempSync(join(tmpdir(), 'kube-ipvs-'))
     abort = new AbortController()
   })
   afterEach(async () => {
     abort.abort()
     await server.close()
+    rmSync(folder, { recursive: true })
   })
 
   function open(now: () => number) {
-    const file = join(mkdtempSync(join(tmpdir(), 'kube-ipvs-')), 'kubeconfig')
+    const file = join(folder, 'kubeconfig')
     writeFileSync(file, server.kubeconfig())
     const api = openApiClient(() => loadKubeConfig(file))
     const { log, lines } = recordingLog()
