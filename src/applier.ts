@@ -44,7 +44,7 @@ export class Applier {
     this.#believe(operations, refusals)
     const failed = this.#noteFailures(refusals)
     const durationMs = Math.round(now() - started)
-    log.info({ operations: operations.length, failed: failed.size, durationMs }, message)
+    log.debug({ operations: operations.length, failed: failed.size, durationMs }, message)
     return failed
   }
 

@@ -268,20 +268,26 @@ async function serveServices(program: Program, options: ProgramOptions, restart:
 
 /** Opens everything, and runs until the signal aborts. Throws an Error with a remedy when it cannot. */
 export async function run(options: ProgramOptions): Promise<Ending> {
-  const restart = new AbortController()
+  let ending: Ending = 'stopped'
   const failure = Promise.withResolvers<never>()
+  // Not AbortSignal.any: the loop listens to it anew whenever it waits, and each time it would cost.
   const ended = new AbortController()
-  const signal = AbortSignal.any([options.signal, restart.signal, ended.signal])
-  const program = await openProgram(options, signal, failure.reject)
-  const again = (): void => {
-    restart.abort()
-  }
-  try {
-    const followed = program.origin.follow(program.cluster, signal)
-    await Promise.race([serveServices(program, options, again), followed, failure.promise])
-    return restart.signal.aborted ? 'restart' : 'stopped'
-  } finally {
+  const end = (): void => {
     ended.abort()
+  }
+  if (options.signal.aborted) end()
+  options.signal.addEventListener('abort', end)
+  const restart = (): void => {
+    ending = 'restart'
+    end()
+  }
+  const program = await openProgram(options, ended.signal, failure.reject)
+  try {
+    const followed = program.origin.follow(program.cluster, ended.signal)
+    await Promise.race([serveServices(program, options, restart), followed, failure.promise])
+    return ending
+  } finally {
+    end()
     program.kernel.close()
   }
 }
