@@ -31,8 +31,9 @@ const SERVICES_PER_SLICE = 50
 const TURN_MS = 500
 /** The API server may come late: what the kernel has shown so long ago is not relied upon. */
 const STALE_MS = 120_000
-/** At most a hundredth of the time is spent on audits. */
+/** At most a hundredth of the time is spent on audits, but each comes before ten of its intervals are over. */
 const AUDIT_SHARE = 100
+const LONGEST_AUDIT_PAUSE = 10
 /** Differences above this number are counted, not listed. */
 const LISTED = 10
 
@@ -388,7 +389,9 @@ export class Proxy {
 
   #endAudit(): void {
     const { now, metrics, auditIntervalMs } = this.#options
-    this.#auditAt = now() + Math.max(auditIntervalMs(), this.#auditSpentMs * AUDIT_SHARE)
+    const interval = auditIntervalMs()
+    const pause = Math.min(this.#auditSpentMs * AUDIT_SHARE, interval * LONGEST_AUDIT_PAUSE)
+    this.#auditAt = now() + Math.max(interval, pause)
     this.#auditSpentMs = 0
     metrics.audited()
     if (this.#synced) this.#options.counted(this.#auditor.servers)

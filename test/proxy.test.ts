@@ -482,6 +482,28 @@ describe('Proxy', () => {
       expect(story.takeComplaints()).to.deep.equal([])
     })
 
+    for (const [spentMs, pauseMs] of [
+      [100, 30_000],
+      [1_000, 100_000],
+      [60_000, 300_000],
+    ] as const) {
+      it(`comes again after ${pauseMs / 1_000} s when one takes ${spentMs / 1_000} s`, async () => {
+        story = new Story()
+        await story.list([service()], [both()])
+        const readings: number[] = []
+        story.kernel.beforeCall = (method) => {
+          if (method !== 'readTables') return
+          readings.push(story.bell.now)
+          story.bell.now += spentMs
+        }
+
+        await story.advance(1_000_000)
+
+        const pauses = readings.slice(1).map((at, i) => at - readings[i]! - spentMs)
+        expect(new Set(pauses)).to.deep.equal(new Set([pauseMs]))
+      })
+    }
+
     it('serves nothing on an address of somebody else, says so once, and takes over when they leave', async () => {
       const foreign = '-A -t 10.96.0.10:443 -s wlc'
       story = new Story(new FakeKernel(foreign, []))
