@@ -103,7 +103,9 @@ describe('deleting UDP flows', () => {
       ${servers.join('')}
       for tables in iptables ip6tables; do $tables -A INPUT -m conntrack --ctstate NEW; done
       sysctl -qw net.ipv4.ip_forward=1 net.ipv4.vs.conntrack=1 net.ipv4.vs.expire_nodest_conn=1
-      sysctl -qw net.netfilter.nf_conntrack_udp_timeout=600`)
+      for timeout in /proc/sys/net/netfilter/nf_conntrack_udp_timeout* /proc/sys/net/netfilter/nf_conntrack_tcp_timeout*; do
+        echo 600 > $timeout
+      done`)
     conntrack = new Conntrack(loadAddon())
   })
   after(async () => {
