@@ -1,5 +1,5 @@
 /**
- * Bundles the program into dist/: one file, without what it does not use of its packages.
+ * Bundles the program, and the thread that reads lists, into dist/: without what they do not use of their packages.
  *   node scripts/bundle.ts                the program
  *   node scripts/bundle.ts FILE ...       other files, into .cache/bundles
  */
@@ -66,16 +66,22 @@ const OPTIONS: BuildOptions = {
   // Packages with an addon of their own stay outside.
   external: ['netlink', 'netlink/*', 'node-gyp-build'],
   plugins: [withoutUndici, lateSocks, shakeClientNode],
-  define: { 'import.meta.dirname': '__dirname', 'import.meta.url': '__filename' },
+  define: {
+    'import.meta.dirname': '__dirname',
+    'import.meta.filename': '__filename',
+    'import.meta.url': '__filename',
+  },
   sourcemap: true,
   legalComments: 'none',
   logLevel: 'warning',
 }
+
+const PROGRAM = { 'kube-ipvs': 'src/main.ts', 'page-thread': 'src/source/page-thread.ts' }
 
 const others = process.argv.slice(2)
 if (others.length > 0) {
   // For the lab, where loading many files takes longer than running them.
   await bundle({ ...OPTIONS, entryPoints: others, entryNames: '[name]', outdir: '.cache/bundles' })
 } else {
-  await bundle({ ...OPTIONS, entryPoints: { 'kube-ipvs': 'src/main.ts' }, outdir: 'dist' })
+  await bundle({ ...OPTIONS, entryPoints: PROGRAM, outdir: 'dist' })
 }

@@ -5,6 +5,7 @@ import type { Metrics } from './serve/metrics.ts'
 import { loadKubeConfig, openApiClient } from './source/api-client.ts'
 import { followApiServer } from './source/api-source.ts'
 import { openEvents, type RecordEvent } from './source/events.ts'
+import { openPageReader } from './source/page-reader.ts'
 import { followManifests } from './source/manifests.ts'
 
 export interface Origin {
@@ -55,8 +56,10 @@ export function openOrigin(choice: OriginChoice, { nodeName, metrics, log, signa
       metrics.requested(request)
     },
   )
+  // Now, as its thread takes a while to begin.
+  const readPage = openPageReader(signal)
   return {
-    follow: (cluster, until) => followApiServer({ api, cluster, nodeName, log, signal: until }),
+    follow: (cluster, until) => followApiServer({ api, readPage, cluster, nodeName, log, signal: until }),
     recordEvent: openEvents({ api, nodeName, log, signal }),
     hasNodes: true,
   }

@@ -159,7 +159,10 @@ export class Proxy {
   /** Before every resource has been listed, an absent Service means nothing. */
   async #listed(signal: AbortSignal): Promise<void> {
     const { cluster, doorbell, log } = this.#options
-    while (!cluster.synced && !signal.aborted) await doorbell.wait(Infinity, signal)
+    while (!cluster.synced && !signal.aborted) {
+      await this.#foresee()
+      await doorbell.wait(Infinity, signal)
+    }
     if (signal.aborted) return
     log.info({ services: cluster.serviceCount }, 'all facts are listed')
     await this.#options.listed()
@@ -219,6 +222,16 @@ export class Proxy {
     if (this.#unmapped.size > 0) this.#roundStarted ??= now()
   }
 
+  /** Maps what is known of lists that are not whole: claims, of which nothing is planned yet, and which may change. */
+  async #foresee(): Promise<void> {
+    const { cluster, mapping } = this.#options
+    const names = cluster.takeDirty()
+    for (const name of names) this.#unmapped.add(name)
+    const options = mapping()
+    const known = names.filter((name) => cluster.service(name) !== undefined && cluster.hasSlices(name))
+    await mapInTurns(known, (name) => this.#mapService(name, options), SERVICES_PER_SLICE)
+  }
+
   /** Turns every changed Service into claims, before anything is planned: a conflict needs all sides. */
   async #absorb(): Promise<void> {
     this.#takeChanges()
@@ -228,21 +241,24 @@ export class Proxy {
   }
 
   /**
-   * The first time, Services are mapped while those before them are on their way into the kernel. The oldest come
-   * first, as they win conflicts: what is planned for one is not changed by another. What nobody wants waits until
-   * all are mapped.
+   * The first time, the last Services are mapped while those before them are on their way into the kernel. The oldest
+   * come first, as they win conflicts: what is planned for one is not changed by another. What nobody wants waits
+   * until all are mapped.
    */
   async #begin(): Promise<void> {
+    const { cluster, now } = this.#options
     this.#takeChanges()
-    const { cluster } = this.#options
-    const names = [...this.#unmapped].sort((a, b) => cluster.byAge(a, b))
+    this.#roundStarted ??= now()
+    const names = [...new Set([...this.#ledger.owners(), ...this.#unmapped])]
+    names.sort((a, b) => cluster.byAge(a, b))
     await this.#pipeline.run(this.#mapAll(names), Infinity)
   }
 
   /** Maps Services as their objects are asked for. */
   *#mapAll(names: readonly ServiceName[]): Generator<ObjectKey> {
     const options = this.#options.mapping()
-    for (const name of names) yield* this.#mapService(name, options)
+    for (const name of names)
+      yield* this.#unmapped.has(name) ? this.#mapService(name, options) : this.#ledger.keysOf(name)
   }
 
   /** Returns the objects that may have to be changed. */

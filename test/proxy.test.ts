@@ -975,6 +975,50 @@ describe('Proxy, whatever the order of events', () => {
       expect(different, 'orders other than the first').to.be.greaterThan(900)
     })).timeout(60_000)
 
+  it('is the same for 300 lists that come in pieces, after attempts that were given up', () =>
+    withRandom(async (random) => {
+      let foreseenInVain = 0
+      for (let i = 0; i < 300; i++) {
+        const all = histories(random)
+        // The others are gone by the time the list is whole.
+        const last = all.map((history) => history.at(-1)!).filter(() => random.chance(0.8))
+        const isSlice = (object: object): boolean => 'addressType' in object
+        const services = new Map(all.flat().map((object) => [object, parseService(object)]))
+        const endpointSlices = new Map(all.flat().map((object) => [object, parseEndpointSlice(object)]))
+
+        const story = new Story()
+        const { cluster } = story
+        for (const object of interleave(random, all)) {
+          if (isSlice(object)) cluster.endpointSlices.foresee([endpointSlices.get(object)!])
+          else cluster.services.foresee([services.get(object)!])
+          if (random.chance(0.5)) await story.bell.settle()
+        }
+        await story.bell.settle()
+        expect(story.takeExecuted()).to.deep.equal([])
+        const listed = last.filter((object) => !isSlice(object))
+        if (cluster.serviceCount > listed.length) foreseenInVain++
+        cluster.services.replace(listed.map((object) => services.get(object)!))
+        cluster.endpointSlices.replace(last.filter(isSlice).map((object) => endpointSlices.get(object)!))
+        cluster.nodes.replace([])
+        await story.bell.settle()
+        await story.stop()
+
+        const clean = new Story()
+        await clean.list(listed, last.filter(isSlice))
+        await clean.stop()
+        expect(story.kernel.toString().split('\n').sort()).to.deep.equal(
+          clean.kernel.toString().split('\n').sort(),
+        )
+        expect([...story.kernel.state.addresses].sort()).to.deep.equal(
+          [...clean.kernel.state.addresses].sort(),
+        )
+        expect([...story.kernel.state.setMembers].sort()).to.deep.equal(
+          [...clean.kernel.state.setMembers].sort(),
+        )
+      }
+      expect(foreseenInVain).to.be.greaterThan(50)
+    })).timeout(60_000)
+
   it('converges after being killed in the middle of 300 random plans', () =>
     withRandom(async (random) => {
       let killed = 0

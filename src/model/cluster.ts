@@ -14,6 +14,8 @@ const API_SERVER: ServiceName = 'default/kubernetes'
 
 /** Where a source puts the facts of one resource. */
 export interface Collection<Fact> {
+  /** Some objects of the first list, before it is whole: it says what is there, and not yet what is not. */
+  foresee(objects: Iterable<Parsed<Fact>>): void
   /** The whole list at once: what is not in it is gone. Marks the resource as listed. */
   replace(objects: Iterable<Parsed<Fact>>): void
   /** One object was added or has changed. */
@@ -96,6 +98,10 @@ export class Cluster {
     return this.#slicesByService.get(name)?.values() ?? []
   }
 
+  hasSlices(name: ServiceName): boolean {
+    return this.#slicesByService.has(name)
+  }
+
   /** Compares the ages of two Services: the older one comes first, the essential ones before all others. */
   byAge(a: ServiceName, b: ServiceName): number {
     const [first, second] = [this.#services.get(a), this.#services.get(b)]
@@ -173,16 +179,22 @@ export class Cluster {
   ): Collection<Fact> {
     const set = (name: string, after: Fact | undefined): void => {
       const before = facts.get(name)
+      if (before === after) return
       // What was known of this node goes on to count until there is something newer.
       if (after === undefined && resource === 'nodes' && name === this.#nodeName) return
       if (after === undefined) facts.delete(name)
       else facts.set(name, after)
-      if (before !== undefined || after !== undefined) changed(before, after, name)
+      changed(before, after, name)
     }
     const put = (object: Parsed<Fact>): void => {
       if (object.unusable !== true) set(object.name, object.fact)
     }
     return {
+      foresee: (objects) => {
+        if (this.#listed.has(resource)) return
+        for (const object of objects) put(object)
+        this.#changed()
+      },
       put: (object) => {
         put(object)
         this.#changed()

@@ -65,6 +65,15 @@ export class Ledger {
     return this.#byKey.keys()
   }
 
+  owners(): IterableIterator<ServiceName> {
+    return this.#byOwner.keys()
+  }
+
+  /** What a Service claims, in the order in which it is made. */
+  keysOf(owner: ServiceName): ObjectKey[] {
+    return (this.#byOwner.get(owner) ?? NONE).map(({ key }) => key)
+  }
+
   /** The Service that has a virtual server. */
   #owner(key: VirtualServerKey): ServiceName | undefined {
     return this.#byKey.get(key)?.[0]?.owner

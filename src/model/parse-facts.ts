@@ -32,6 +32,7 @@ const PROTOCOLS: readonly string[] = ['TCP', 'UDP', 'SCTP'] satisfies Protocol[]
 
 type Json = Readonly<Record<string, unknown>>
 
+/** Its message begins with the path of what is at fault, from where it was parsed. */
 class Fault extends Error {}
 
 function record(value: unknown): Json {
@@ -50,7 +51,16 @@ function fault(path: string, value: unknown, expected: string): never {
   )
 }
 
-function text(value: unknown, path: string): string {
+/** Parses an item of a list: the path of its fault goes on from the list's. Paths are text only where there is a fault. */
+function item<Item>(values: string, i: number, value: unknown, parse: (value: unknown) => Item): Item {
+  try {
+    return parse(value)
+  } catch (error) {
+    throw error instanceof Fault ? new Fault(`${values}[${i}]${error.message}`) : error
+  }
+}
+
+function text(value: unknown, path = ''): string {
   return typeof value === 'string' ? value : fault(path, value, 'a string')
 }
 
@@ -64,7 +74,7 @@ function oneOf<T extends string>(value: unknown, path: string, words: readonly T
   return words.find((word) => word === value) ?? fault(path, value, words.join(', '))
 }
 
-function address(value: unknown, path: string): Address {
+function address(value: unknown, path = ''): Address {
   return parseAddress(text(value, path)) ?? fault(path, value, 'an IP address')
 }
 
@@ -124,21 +134,21 @@ function parsing<Fact>(kind: string, name: string, parse: () => Omit<Parsed<Fact
   }
 }
 
-function cidr(value: unknown, path: string): Cidr {
-  return parseCidr(text(value, path)) ?? fault(path, value, 'a network such as 192.0.2.0/24')
+function cidr(value: unknown): Cidr {
+  return parseCidr(text(value)) ?? fault('', value, 'a network such as 192.0.2.0/24')
 }
 
-function endpointPort(value: unknown, path: string): EndpointPort {
+function endpointPort(value: unknown): EndpointPort {
   const port = record(value)
   return {
-    name: port.name === undefined || port.name === null ? '' : text(port.name, `${path}.name`),
-    protocol: protocol(port.protocol, `${path}.protocol`),
-    port: integer(port.port, `${path}.port`, 1, 65_535),
+    name: port.name === undefined || port.name === null ? '' : text(port.name, '.name'),
+    protocol: protocol(port.protocol, '.protocol'),
+    port: integer(port.port, '.port', 1, 65_535),
   }
 }
 
-function servicePort(value: unknown, path: string): ServicePort {
-  return { ...endpointPort(value, path), nodePort: portOrNone(record(value).nodePort, `${path}.nodePort`) }
+function servicePort(value: unknown): ServicePort {
+  return { ...endpointPort(value), nodePort: portOrNone(record(value).nodePort, '.nodePort') }
 }
 
 function portOrNone(value: unknown, path: string): number {
@@ -146,7 +156,7 @@ function portOrNone(value: unknown, path: string): number {
 }
 
 function servicePorts(value: unknown): readonly ServicePort[] {
-  const ports = list(value, 'spec.ports').map((port, i) => servicePort(port, `spec.ports[${i}]`))
+  const ports = list(value, 'spec.ports').map((port, i) => item('spec.ports', i, port, servicePort))
   const seen = new Set<string>()
   for (const [i, { port, protocol }] of ports.entries()) {
     const frontend = `${port}/${protocol}`
@@ -160,7 +170,7 @@ function clusterIps(spec: Json): readonly Address[] {
   const several = list(spec.clusterIPs, 'spec.clusterIPs')
   const values = several.length > 0 ? several : [spec.clusterIP]
   const addresses = values.map((value, i) =>
-    address(value, several.length > 0 ? `spec.clusterIPs[${i}]` : 'spec.clusterIP'),
+    several.length > 0 ? item('spec.clusterIPs', i, value, address) : address(value, 'spec.clusterIP'),
   )
   if (new Set(addresses.map(familyOf)).size < addresses.length) {
     fault('spec.clusterIPs', values, 'one address per family')
@@ -245,7 +255,7 @@ export function parseService(object: unknown): Parsed<Service> {
       loadBalancerIps: unique(ingress.items),
       // One that cannot be read would let everybody in if it were left out.
       sourceRanges: list(spec.loadBalancerSourceRanges, 'spec.loadBalancerSourceRanges').map((range, i) =>
-        cidr(range, `spec.loadBalancerSourceRanges[${i}]`),
+        item('spec.loadBalancerSourceRanges', i, range, cidr),
       ),
       healthCheckNodePort: healthCheckNodePort(spec),
     }
@@ -259,24 +269,26 @@ function unique<Item>(items: readonly Item[]): readonly Item[] {
 }
 
 function hints(value: unknown, path: string): readonly string[] | undefined {
-  const names = list(value, path).map((hint, i) => shared(text(record(hint).name, `${path}[${i}].name`)))
+  if (value === undefined || value === null) return undefined
+  const name = (hint: unknown): string => shared(text(record(hint).name, '.name'))
+  const names = list(value, path).map((hint, i) => item(path, i, hint, name))
   return names.length > 0 ? names : undefined
 }
 
 /** `undefined` and `null` conditions mean: ready and serving yes, terminating no (EndpointConditions, discovery/v1). */
-function endpoint(value: unknown, path: string, family: Family): Endpoint {
+function endpoint(value: unknown, family: Family): Endpoint {
   const { addresses, conditions, nodeName, hints: hinted } = record(value)
   const { ready, serving, terminating } = record(conditions)
-  const first = address(list(addresses, `${path}.addresses`)[0], `${path}.addresses[0]`)
-  if (familyOf(first) !== family) fault(`${path}.addresses[0]`, first, `an ${family} address`)
+  const first = address(list(addresses, '.addresses')[0], '.addresses[0]')
+  if (familyOf(first) !== family) fault('.addresses[0]', first, `an ${family} address`)
   return {
     address: first,
     ready: ready !== false,
     serving: serving !== false,
     terminating: terminating === true,
     nodeName: typeof nodeName === 'string' ? shared(nodeName) : undefined,
-    zoneHints: hints(record(hinted).forZones, `${path}.hints.forZones`),
-    nodeHints: hints(record(hinted).forNodes, `${path}.hints.forNodes`),
+    zoneHints: hints(record(hinted).forZones, '.hints.forZones'),
+    nodeHints: hints(record(hinted).forNodes, '.hints.forNodes'),
   }
 }
 
@@ -284,7 +296,7 @@ function endpoint(value: unknown, path: string, family: Family): Endpoint {
 function usable<Item>(
   values: readonly unknown[],
   path: string,
-  parse: (value: unknown, path: string) => Item,
+  parse: (value: unknown) => Item,
 ): {
   readonly items: readonly Item[]
   readonly faults: readonly string[]
@@ -293,10 +305,10 @@ function usable<Item>(
   const faults: string[] = []
   for (const [i, value] of values.entries()) {
     try {
-      items.push(parse(value, `${path}[${i}]`))
+      items.push(parse(value))
     } catch (error) {
       if (!(error instanceof Fault)) throw error
-      faults.push(error.message)
+      faults.push(`${path}[${i}]${error.message}`)
     }
   }
   return { items, faults }
@@ -312,8 +324,8 @@ export function parseEndpointSlice(object: unknown): Parsed<EndpointSlice> {
     const family = oneOf(addressType, 'addressType', ['IPv4', 'IPv6', 'FQDN'], 'IPv4')
     if (family === 'FQDN') return { problems: [] }
     const usablePorts = usable(list(ports, 'ports'), 'ports', endpointPort)
-    const usableEndpoints = usable(list(endpoints, 'endpoints'), 'endpoints', (value, path) =>
-      endpoint(value, path, family),
+    const usableEndpoints = usable(list(endpoints, 'endpoints'), 'endpoints', (value) =>
+      endpoint(value, family),
     )
     const fact: EndpointSlice = {
       name,
@@ -329,6 +341,22 @@ export function parseEndpointSlice(object: unknown): Parsed<EndpointSlice> {
       problems: faults.map((message) => `Cannot use a part of EndpointSlice ${name}: ${message}`),
     }
   })
+}
+
+/** The same slice, but for the memory that its names take. */
+export function withSharedNames(slice: EndpointSlice): EndpointSlice {
+  const endpoints = slice.endpoints.map(
+    ({ address, ready, serving, terminating, nodeName, zoneHints, nodeHints }) => ({
+      address,
+      ready,
+      serving,
+      terminating,
+      nodeName: nodeName === undefined ? undefined : shared(nodeName),
+      zoneHints: zoneHints?.map(shared),
+      nodeHints: nodeHints?.map(shared),
+    }),
+  )
+  return { ...slice, endpoints }
 }
 
 /** Host names and the like are no addresses. */

@@ -3,19 +3,15 @@ import { readFileSync } from 'node:fs'
 import http, { type IncomingMessage } from 'node:http'
 import https from 'node:https'
 import { dirname, resolve } from 'node:path'
-import { promisify } from 'node:util'
-import zlib from 'node:zlib'
 import { KubeConfig } from '@kubernetes/client-node'
 import { parse } from 'yaml'
+import { type Body, textOf } from './page.ts'
 
 /** Nothing arrives for so long: the connection is taken for dead. Watches get a bookmark about once a minute. */
 const SILENCE_MS = 150_000
 /** An error's body beyond this is not read. */
 const MAX_STATUS_BYTES = 64 * 1024
 const NEWLINE = 0x0a
-const gunzip = promisify(zlib.gunzip)
-/** In large pieces; what was cut off is told by the response, not by its last bytes. */
-const GUNZIP: zlib.ZlibOptions = { chunkSize: 512 * 1024, finishFlush: zlib.constants.Z_SYNC_FLUSH }
 
 /** The API server answered with an error. */
 export class ApiError extends Error {
@@ -140,8 +136,8 @@ function retryAfterMs(response: IncomingMessage): number | undefined {
   return seconds > 0 ? seconds * 1000 : undefined
 }
 
-/** The body, or not much more than `limit` bytes of it; uncompressed beside everything else, on a thread. */
-async function readBody(response: IncomingMessage, limit = Infinity): Promise<Buffer> {
+/** The body, or not much more than `limit` bytes of it. */
+async function receive(response: IncomingMessage, limit = Infinity): Promise<Body> {
   const chunks: Buffer[] = []
   let length = 0
   for await (const chunk of response) {
@@ -149,13 +145,12 @@ async function readBody(response: IncomingMessage, limit = Infinity): Promise<Bu
     length += (chunk as Buffer).length
     if (length > limit) break
   }
-  const body = Buffer.concat(chunks)
-  return response.headers['content-encoding'] === 'gzip' ? gunzip(body, GUNZIP) : body
+  return { bytes: Buffer.concat(chunks), isZipped: response.headers['content-encoding'] === 'gzip' }
 }
 
 /** The message of a Status object, or the start of whatever came instead. */
 async function errorOf(response: IncomingMessage): Promise<ApiError> {
-  const text = (await readBody(response, MAX_STATUS_BYTES)).toString()
+  const text = textOf(await receive(response, MAX_STATUS_BYTES))
   let message = text.slice(0, 200)
   try {
     message = (JSON.parse(text) as { message?: string }).message ?? message
@@ -266,15 +261,15 @@ export function openApiClient(
 }
 
 /** The whole body. Throws when it is cut off. */
-export async function readText(response: IncomingMessage): Promise<string> {
-  const body = await readBody(response)
+export async function readBody(response: IncomingMessage): Promise<Body> {
+  const body = await receive(response)
   if (!response.complete) throw new Error('the answer was cut off')
-  return body.toString('utf8')
+  return body
 }
 
 /** The whole body as JSON. */
 export async function readJson(response: IncomingMessage): Promise<unknown> {
-  return JSON.parse(await readText(response))
+  return JSON.parse(textOf(await readBody(response)))
 }
 
 /** The lines of a body as they come. Throws when the connection breaks, or ends within a line. */

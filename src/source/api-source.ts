@@ -1,12 +1,14 @@
 /** Facts from the API server. */
 import type { Logger } from 'pino'
-import type { Cluster } from '../model/cluster.ts'
-import { parseEndpointSlice, parseNode, parseService } from '../model/parse-facts.ts'
+import type { Cluster, Collection } from '../model/cluster.ts'
 import type { ApiClient } from './api-client.ts'
+import { type Facts, PARSERS, type Resource } from './page.ts'
+import type { ReadPage } from './page-reader.ts'
 import { reflect } from './reflector.ts'
 
 export interface ApiSourceOptions {
   readonly api: ApiClient
+  readonly readPage: ReadPage
   readonly cluster: Cluster
   readonly nodeName: string
   readonly log: Logger
@@ -20,28 +22,31 @@ const SERVICES = {
 const ENDPOINT_SLICES = { labelSelector: '!service.kubernetes.io/headless' }
 
 /** Keeps the cluster's facts up to date until the signal aborts. */
-export async function followApiServer({ cluster, nodeName, ...common }: ApiSourceOptions): Promise<void> {
+export async function followApiServer(options: ApiSourceOptions): Promise<void> {
+  const { cluster, nodeName, readPage, ...common } = options
+  const follow = <R extends Resource>(
+    resource: R,
+    collection: Collection<Facts[R]>,
+    path: string,
+    selectors: Readonly<Record<string, string>>,
+  ): Promise<void> =>
+    reflect<Facts[R]>({
+      ...common,
+      path,
+      selectors,
+      collection,
+      readPage: (body) => readPage(resource, body),
+      parse: PARSERS[resource],
+    })
+  const thisNode = { fieldSelector: `metadata.name=${nodeName}` }
   await Promise.all([
-    reflect({
-      ...common,
-      path: '/api/v1/services',
-      selectors: SERVICES,
-      parse: parseService,
-      collection: cluster.services,
-    }),
-    reflect({
-      ...common,
-      path: '/apis/discovery.k8s.io/v1/endpointslices',
-      selectors: ENDPOINT_SLICES,
-      parse: parseEndpointSlice,
-      collection: cluster.endpointSlices,
-    }),
-    reflect({
-      ...common,
-      path: '/api/v1/nodes',
-      selectors: { fieldSelector: `metadata.name=${nodeName}` },
-      parse: parseNode,
-      collection: cluster.nodes,
-    }),
+    follow('services', cluster.services, '/api/v1/services', SERVICES),
+    follow(
+      'endpointSlices',
+      cluster.endpointSlices,
+      '/apis/discovery.k8s.io/v1/endpointslices',
+      ENDPOINT_SLICES,
+    ),
+    follow('nodes', cluster.nodes, '/api/v1/nodes', thisNode),
   ])
 }

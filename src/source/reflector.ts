@@ -3,18 +3,18 @@
  * over and over. The list replaces everything at once and only when it is whole; an ordinary end of a watch
  * goes on from the last version seen, without a new list (Kubernetes API concepts, "Efficient detection of changes").
  */
-import { setImmediate, setTimeout } from 'node:timers/promises'
+import { setTimeout } from 'node:timers/promises'
 import type { Logger } from 'pino'
 import type { Collection } from '../model/cluster.ts'
 import type { Parsed } from '../model/facts.ts'
-import { type ApiClient, ApiError, isExpired, readLines, readText } from './api-client.ts'
+import { type ApiClient, ApiError, isExpired, readBody, readLines } from './api-client.ts'
+import type { Body, PageHead } from './page.ts'
+import type { Page } from './page-reader.ts'
 
 /** Pages are of about so many characters, however large an object is: one is parsed without holding up anything else. */
 const PAGE_LENGTH = 512 * 1024
 const FIRST_LIMIT = 100
 const LARGEST_LIMIT = 500
-/** Objects of a page that are trimmed in one go. */
-const OBJECTS_PER_SLICE = 20
 /** The server ends a watch after a random time of one to two of these. */
 const WATCH_SECONDS = 300
 /** A watch that ends sooner, and without an event, is not followed by the next one at once. */
@@ -28,6 +28,9 @@ export interface ReflectorOptions<Fact> {
   readonly path: string
   /** Label and field selectors. */
   readonly selectors: Readonly<Record<string, string>>
+  /** Reads a page of a list; throws when it cannot. */
+  readonly readPage: (body: Body) => Promise<Page<Fact>>
+  /** Reads the object of an event. */
   readonly parse: (object: unknown) => Parsed<Fact>
   readonly collection: Collection<Fact>
   readonly log: Logger
@@ -36,11 +39,6 @@ export interface ReflectorOptions<Fact> {
   readonly random?: () => number
   /** Resolves after `ms`, or when the signal aborts. */
   readonly sleep?: (ms: number, signal: AbortSignal) => Promise<void>
-}
-
-interface ListPage {
-  readonly metadata?: { readonly resourceVersion?: string; readonly continue?: string }
-  readonly items?: readonly unknown[] | null
 }
 
 interface WatchEvent {
@@ -111,40 +109,36 @@ function recovered<Fact>({ log, path }: ReflectorOptions<Fact>, progress: Progre
   progress.failures = 0
 }
 
-interface Page {
-  readonly page: ListPage
-  /** How many objects to ask for next. */
-  readonly limit: number
-}
-
-async function readPage<Fact>(
-  { api, path, selectors, signal }: ReflectorOptions<Fact>,
+async function fetchPage<Fact>(
+  { api, path, selectors, signal, readPage }: ReflectorOptions<Fact>,
   limit: number,
   token?: string,
-): Promise<Page> {
+): Promise<Page<Fact>> {
   const query = { ...selectors, limit: String(limit), ...(token !== undefined && { continue: token }) }
-  const text = await readText(await api.get(path, query, signal))
-  const page = JSON.parse(text) as ListPage
-  const count = page.items?.length ?? 0
-  const fitting = count === 0 ? limit : Math.ceil((PAGE_LENGTH / text.length) * count)
-  return { page, limit: Math.min(fitting, LARGEST_LIMIT) }
+  return readPage(await readBody(await api.get(path, query, signal)))
 }
 
-/** Reads all pages, and only then replaces the collection. While a page is trimmed, the next one is on its way. */
+/** How many objects to ask for, after a page for which `limit` was asked. */
+function nextLimit({ objects, length }: PageHead, limit: number): number {
+  const fitting = objects === 0 ? limit : Math.ceil((PAGE_LENGTH / length) * objects)
+  return Math.min(fitting, LARGEST_LIMIT)
+}
+
+/** Reads all pages, and only then replaces the collection. While one is read, the next one is on its way. */
 async function list<Fact>(options: ReflectorOptions<Fact>, progress: Progress): Promise<void> {
   const objects: Parsed<Fact>[] = []
   let version: string | undefined
-  for (let next: Promise<Page> | undefined = readPage(options, FIRST_LIMIT); next !== undefined;) {
-    const { page, limit }: Page = await next
-    const token: string | undefined = page.metadata?.continue
-    next = token === undefined || token === '' ? undefined : readPage(options, limit, token)
+  let limit = FIRST_LIMIT
+  for (let next: Promise<Page<Fact>> | undefined = fetchPage(options, limit); next !== undefined;) {
+    const { head, facts }: Page<Fact> = await next
+    limit = nextLimit(head, limit)
+    next = head.continue === undefined ? undefined : fetchPage(options, limit, head.continue)
     // Until it is awaited: what it throws is thrown there.
     next?.catch(() => undefined)
-    version = page.metadata?.resourceVersion
-    for (const [i, item] of (page.items ?? []).entries()) {
-      if (i > 0 && i % OBJECTS_PER_SLICE === 0) await setImmediate()
-      objects.push(reported(options, item))
-    }
+    version = head.resourceVersion
+    const page = (await facts).map((parsed) => reported(options, parsed))
+    options.collection.foresee(page)
+    objects.push(...page)
   }
   if (version === undefined)
     throw new Error(`Cannot use the list of ${options.path}: it has no resourceVersion`)
@@ -153,8 +147,7 @@ async function list<Fact>(options: ReflectorOptions<Fact>, progress: Progress): 
   recovered(options, progress)
 }
 
-function reported<Fact>({ parse, log }: ReflectorOptions<Fact>, object: unknown): Parsed<Fact> {
-  const parsed = parse(object)
+function reported<Fact>({ log }: ReflectorOptions<Fact>, parsed: Parsed<Fact>): Parsed<Fact> {
   for (const problem of parsed.problems) log.error({ object: parsed.name }, problem)
   return parsed
 }
@@ -201,7 +194,7 @@ function apply<Fact>(
   switch (type) {
     case 'ADDED':
     case 'MODIFIED':
-      collection.put(reported(options, object))
+      collection.put(reported(options, parse(object)))
       break
     case 'DELETED':
       collection.remove(parse(object).name)

@@ -1,5 +1,6 @@
 /** The Dockerfile's steps, by hand in an empty folder; and the package, installed as `npm i -g` does. */
 import { execFileSync, spawnSync } from 'node:child_process'
+import { once } from 'node:events'
 import {
   cpSync,
   existsSync,
@@ -13,6 +14,7 @@ import {
 } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { dirname, isAbsolute, join } from 'node:path'
+import { Worker } from 'node:worker_threads'
 import { expect } from 'chai'
 import { Copy, DockerfileParser, From, type Instruction, Run, Workdir } from 'dockerfile-ast'
 import { validate } from 'dockerfile-utils'
@@ -161,6 +163,15 @@ describe('the image', () => {
     expect(join(final.folder, target!)).to.equal(program)
   })
 
+  it('has the thread that reads lists', async () => {
+    const thread = new Worker(inside(final, 'dist/page-thread.cjs'))
+    const bytes = Buffer.from(JSON.stringify({ metadata: { resourceVersion: '7' }, items: [] }))
+    thread.postMessage({ resource: 'services', body: { bytes, isZipped: false } })
+    const [answer] = (await once(thread, 'message')) as [{ head: { resourceVersion: string } }]
+    expect(answer.head.resourceVersion).to.equal('7')
+    await thread.terminate()
+  })
+
   it('finds and loads its addons', () => {
     expectKernel(inside(final, 'dist/kube-ipvs.cjs'))
   })
@@ -179,6 +190,7 @@ describe('the image', () => {
     expect(files.filter((file) => !file.includes('/node_modules/')).sort()).to.deep.equal(
       [
         'dist/kube-ipvs.cjs',
+        'dist/page-thread.cjs',
         'native/binding.gyp',
         'native/build/Release/netlink_socket.node',
         'package.json',
@@ -212,6 +224,7 @@ describe('the image', () => {
         'deploy/systemd/kube-ipvs.service',
         'deploy/systemd/kube-proxy-config.yml',
         'dist/kube-ipvs.cjs',
+        'dist/page-thread.cjs',
         'native/binding.gyp',
         'native/build/Release/netlink_socket.node',
         'native/netlink_socket.cc',

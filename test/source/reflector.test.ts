@@ -6,6 +6,7 @@ import type { Collection } from '../../src/model/cluster.ts'
 import type { Parsed, Service } from '../../src/model/facts.ts'
 import { parseService } from '../../src/model/parse-facts.ts'
 import { loadKubeConfig, openApiClient } from '../../src/source/api-client.ts'
+import { openPageReader } from '../../src/source/page-reader.ts'
 import { reflect } from '../../src/source/reflector.ts'
 import { ApiServer } from '../support/api-server.ts'
 import { service } from '../support/builders.ts'
@@ -19,6 +20,11 @@ class Calls implements Collection<Service> {
   readonly all: string[] = []
   readonly names = new Set<string>()
 
+  readonly foreseen: string[] = []
+
+  foresee(objects: Iterable<Parsed<Service>>): void {
+    for (const { name } of objects) this.foreseen.push(name)
+  }
   replace(objects: Iterable<Parsed<Service>>): void {
     this.names.clear()
     for (const { name } of objects) this.names.add(name)
@@ -67,10 +73,12 @@ describe('reflect', () => {
     writeFileSync(file, server.kubeconfig(tokenFile))
     const recording = recordingLog()
     lines = recording.lines
+    const readPage = openPageReader(abort.signal)
     running = reflect({
       api: openApiClient(() => loadKubeConfig(file)),
       path: '/api/v1/services',
       selectors: { labelSelector: '!service.kubernetes.io/service-proxy-name' },
+      readPage: (body) => readPage('services', body),
       parse: parseService,
       collection: calls,
       log: recording.log,
