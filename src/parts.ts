@@ -89,8 +89,15 @@ export async function openProxy(
     // A connection to a Pod that is gone may last as long as one that is idle.
     drainDeadlineMs: tcp * 1000,
     now: () => performance.now(),
+    cpuMs,
   }
   return new Proxy(options, tables)
+}
+
+/** Time of processors that this process has used, with all its threads, in ms. */
+export function cpuMs(): number {
+  const { user, system } = process.cpuUsage()
+  return (user + system) / 1_000
 }
 
 /** Keeps the kernel's statistics from costing more than they are worth. */

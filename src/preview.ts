@@ -94,6 +94,7 @@ export async function preview({ loaded, nodeName, choice, log, signal }: Program
       minSyncPeriodMs: () => 0,
       drainDeadlineMs: 0,
       now: () => performance.now(),
+      cpuMs: () => 0,
     })
     const followed = origin.follow(cluster, until)
     const operations = await Promise.race([proxy.dryRun(until), followed.then((): Operation[] => [])])

@@ -31,9 +31,9 @@ const SERVICES_PER_SLICE = 50
 const TURN_MS = 500
 /** The API server may come late: what the kernel has shown so long ago is not relied upon. */
 const STALE_MS = 120_000
-/** At most a hundredth of the time is spent on audits, but each comes before ten of its intervals are over. */
+/** At most a hundredth of a processor is spent on audits, but each comes before twenty of its intervals are over. */
 const AUDIT_SHARE = 100
-const LONGEST_AUDIT_PAUSE = 10
+const LONGEST_AUDIT_PAUSE = 20
 /** Differences above this number are counted, not listed. */
 const LISTED = 10
 
@@ -65,6 +65,8 @@ export interface ProxyOptions {
   readonly drainDeadlineMs: number
   /** Monotonic. */
   readonly now: () => number
+  /** Time of processors that this process has used, in ms. */
+  readonly cpuMs: () => number
 }
 
 export class Proxy {
@@ -375,21 +377,21 @@ export class Proxy {
 
   /** The tables are read while changes go on. */
   #beginAudit(): void {
-    const { now, doorbell } = this.#options
-    const started = now()
+    const { cpuMs, doorbell } = this.#options
+    const started = cpuMs()
     this.#auditor.begin(() => {
-      this.#auditSpentMs += now() - started
+      this.#auditSpentMs += cpuMs() - started
       doorbell.ring()
     })
   }
 
   async #audit(): Promise<void> {
-    const { now } = this.#options
-    const started = now()
+    const { cpuMs } = this.#options
+    const started = cpuMs()
     const foreign = this.#auditor.foreign
     this.#repair(await this.#auditor.step())
     this.#planTaken(foreign, this.#auditor.foreign)
-    this.#auditSpentMs += now() - started
+    this.#auditSpentMs += cpuMs() - started
     if (!this.#auditor.underWay) this.#endAudit()
   }
 

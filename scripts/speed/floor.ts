@@ -81,6 +81,7 @@ async function bring(size: Size, kernel: Kernel): Promise<void> {
     minSyncPeriodMs: () => 0,
     drainDeadlineMs: 900_000,
     now: () => performance.now(),
+    cpuMs: () => 0,
   })
   await proxy.run(abort.signal)
 }

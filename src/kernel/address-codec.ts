@@ -69,7 +69,7 @@ export function decodeAddressMessage(message: Message, interfaceIndex: number): 
   let peer: Address | undefined
   const decode = (start: number, length: number): Address => {
     if (length !== 4 && length !== 16) throw new DecodeError(`Cannot decode an address: ${length} bytes`)
-    return addressFromBytes(body.subarray(start, start + length))
+    return addressFromBytes(body, start, length)
   }
   visitAttributes(body, IFADDRMSG_BYTES, body.length, (type, start, length) => {
     if (type === IFA_LOCAL) local = decode(start, length)

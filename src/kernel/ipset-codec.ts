@@ -207,7 +207,7 @@ function decodeAddress(body: Buffer, start: number, length: number): string {
     const expected = kind === IPSET_ATTR_IPADDR_IPV6 ? 16 : 4
     if (size !== expected)
       throw new DecodeError(`Cannot decode a set member: expected ${expected} bytes, got ${size}`)
-    address = addressFromBytes(body.subarray(at, at + size))
+    address = addressFromBytes(body, at, size)
   })
   if (address === undefined) throw new DecodeError('Cannot decode a set member: an address is empty')
   return address

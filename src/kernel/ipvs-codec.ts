@@ -8,10 +8,9 @@ import {
   type ForwardingMethod,
   IN_SERVICE,
   type Protocol,
-  realServer,
   type RealServer,
+  realServerKeyOf,
   type RealServerSettings,
-  sameRealServerSettings,
   type Tunnel,
   virtualServerId,
   type VirtualServerId,
@@ -242,7 +241,7 @@ function decodeAddress(body: Buffer, start: number, length: number, family: numb
   const expected = family === ip_vs.AF_INET ? 4 : 16
   if (length < expected)
     throw new DecodeError(`Cannot decode attribute ${name}: expected ${expected} bytes, got ${length}`)
-  return addressFromBytes(body.subarray(start, start + expected))
+  return addressFromBytes(body, start, expected)
 }
 
 /** The leading ones of an IPv4 mask. */
@@ -406,18 +405,24 @@ function decodeRealServerSettings(message: Message, slots: Slots): RealServerSet
   const forwarding = FORWARDING_METHODS[method]
   if (forwarding === undefined)
     throw new DecodeError(`Cannot decode attribute IPVS_DEST_ATTR_FWD_METHOD: ${method}`)
-  const settings: RealServerSettings = {
-    forwarding,
-    weight: required(message, slots, 'IPVS_DEST_ATTR_WEIGHT', readU32),
-    upperThreshold: required(message, slots, 'IPVS_DEST_ATTR_U_THRESH', readU32),
-    lowerThreshold: required(message, slots, 'IPVS_DEST_ATTR_L_THRESH', readU32),
-  }
-  if (forwarding === 'tunnel') {
-    const tunnel = decodeTunnel(message, slots)
-    return tunnel === undefined ? settings : { ...settings, tunnel }
-  }
+  const weight = required(message, slots, 'IPVS_DEST_ATTR_WEIGHT', readU32)
+  const upperThreshold = required(message, slots, 'IPVS_DEST_ATTR_U_THRESH', readU32)
+  const lowerThreshold = required(message, slots, 'IPVS_DEST_ATTR_L_THRESH', readU32)
   // Nearly all are as every Service wants them: they share one object.
-  return sameRealServerSettings(settings, IN_SERVICE) ? IN_SERVICE : settings
+  if (forwarding === 'masquerade' && weight === 1 && upperThreshold === 0 && lowerThreshold === 0)
+    return IN_SERVICE
+  const settings: RealServerSettings = { forwarding, weight, upperThreshold, lowerThreshold }
+  const tunnel = forwarding === 'tunnel' ? decodeTunnel(message, slots) : undefined
+  return tunnel === undefined ? settings : { ...settings, tunnel }
+}
+
+const NO_CONNECTIONS: Connections = { active: 0, inactive: 0, persistent: 0 }
+
+function decodeConnections(message: Message, slots: Slots): Connections {
+  const active = required(message, slots, 'IPVS_DEST_ATTR_ACTIVE_CONNS', readU32)
+  const inactive = required(message, slots, 'IPVS_DEST_ATTR_INACT_CONNS', readU32)
+  const persistent = required(message, slots, 'IPVS_DEST_ATTR_PERSIST_CONNS', readU32)
+  return active + inactive + persistent === 0 ? NO_CONNECTIONS : { active, inactive, persistent }
 }
 
 /** A real server of a virtual server of `family`. Kernels before 3.18 do not send the address family: it is `family`. */
@@ -430,13 +435,14 @@ export function decodeDestination(message: Message, family: Family): Destination
     decodeAddress(buffer, start, length, af, name),
   )
   const port = required(message, slots, 'IPVS_DEST_ATTR_PORT', readU16be)
-  const { key, settings } = realServer(address, port, decodeRealServerSettings(message, slots))
-  const connections = {
-    active: required(message, slots, 'IPVS_DEST_ATTR_ACTIVE_CONNS', readU32),
-    inactive: required(message, slots, 'IPVS_DEST_ATTR_INACT_CONNS', readU32),
-    persistent: required(message, slots, 'IPVS_DEST_ATTR_PERSIST_CONNS', readU32),
+  const settings = decodeRealServerSettings(message, slots)
+  return {
+    key: realServerKeyOf(address, port),
+    address,
+    port,
+    settings,
+    connections: decodeConnections(message, slots),
   }
-  return { key, address, port, settings, connections }
 }
 
 /** All numbers among the attributes of a message without nesting. */

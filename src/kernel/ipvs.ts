@@ -82,29 +82,32 @@ export class Ipvs {
     ids: readonly VirtualServerId[],
   ): Promise<Map<VirtualServerKey, DestinationRecord[]>> {
     const found = new Map(ids.map(({ key }) => [key, [] as DestinationRecord[]]))
-    for (const [id, message] of await this.#dumpDestinations(ids)) {
+    await this.#dumpDestinations(ids, (id, message) => {
       found.get(id.key)?.push(decodeDestination(message, familyOf(id.address)))
-    }
+    })
     return found
   }
 
   /** The counters of the real servers of one virtual server. */
   async readRealServerStatistics(of: VirtualServerId): Promise<Map<RealServerKey, Statistics>> {
     const found = new Map<RealServerKey, Statistics>()
-    for (const [id, message] of await this.#dumpDestinations([of])) {
+    await this.#dumpDestinations([of], (id, message) => {
       found.set(decodeDestination(message, familyOf(id.address)).key, decodeStatistics(message, 'DEST'))
-    }
+    })
     return found
   }
 
   /** One dump for each virtual server, all in one exchange. */
-  async #dumpDestinations(ids: readonly VirtualServerId[]): Promise<[VirtualServerId, Message][]> {
+  async #dumpDestinations(
+    ids: readonly VirtualServerId[],
+    visit: (id: VirtualServerId, message: Message) => void,
+  ): Promise<void> {
     let first = 0
     const messages = await this.connection.read((batch) => {
       first = batch.firstSequence
       for (const id of ids) encodeDestinationDump(batch, this.family, id)
     }, 'Cannot read the real servers')
-    return messages.map((message) => [ids[(message.sequence - first) >>> 0]!, message])
+    for (const message of messages) visit(ids[(message.sequence - first) >>> 0]!, message)
   }
 
   async readTimeouts(): Promise<Timeouts> {

@@ -50,10 +50,11 @@ export function ipv4Number(address: Address): number {
   return ((number << 8) | octet) >>> 0
 }
 
-/** From 4 or 16 bytes in network byte order. */
-export function addressFromBytes(bytes: Uint8Array): Address {
-  if (bytes.length === 4) return `${bytes[0]!}.${bytes[1]!}.${bytes[2]!}.${bytes[3]!}` as Address
-  return ipaddr.fromByteArray([...bytes]).toString() as Address
+/** From 4 or 16 bytes in network byte order, of which the first is at `start`. */
+export function addressFromBytes(bytes: Uint8Array, start = 0, length = bytes.length - start): Address {
+  if (length === 4)
+    return `${bytes[start]!}.${bytes[start + 1]!}.${bytes[start + 2]!}.${bytes[start + 3]!}` as Address
+  return ipaddr.fromByteArray([...bytes.subarray(start, start + length)]).toString() as Address
 }
 
 /** `10.96.0.1:443` or `[fd00::1]:443`. */

@@ -118,8 +118,12 @@ export function virtualServerId(address: Address, port: number, protocol: Protoc
   return { key, address, protocol, port }
 }
 
+export function realServerKeyOf(address: Address, port: number): RealServerKey {
+  return formatSocketAddress(address, port) as RealServerKey
+}
+
 export function realServer(address: Address, port: number, settings = IN_SERVICE): RealServer {
-  return { key: formatSocketAddress(address, port) as RealServerKey, address, port, settings }
+  return { key: realServerKeyOf(address, port), address, port, settings }
 }
 
 /** The netmask that makes each client address a persistence client of its own. */

@@ -127,6 +127,11 @@ function describe(realServer: RealServer, believed: RealServer | undefined): str
   return `real server ${realServer.key} has other settings (${weights})`
 }
 
+function without(keys: Iterable<RealServerKey>, observed: readonly ObservedRealServer[]): RealServerKey[] {
+  const seen = new Set(observed.map(({ key }) => key))
+  return [...keys].filter((key) => !seen.has(key))
+}
+
 /** Believes what the kernel shows of one virtual server that we know. */
 export function adoptRealServers(
   of: VirtualServerKey,
@@ -148,16 +153,18 @@ export function correctRealServers(
   const differences: Difference[] = []
   const realServers = known.virtualServers.get(of.key)?.realServers
   if (realServers === undefined) return differences
-  const gone = new Set(realServers.keys())
+  let missing = realServers.size
   for (const { key, address, port, settings } of observed) {
-    gone.delete(key)
+    const believed = realServers.get(key)
+    if (believed !== undefined) missing--
     const realServer = { key, address, port, settings }
-    const found = describe(realServer, realServers.get(key))
+    const found = describe(realServer, believed)
     if (found === undefined) continue
     differences.push({ key: of.key, found })
     realServers.set(key, realServer)
   }
-  for (const key of gone) {
+  if (missing === 0) return differences
+  for (const key of without(realServers.keys(), observed)) {
     realServers.delete(key)
     differences.push({ key: of.key, found: `real server ${key} is missing` })
   }

@@ -78,6 +78,7 @@ export class Story {
   scheduler = 'rr'
   nodeAddresses: Address[] = ['192.168.50.1' as Address]
   minSyncPeriodMs = 0
+  cpuMs = 0
   readonly #abort = new AbortController()
   readonly #running: Promise<void>
   readonly proxy: Proxy
@@ -117,6 +118,7 @@ export class Story {
       minSyncPeriodMs: () => this.minSyncPeriodMs,
       drainDeadlineMs: 60_000,
       now: () => this.bell.now,
+      cpuMs: () => this.cpuMs,
       ...options,
     })
     this.#running = this.proxy.run(this.#abort.signal)
