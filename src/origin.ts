@@ -5,8 +5,8 @@ import type { Metrics } from './serve/metrics.ts'
 import { loadKubeConfig, openApiClient } from './source/api-client.ts'
 import { followApiServer } from './source/api-source.ts'
 import { openEvents, type RecordEvent } from './source/events.ts'
-import { openPageReader } from './source/page-reader.ts'
 import { followManifests } from './source/manifests.ts'
+import { openPageReader } from './source/page-reader.ts'
 
 export interface Origin {
   /** Keeps the facts up to date until the signal aborts. */

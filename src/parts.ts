@@ -95,7 +95,7 @@ export async function openProxy(
 }
 
 /** Time of processors that this process has used, with all its threads, in ms. */
-export function cpuMs(): number {
+function cpuMs(): number {
   const { user, system } = process.cpuUsage()
   return (user + system) / 1_000
 }

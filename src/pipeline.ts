@@ -9,8 +9,8 @@ const OBJECTS_PER_SLICE = 100
 /** Operations that are handed to the kernel together. While it executes them, the next ones are planned. */
 const OPERATIONS_PER_BATCH = 2_000
 
-/** So many batches may be on their way while the next one is planned: the kernel does not wait for it. */
-const BATCHES_UNDER_WAY = 3
+/** Batches that are on their way together: enough that the kernel does not wait for the next one to be planned. */
+const BATCHES_AT_ONCE = 4
 
 /** Operations that take nothing away from anybody. */
 const MAKING: ReadonlySet<OperationKind> = new Set([
@@ -85,8 +85,8 @@ export class Pipeline {
         const overlaps = couldOverlap
         couldOverlap = canOverlap(batch)
         // While the rules are not there, everything but addresses goes ahead.
-        const limit = !overlaps || !couldOverlap ? 0 : isRuled() ? BATCHES_UNDER_WAY : Infinity
-        while (underWay.length > limit) await underWay.shift()
+        const atOnce = !overlaps || !couldOverlap ? 1 : isRuled() ? BATCHES_AT_ONCE : Infinity
+        while (underWay.length >= atOnce) await underWay.shift()
         const applied = this.#apply(batch)
         // Until it is awaited: what it throws is thrown there.
         applied.catch(() => undefined)

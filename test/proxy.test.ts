@@ -979,7 +979,8 @@ describe('Proxy, whatever the order of events', () => {
     withRandom(async (random) => {
       let foreseenInVain = 0
       for (let i = 0; i < 300; i++) {
-        const all = histories(random)
+        // Some Services have no slice.
+        const all = histories(random).filter(() => random.chance(0.8))
         // The others are gone by the time the list is whole.
         const last = all.map((history) => history.at(-1)!).filter(() => random.chance(0.8))
         const isSlice = (object: object): boolean => 'addressType' in object

@@ -98,6 +98,7 @@ export class Cluster {
     return this.#slicesByService.get(name)?.values() ?? []
   }
 
+  /** Some slice of it is known. */
   hasSlices(name: ServiceName): boolean {
     return this.#slicesByService.has(name)
   }

@@ -65,6 +65,7 @@ export class Ledger {
     return this.#byKey.keys()
   }
 
+  /** Services that claim something. */
   owners(): IterableIterator<ServiceName> {
     return this.#byOwner.keys()
   }

@@ -31,6 +31,37 @@ const triggered = (time: string, parts: object = {}): Json => {
 }
 
 describe('Cluster', () => {
+  describe('a list that comes in pages', () => {
+    const pages = [[service()], [service({ name: 'db' })]].map((page) => page.map(parseService))
+
+    it('is known as it comes, and nothing is new when it is whole', () => {
+      const cluster = new Cluster('node-1', () => undefined)
+      for (const page of pages) cluster.services.foresee(page)
+      expect(cluster.takeDirty()).to.deep.equal(['shop/web', 'shop/db'])
+
+      cluster.services.replace(pages.flat())
+      expect(cluster.takeDirty()).to.deep.equal([])
+      expect(cluster.synced).to.equal(false)
+    })
+
+    it('has lost what is not in it any more when it is whole', () => {
+      const cluster = new Cluster('node-1', () => undefined)
+      for (const page of pages) cluster.services.foresee(page)
+      cluster.takeDirty()
+
+      cluster.services.replace(pages[1]!)
+      expect(cluster.takeDirty()).to.deep.equal(['shop/web'])
+      expect(cluster.service('shop/web')).to.equal(undefined)
+    })
+
+    it('changes nothing before it is whole when it is not the first one', () => {
+      const { cluster } = listed()
+      cluster.services.foresee([parseService(service({ name: 'new' }))])
+      expect(cluster.takeDirty()).to.deep.equal([])
+      expect(cluster.service('shop/new')).to.equal(undefined)
+    })
+  })
+
   describe("this node's own object", () => {
     const table: readonly [string, Json, readonly string[], readonly string[]][] = [
       ['is the same', node(), [], []],
