@@ -27,6 +27,8 @@ import type { Metrics } from './serve/metrics.ts'
 
 /** Services mapped in one go: nothing else gets its turn meanwhile. */
 const SERVICES_PER_SLICE = 50
+/** The same, while lists are read: their next pages are asked for in between. */
+const FORESEEN_PER_SLICE = 10
 /** After so long, facts that have changed meanwhile get their turn. */
 const TURN_MS = 500
 /** The API server may come late: what the kernel has shown so long ago is not relied upon. */
@@ -231,7 +233,7 @@ export class Proxy {
     for (const name of names) this.#unmapped.add(name)
     const options = mapping()
     const known = names.filter((name) => cluster.service(name) !== undefined && cluster.hasSlices(name))
-    await mapInTurns(known, (name) => this.#mapService(name, options), SERVICES_PER_SLICE)
+    await mapInTurns(known, (name) => this.#mapService(name, options), FORESEEN_PER_SLICE)
   }
 
   /** Turns every changed Service into claims, before anything is planned: a conflict needs all sides. */
