@@ -222,26 +222,34 @@ export class Proxy {
     const { cluster, now } = this.#options
     this.#absorbAt = 0
     this.#triggers.push(...cluster.takeTriggers())
-    for (const name of cluster.takeDirty()) this.#unmapped.add(name)
+    this.#takeDirty()
     if (this.#unmapped.size > 0) this.#roundStarted ??= now()
+  }
+
+  #takeDirty(): readonly ServiceName[] {
+    const names = this.#options.cluster.takeDirty()
+    for (const name of names) this.#unmapped.add(name)
+    return names
+  }
+
+  async #mapInTurns(names: readonly ServiceName[], perTurn: number): Promise<void> {
+    const options = this.#options.mapping()
+    await mapInTurns(names, (name) => this.#mapService(name, options), perTurn)
   }
 
   /** Maps what is known of lists that are not whole: claims, of which nothing is planned yet, and which may change. */
   async #foresee(): Promise<void> {
-    const { cluster, mapping } = this.#options
-    const names = cluster.takeDirty()
-    for (const name of names) this.#unmapped.add(name)
-    const options = mapping()
-    const known = names.filter((name) => cluster.service(name) !== undefined && cluster.hasSlices(name))
-    await mapInTurns(known, (name) => this.#mapService(name, options), FORESEEN_PER_SLICE)
+    const { cluster } = this.#options
+    const isKnown = (name: ServiceName): boolean =>
+      cluster.service(name) !== undefined && cluster.hasSlices(name)
+    await this.#mapInTurns(this.#takeDirty().filter(isKnown), FORESEEN_PER_SLICE)
   }
 
   /** Turns every changed Service into claims, before anything is planned: a conflict needs all sides. */
   async #absorb(): Promise<void> {
     this.#takeChanges()
     if (this.#unmapped.size === 0) return
-    const options = this.#options.mapping()
-    await mapInTurns([...this.#unmapped], (name) => this.#mapService(name, options), SERVICES_PER_SLICE)
+    await this.#mapInTurns([...this.#unmapped], SERVICES_PER_SLICE)
   }
 
   /**

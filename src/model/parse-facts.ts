@@ -305,10 +305,10 @@ function usable<Item>(
   const faults: string[] = []
   for (const [i, value] of values.entries()) {
     try {
-      items.push(parse(value))
+      items.push(item(path, i, value, parse))
     } catch (error) {
       if (!(error instanceof Fault)) throw error
-      faults.push(`${path}[${i}]${error.message}`)
+      faults.push(error.message)
     }
   }
   return { items, faults }
