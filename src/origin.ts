@@ -56,7 +56,6 @@ export function openOrigin(choice: OriginChoice, { nodeName, metrics, log, signa
       metrics.requested(request)
     },
   )
-  // Now, as its thread takes a while to begin.
   const readPage = openPageReader(signal)
   return {
     follow: (cluster, until) => followApiServer({ api, readPage, cluster, nodeName, log, signal: until }),

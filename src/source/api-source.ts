@@ -2,8 +2,7 @@
 import type { Logger } from 'pino'
 import type { Cluster, Collection } from '../model/cluster.ts'
 import type { ApiClient } from './api-client.ts'
-import { type Facts, PARSERS, type Resource } from './page.ts'
-import type { ReadPage } from './page-reader.ts'
+import { type Facts, PARSERS, type ReadPage, type Resource } from './page.ts'
 import { reflect } from './reflector.ts'
 
 export interface ApiSourceOptions {

@@ -1,122 +1,28 @@
-/** Reads pages of lists on a thread (page-thread.ts), which is there only while there is something to read. */
-import { extname, join } from 'node:path'
-import { Worker } from 'node:worker_threads'
-import type { Parsed } from '../model/facts.ts'
-import { withSharedNames } from '../model/parse-facts.ts'
-import type { Body, Facts, PageHead, Resource } from './page.ts'
+/** Reads pages of lists: the first ones here, those of a long list on a thread of their own (thread-reader.ts). */
+import { setImmediate } from 'node:timers/promises'
+import { type Body, type Facts, type Page, parsePage, type ReadPage, type Resource } from './page.ts'
+import { openThreadReader } from './thread-reader.ts'
 
-/** Beside this file, or, bundled, beside the program. */
-const THREAD = join(import.meta.dirname, `page-thread${extname(import.meta.filename)}`)
-/** The next list comes when a watch has been lost, which may be never. */
-const IDLE_MS = 2_000
+/** Beyond so many pages, of about half a MB each, a list is worth a thread, which takes 10 MiB and a while to begin. */
+const PAGES_HERE = 8
 
-export interface PageRequest {
-  readonly resource: Resource
-  readonly body: Body
+function readHere<R extends Resource>(resource: R, body: Body): Page<Facts[R]> {
+  const { head, facts } = parsePage(resource, body)
+  // The next page can be asked for meanwhile.
+  return { head, facts: setImmediate().then(facts) }
 }
 
-/** A head and then facts, as JSON, for each page; or an error. */
-export type PageAnswer = { readonly head: PageHead } | { readonly facts: string } | { readonly error: Error }
-
-export interface Page<Fact> {
-  readonly head: PageHead
-  readonly facts: Promise<readonly Parsed<Fact>[]>
-}
-
-/** Reads a page of a resource. Throws when it cannot be read. */
-export type ReadPage = <R extends Resource>(resource: R, body: Body) => Promise<Page<Facts[R]>>
-
-interface Waiting {
-  readonly head: PromiseWithResolvers<PageHead>
-  readonly facts: PromiseWithResolvers<string>
-}
-
-function expectPage(): Waiting {
-  const waiting = { head: Promise.withResolvers<PageHead>(), facts: Promise.withResolvers<string>() }
-  // Whoever never gets to the facts has been told by the head.
-  waiting.facts.promise.catch(() => undefined)
-  return waiting
-}
-
-function refuse({ head, facts }: Waiting, error: Error): void {
-  head.reject(error)
-  facts.reject(error)
-}
-
-interface Thread {
-  readonly worker: Worker
-  /** Pages that have not been answered, in order. */
-  readonly waiting: Waiting[]
-}
-
-function startThread(ended: () => void): Thread {
-  const worker = new Worker(THREAD)
-  const waiting: Waiting[] = []
-  let reason: Error | undefined
-  worker.on('message', (answer: PageAnswer) => {
-    if ('head' in answer) waiting[0]!.head.resolve(answer.head)
-    else if ('facts' in answer) waiting.shift()!.facts.resolve(answer.facts)
-    else refuse(waiting.shift()!, answer.error)
-  })
-  worker.on('error', (error) => {
-    reason = error instanceof Error ? error : new Error(String(error))
-  })
-  worker.on('exit', () => {
-    ended()
-    const error = new Error('the thread that reads lists has ended', { cause: reason })
-    for (const page of waiting.splice(0)) refuse(page, error)
-  })
-  return { worker, waiting }
-}
-
-const asIs = <Fact>(fact: Fact): Fact => fact
-
-/** What JSON has made anew for each object gets the same memory. */
-const SHARING: { readonly [R in Resource]: (fact: Facts[R]) => Facts[R] } = {
-  services: asIs,
-  endpointSlices: withSharedNames,
-  nodes: asIs,
-}
-
-function factsOf<R extends Resource>(resource: R, json: string): readonly Parsed<Facts[R]>[] {
-  const share: (fact: Facts[R]) => Facts[R] = SHARING[resource]
-  const parsed = JSON.parse(json) as readonly Parsed<Facts[R]>[]
-  return parsed.map((object) =>
-    object.fact === undefined ? object : { ...object, fact: share(object.fact) },
-  )
-}
-
-/** Opens a reader, whose thread begins at once, and again whenever there is something to read; it ends with `signal`. */
+/** Opens a reader, whose thread ends with `signal`. */
 export function openPageReader(signal: AbortSignal): ReadPage {
-  let thread: Thread | undefined
-  const current = (): Thread => {
-    signal.throwIfAborted()
-    const started = (thread ??= startThread(() => {
-      if (thread === started) thread = undefined
-    }))
-    return started
-  }
-  const end = (): void => {
-    void thread?.worker.terminate()
-    thread = undefined
-  }
-  let idle: NodeJS.Timeout | undefined
-  const endWhenIdle = (): void => {
-    clearTimeout(idle)
-    idle = setTimeout(() => {
-      if (thread === undefined || thread.waiting.length === 0) end()
-      else endWhenIdle()
-    }, IDLE_MS).unref()
-  }
-  signal.addEventListener('abort', end)
-  if (!signal.aborted) current()
+  const thread = openThreadReader(signal)
+  /** Pages of each list that is being read. */
+  const read = new Map<Resource, number>()
   return async (resource, body) => {
-    const page = expectPage()
-    const { worker, waiting } = current()
-    waiting.push(page)
-    worker.postMessage({ resource, body } satisfies PageRequest)
-    endWhenIdle()
-    const head = await page.head.promise
-    return { head, facts: page.facts.promise.then((json) => factsOf(resource, json)) }
+    signal.throwIfAborted()
+    const before = read.get(resource) ?? 0
+    const page =
+      before >= PAGES_HERE && thread.begin() ? await thread.read(resource, body) : readHere(resource, body)
+    read.set(resource, page.head.continue === undefined ? 0 : before + 1)
+    return page
   }
 }

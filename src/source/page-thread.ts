@@ -1,11 +1,11 @@
 /**
- * A thread of its own reads the pages of lists: inflating, parsing and trimming tens of MB would hold up everything
+ * A thread of its own reads the pages of long lists: inflating, parsing and trimming tens of MB would hold up everything
  * else, and what they leave behind is gone with the thread. This file is run in it: each page is answered with what it
  * says of its list, and with its facts as JSON, which are a fourth of it; or with the reason why it cannot be read.
  */
 import { parentPort } from 'node:worker_threads'
-import type { PageAnswer, PageRequest } from './page-reader.ts'
-import { readPage } from './page.ts'
+import { parsePage } from './page.ts'
+import type { PageAnswer, PageRequest } from './thread-reader.ts'
 
 const say = (answer: PageAnswer): void => {
   parentPort!.postMessage(answer)
@@ -13,7 +13,7 @@ const say = (answer: PageAnswer): void => {
 
 parentPort!.on('message', ({ resource, body }: PageRequest) => {
   try {
-    const { head, facts } = readPage(resource, body)
+    const { head, facts } = parsePage(resource, body)
     // The next page can be asked for meanwhile.
     say({ head })
     say({ facts: JSON.stringify(facts()) })

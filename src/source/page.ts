@@ -28,6 +28,14 @@ export interface PageHead {
   readonly length: number
 }
 
+export interface Page<Fact> {
+  readonly head: PageHead
+  readonly facts: Promise<readonly Parsed<Fact>[]>
+}
+
+/** Reads a page of a resource. Throws when it cannot be read. */
+export type ReadPage = <R extends Resource>(resource: R, body: Body) => Promise<Page<Facts[R]>>
+
 type Parsers = { readonly [R in Resource]: (object: unknown) => Parsed<Facts[R]> }
 
 export const PARSERS: Parsers = {
@@ -49,8 +57,8 @@ interface List {
   readonly items?: readonly unknown[] | null
 }
 
-/** Reads a page; `facts` are parsed when they are asked for. Throws when the body is no JSON. */
-export function readPage<R extends Resource>(
+/** Parses a page; `facts` are parsed when they are asked for. Throws when the body is no JSON. */
+export function parsePage<R extends Resource>(
   resource: R,
   body: Body,
 ): { readonly head: PageHead; readonly facts: () => Parsed<Facts[R]>[] } {

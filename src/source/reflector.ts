@@ -8,8 +8,7 @@ import type { Logger } from 'pino'
 import type { Collection } from '../model/cluster.ts'
 import type { Parsed } from '../model/facts.ts'
 import { type ApiClient, ApiError, isExpired, readBody, readLines } from './api-client.ts'
-import type { Body, PageHead } from './page.ts'
-import type { Page } from './page-reader.ts'
+import type { Body, Page, PageHead } from './page.ts'
 
 /** Pages are of about so many characters, however large an object is: one is parsed without holding up anything else. */
 const PAGE_LENGTH = 512 * 1024

@@ -1,18 +1,16 @@
 import { once } from 'node:events'
-import { mock } from 'node:test'
 import type { Worker } from 'node:worker_threads'
-import { gzipSync } from 'node:zlib'
 import { expect } from 'chai'
-import { parseEndpointSlice, parseService } from '../../src/model/parse-facts.ts'
-import type { Body, Resource } from '../../src/source/page.ts'
-import { openPageReader, type ReadPage } from '../../src/source/page-reader.ts'
-import { endpoint, service, slice } from '../support/builders.ts'
+import type { Body } from '../../src/source/page.ts'
+import { openPageReader } from '../../src/source/page-reader.ts'
+import { service } from '../support/builders.ts'
 import { rejectionOf } from '../support/rejection.ts'
 
-const plain = (text: string): Body => ({ bytes: Buffer.from(text), isZipped: false })
-const zipped = (text: string): Body => ({ bytes: gzipSync(text), isZipped: true })
-const listOf = (items: readonly unknown[] | null, metadata = {}): string =>
-  JSON.stringify({ metadata, items })
+/** A page of one Service, which says whether another page follows. */
+const page = (name: string, isLast = false): Body => {
+  const metadata = { resourceVersion: '7', continue: isLast ? '' : 'more' }
+  return { bytes: Buffer.from(JSON.stringify({ metadata, items: [service({ name })] })), isZipped: false }
+}
 
 describe('openPageReader', () => {
   let abort: AbortController
@@ -20,6 +18,8 @@ describe('openPageReader', () => {
   const noteThread = (thread: Worker): void => {
     threads.push(thread)
   }
+  /** Node tells of a thread a turn later. */
+  const turn = (): Promise<void> => new Promise(setImmediate)
 
   beforeEach(() => {
     abort = new AbortController()
@@ -29,107 +29,50 @@ describe('openPageReader', () => {
   afterEach(() => {
     abort.abort()
     process.off('worker', noteThread)
-    mock.timers.reset()
-  })
-  /** Node tells of a thread a turn later. */
-  const open = async (): Promise<ReadPage> => {
-    const read = openPageReader(abort.signal)
-    await new Promise(setImmediate)
-    return read
-  }
-  const factsOf = async (read: ReadPage, resource: Resource, body: Body) => (await read(resource, body)).facts
-
-  it('says what a page says of its list', async () => {
-    const read = openPageReader(abort.signal)
-    const items = [service({ name: 'a' }), service({ name: 'b' })]
-    const text = listOf(items, { resourceVersion: '7', continue: 'more' })
-    const { head } = await read('services', plain(text))
-    expect(head).to.deep.equal({
-      resourceVersion: '7',
-      continue: 'more',
-      objects: 2,
-      length: text.length,
-    })
-    const last = await read('services', plain(listOf(null, { resourceVersion: '7', continue: '' })))
-    expect(last.head.continue).to.equal(undefined)
-    expect(await last.facts).to.deep.equal([])
   })
 
-  it('gives the facts that an event would give, of compressed pages, too', async () => {
+  it('has no thread for lists of up to eight pages, however many there are', async () => {
     const read = openPageReader(abort.signal)
-    const unusable = service({ name: 'broken', spec: { clusterIP: 'nowhere' } })
-    const services = [
-      service({ name: 'wéb' }),
-      unusable,
-      service({ name: 'headless', spec: { clusterIP: 'None' } }),
-    ]
-    const slices = [
-      slice({ endpoints: [endpoint('10.244.0.1', { hints: { forZones: [{ name: 'a' }] } }), '10.244.0.2'] }),
-      slice({ addressType: 'FQDN' }),
-    ]
-    for (const body of [plain, zipped]) {
-      expect(await factsOf(read, 'services', body(listOf(services)))).to.deep.equal(
-        services.map(parseService),
-      )
-      expect(await factsOf(read, 'endpointSlices', body(listOf(slices)))).to.deep.equal(
-        slices.map(parseEndpointSlice),
-      )
-    }
+    for (let i = 0; i < 24; i++) await read('services', page('web', i % 8 === 7))
+    for (let i = 0; i < 8; i++) await read('endpointSlices', page('web'))
+    await turn()
+    expect(threads).to.deep.equal([])
   })
 
-  it('answers each of many pages with its own', async () => {
+  it('begins a thread for the ninth page, and waits for none: a page is read where it can be at once', async () => {
     const read = openPageReader(abort.signal)
-    const names = Array.from({ length: 50 }, (_, i) => `s${i}`)
-    const pages = await Promise.all(
-      names.map((name) => factsOf(read, 'services', plain(listOf([service({ name })])))),
-    )
-    expect(pages.map(([parsed]) => parsed?.name)).to.deep.equal(names.map((name) => `shop/${name}`))
+    for (let i = 0; i < 9; i++) await read('services', page('web'))
+    await turn()
     expect(threads).to.have.length(1)
-  })
-
-  it('refuses what is no page, and reads the next one', async () => {
-    const read = openPageReader(abort.signal)
-    const broken: readonly Body[] = [
-      plain('{"items":[{"meta'),
-      { bytes: Buffer.from('no gzip'), isZipped: true },
-    ]
-    for (const body of broken) expect(await rejectionOf(read('services', body))).to.be.an('error')
-    expect(await factsOf(read, 'services', plain(listOf([])))).to.deep.equal([])
-    expect(threads).to.have.length(1)
-  })
-
-  it('says so when the thread has ended, and starts another one', async () => {
-    const read = await open()
     const [thread] = threads
-    const lost = rejectionOf(read('services', plain(listOf([service({ name: 'a' })]))))
-    await thread!.terminate()
-    expect(await lost).to.match(/the thread that reads lists has ended/)
-    expect(await factsOf(read, 'services', plain(listOf([])))).to.deep.equal([])
-    expect(threads).to.have.length(2)
+    let asked = 0
+    const post = thread!.postMessage.bind(thread)
+    thread!.postMessage = (message: unknown) => {
+      asked++
+      post(message)
+    }
+    await once(thread!, 'online')
+    for (const name of ['a', 'b']) {
+      const { head, facts } = await read('services', page(name))
+      expect(head.objects).to.equal(1)
+      expect((await facts).map((parsed) => parsed.name)).to.deep.equal([`shop/${name}`])
+    }
+    expect(asked).to.equal(2)
   })
 
-  it('has no thread when nothing has been read for a while, and another one when there is something to read', async () => {
-    mock.timers.enable({ apis: ['setTimeout'] })
-    const read = await open()
-    const ended = once(threads[0]!, 'exit')
-    mock.timers.tick(1_900)
-    await factsOf(read, 'services', plain(listOf([])))
-    mock.timers.tick(1_900)
-    await factsOf(read, 'services', plain(listOf([])))
-    expect(threads).to.have.length(1)
-    mock.timers.tick(2_000)
-    await ended
-    await factsOf(read, 'services', plain(listOf([])))
-    expect(threads).to.have.length(2)
+  it('asks for the next page before the facts of one are parsed', async () => {
+    const read = openPageReader(abort.signal)
+    const { facts } = await read('services', page('web'))
+    let isParsed = false
+    void facts.then(() => (isParsed = true))
+    await Promise.resolve()
+    expect(isParsed).to.equal(false)
+    await facts
   })
 
-  it('has no thread after its end', async () => {
-    const read = await open()
-    const ended = once(threads[0]!, 'exit')
+  it('reads nothing after its end', async () => {
+    const read = openPageReader(abort.signal)
     abort.abort()
-    await ended
-    expect(await rejectionOf(read('services', plain(listOf([]))))).to.have.property('name', 'AbortError')
-    openPageReader(abort.signal)
-    expect(threads).to.have.length(1)
+    expect(await rejectionOf(read('services', page('web')))).to.have.property('name', 'AbortError')
   })
 })
