@@ -7,6 +7,9 @@ import { parseAddress } from '../model/address.ts'
 import { type Cidr, formatCidr, parseCidr } from '../model/cidr.ts'
 import { formatDuration, parseDuration } from './duration.ts'
 
+// A schema is used once: compiling it for later takes longer than going through it.
+z.config({ jitless: true })
+
 export const API_VERSION = 'kubeproxy.config.k8s.io/v1alpha1'
 export const KIND = 'KubeProxyConfiguration'
 const HEALTHZ_PORT = 10_256
