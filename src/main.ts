@@ -12,7 +12,6 @@ import { CONN_REUSE_PROBE, runConnReuseProbe } from './kernel/conn-reuse.ts'
 import { supportedFamilies } from './kernel/families.ts'
 import { loadAddon } from './netlink/socket.ts'
 import { chooseConnReuse, openKernel, setUpNode } from './node-setup.ts'
-import { checkOrigin } from './origin.ts'
 import { preview } from './preview.ts'
 import { type Ending, type ProgramOptions, run } from './program.ts'
 
@@ -101,7 +100,6 @@ async function act(commandLine: CommandLine, log: Logger, signal: AbortSignal): 
   else if (action === 'init') await initialize(loaded.config, log)
   else {
     const options = programOptions(commandLine, loaded, text, { log, signal })
-    checkOrigin(options.choice)
     if (action === 'run') return run(options)
     process.stdout.write((await preview(options)).map((line) => `${line}\n`).join(''))
   }

@@ -3,9 +3,8 @@ import type { Logger } from 'pino'
 import type { Config } from './config/config.ts'
 import type { Doorbell } from './doorbell.ts'
 import { roundSeconds, tendEstimators } from './kernel/estimators.ts'
-import { Iptables } from './kernel/iptables.ts'
+import type { Iptables } from './kernel/iptables.ts'
 import type { LinuxKernel } from './kernel/linux-kernel.ts'
-import { rulesGeneration } from './kernel/nftables.ts'
 import { followNodeAddresses } from './kernel/node-addresses.ts'
 import { formatSysctl } from './kernel/sysctl.ts'
 import { mappingOptions, nodeIpsOf, ruleOptions } from './mapping.ts'
@@ -34,6 +33,7 @@ export interface Program {
   readonly log: Logger
   readonly signal: AbortSignal
   readonly kernel: LinuxKernel
+  readonly iptables: ReadonlyMap<Family, Iptables>
   readonly cluster: Cluster
   readonly doorbell: Doorbell
   /** Rung when the rules may have to be others. */
@@ -132,11 +132,10 @@ function settle({ health, metrics }: Program, triggers: readonly Trigger[]): voi
 
 /** Writes the rules before anything is served, and keeps them. */
 export async function keepRules(program: Program): Promise<void> {
-  const { addon, families, kernel, log, signal, metrics, rulesBell: bell } = program
-  const tables = Iptables.ofFamilies(families, () => rulesGeneration(addon))
+  const { families, iptables, kernel, log, signal, metrics, rulesBell: bell } = program
   const ensure = async (family: Family): Promise<boolean> => {
     const options = { ...ruleOptions(program, family), sets: kernel.sets }
-    return (await tables.get(family)!.ensure(options)) === 'written'
+    return (await iptables.get(family)!.ensure(options)) === 'written'
   }
   const keeper = new RuleKeeper({
     families,

@@ -56,17 +56,17 @@ export async function preview({ loaded, nodeName, choice, log, signal }: Program
   const { config } = loaded
   const addon = loadAddon()
   const families = await supportedFamilies()
-  const kernel = await openKernel({ addon, families, readOnly: true }, log)
   const ended = new AbortController()
   const until = AbortSignal.any([signal, ended.signal])
   const metrics = new Metrics({ defaults: false })
+  const origin = openOrigin(choice, { nodeName, metrics, log, signal: until })
+  const kernel = await openKernel({ addon, families, readOnly: true }, log)
   const doorbell = new Doorbell()
   const cluster = new Cluster(nodeName, () => {
     doorbell.ring()
   })
   let nodeAddresses: readonly Address[] = []
   try {
-    const origin = openOrigin(choice, { nodeName, metrics, log, signal: until })
     await followNodeAddresses({
       addon,
       log,

@@ -4,8 +4,9 @@ import packageJson from '../package.json' with { type: 'json' }
 import type { LoadedConfig } from './config/config.ts'
 import { Doorbell } from './doorbell.ts'
 import { supportedFamilies } from './kernel/families.ts'
+import { detectVariant, Iptables } from './kernel/iptables.ts'
 import type { LinuxKernel } from './kernel/linux-kernel.ts'
-import { removeKubeProxyTables } from './kernel/nftables.ts'
+import { removeKubeProxyTables, rulesGeneration } from './kernel/nftables.ts'
 import { hasScheduler } from './kernel/schedulers.ts'
 import type { Family } from './model/address.ts'
 import { Cluster } from './model/cluster.ts'
@@ -90,72 +91,82 @@ async function openScheduler(
   })
 }
 
+/** What follows facts, and is there before the kernel is open. */
+type Followers = Pick<Program, 'doorbell' | 'rulesBell' | 'metrics' | 'health'>
+
 /** The facts, wired to everything that follows them. */
-function openCluster(nodeName: string, program: () => Program): Cluster {
+function openCluster(
+  nodeName: string,
+  { doorbell, rulesBell, metrics, health }: Followers,
+  nodeChanged: () => void,
+): Cluster {
   const changed = (): void => {
-    const { doorbell, health, metrics } = program()
     doorbell.ring()
     health.queued()
     metrics.queued()
   }
   return new Cluster(nodeName, changed, {
     nodeChanged: () => {
-      const { rulesBell, scheduler } = program()
       rulesBell.ring()
-      void scheduler.want(wantedScheduler(program()))
+      nodeChanged()
     },
     serviceChanged: () => {
-      program().metrics.serviceChanged()
+      metrics.serviceChanged()
     },
     endpointsChanged: () => {
-      program().metrics.endpointsChanged()
+      metrics.endpointsChanged()
     },
     since: Date.now(),
   })
 }
 
+/** The parts that facts need; they are on their way while the kernel is opened. */
+type FactParts = Followers & Pick<Program, 'origin' | 'cluster' | 'families'>
+
+/** Throws an Error when there is nowhere to have facts from. */
+function openFacts(
+  { loaded, nodeName, choice, log }: ProgramOptions,
+  families: ReadonlySet<Family>,
+  signal: AbortSignal,
+  program: () => Program | undefined,
+): FactParts {
+  const metrics = new Metrics({ families })
+  const origin = openOrigin(choice, { nodeName, metrics, log, signal })
+  const health = new ProxyHealth({
+    families,
+    isNodeEligible: () => (cluster.node === undefined ? !origin.hasNodes : !cluster.node.leaving),
+    staleAfterMs: () => 2 * (program()?.config ?? loaded.config).syncPeriodMs,
+    now: () => new Date(),
+  })
+  const followers: Followers = { doorbell: new Doorbell(), rulesBell: new Doorbell(), metrics, health }
+  const cluster = openCluster(nodeName, followers, () => {
+    const open = program()
+    // What it says sooner counts when all is listed.
+    if (open !== undefined) void open.scheduler.want(wantedScheduler(open))
+  })
+  return { ...followers, origin, cluster, families }
+}
+
 /** Opens all parts. Throws an Error with a remedy when one cannot be. */
 async function openProgram(
-  { loaded, nodeName, choice, log }: ProgramOptions,
+  { loaded: { config, document }, nodeName, log }: ProgramOptions,
+  facts: FactParts,
   signal: AbortSignal,
   fail: (error: Error) => void,
 ): Promise<Program> {
-  const { config, document } = loaded
+  const { metrics, families } = facts
   const addon = loadAddon()
-  const families: ReadonlySet<Family> = await supportedFamilies()
-  const metrics = new Metrics({ families })
-  const origin = openOrigin(choice, { nodeName, metrics, log, signal })
-  const conntracked = metrics.flowsDeleted.bind(metrics)
-  const kernel = await openKernel({ addon, families, flowsDeleted: conntracked }, log)
-  const it = (): Program => program
-  const cluster = openCluster(nodeName, it)
+  // Programs are run for it, which take a while.
+  const variant = detectVariant()
+  const kernel = await openKernel({ addon, families, flowsDeleted: metrics.flowsDeleted.bind(metrics) }, log)
   const tables = await kernel.readTables()
+  const it = (): Program => program
   const program: Program = {
-    ...{
-      addon,
-      families,
-      metrics,
-      origin,
-      kernel,
-      tables,
-      cluster,
-      nodeName,
-      log,
-      signal,
-      fail,
-      config,
-      document,
-    },
-    doorbell: new Doorbell(),
-    rulesBell: new Doorbell(),
-    reporter: new Reporter({ log, metrics, recordEvent: origin.recordEvent }),
+    ...facts,
+    iptables: Iptables.ofFamilies(families, () => rulesGeneration(addon), variant),
+    ...{ addon, kernel, tables, nodeName, log, signal, fail, config, document },
+    reporter: new Reporter({ log, metrics, recordEvent: facts.origin.recordEvent }),
     scheduler: await openScheduler(kernel, tables, log, config.scheduler, it),
-    health: new ProxyHealth({
-      families,
-      isNodeEligible: () => (cluster.node === undefined ? !origin.hasNodes : !cluster.node.leaving),
-      staleAfterMs: () => 2 * program.config.syncPeriodMs,
-      now: () => new Date(),
-    }),
     nodeAddresses: [],
   }
   if (!families.has('IPv6')) log.warn('IPv6 is not available on this node: IPv6 cluster IPs are not served')
@@ -240,8 +251,8 @@ async function removeNftablesMode({ addon, log }: Program): Promise<void> {
 /** Everything in order: the kernel, the rules, then what Services want. Returns when the signal aborts. */
 async function serveServices(program: Program, options: ProgramOptions, restart: () => void): Promise<void> {
   const { kernel, config, log, signal, cluster, nodeName, scheduler } = program
-  await setUpNode(kernel, config, log)
   const ruled = keepRules(program)
+  await setUpNode(kernel, config, log)
   await removeNftablesMode(program)
   const healthNodePorts = openHealthNodePorts(program)
   const mapped = (name: ServiceName): void => {
@@ -281,13 +292,17 @@ export async function run(options: ProgramOptions): Promise<Ending> {
     ending = 'restart'
     end()
   }
-  const program = await openProgram(options, ended.signal, failure.reject)
+  let program: Program | undefined
   try {
-    const followed = program.origin.follow(program.cluster, ended.signal)
+    const facts = openFacts(options, await supportedFamilies(), ended.signal, () => program)
+    const followed = facts.origin.follow(facts.cluster, ended.signal)
+    // Until it is awaited: what it throws is thrown there.
+    followed.catch(() => undefined)
+    program = await openProgram(options, facts, ended.signal, failure.reject)
     await Promise.race([serveServices(program, options, restart), followed, failure.promise])
     return ending
   } finally {
     end()
-    program.kernel.close()
+    program?.kernel.close()
   }
 }

@@ -178,9 +178,12 @@ export class Iptables {
     this.#generation = generation
   }
 
-  /** Both families, whose host is looked at once. */
-  static ofFamilies(families: Iterable<Family>, generation?: Generation): ReadonlyMap<Family, Iptables> {
-    let variant: Promise<IptablesVariant> | undefined
+  /** Each family; the host is looked at once, when it is needed or, with `variant`, already. */
+  static ofFamilies(
+    families: Iterable<Family>,
+    generation?: Generation,
+    variant?: Promise<IptablesVariant>,
+  ): ReadonlyMap<Family, Iptables> {
     const detect = (): Promise<IptablesVariant> => (variant ??= detectVariant())
     return new Map([...families].map((family) => [family, new Iptables(family, LINUX, detect, generation)]))
   }
