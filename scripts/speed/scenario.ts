@@ -51,8 +51,8 @@ async function converged(api: Api, ms: number): Promise<void> {
   }
 }
 
-/** How many virtual servers, addresses and set members there are. */
-function checkComplete({ services, endpoints }: Size): void {
+/** How many virtual servers, real servers, addresses and set members there are. */
+function countAll(): readonly number[] {
   const lines = readFileSync('/proc/net/ip_vs', 'utf8').split('\n')
   const count = (pattern: RegExp): number => lines.filter((line) => pattern.test(line)).length
   const addresses = execFileSync('ip', ['-o', '-4', 'addr', 'show', 'dev', 'kube-ipvs0'], {
@@ -60,16 +60,24 @@ function checkComplete({ services, endpoints }: Size): void {
     maxBuffer: 1 << 28,
   })
   const sets = execFileSync('ipset', ['save'], { encoding: 'utf8', maxBuffer: 1 << 28 })
-  const found = [
+  const members = (set: string): number => sets.match(new RegExp(`^add ${set} `, 'gm'))?.length ?? 0
+  return [
     count(/^TCP/),
     count(/^ {2}->.*Masq/),
     addresses.trim().split('\n').length,
-    sets.match(/^add KUBE-CLUSTER-IP /gm)?.length,
-    sets.match(/^add KUBE-IPVS-IPS /gm)?.length,
+    members('KUBE-CLUSTER-IP'),
+    members('KUBE-IPVS-IPS'),
   ]
-  const wanted = [services, services * endpoints, services, services, services]
-  if (JSON.stringify(found) !== JSON.stringify(wanted))
-    throw new Error(`the kernel is not complete: ${found.join(', ')}, wanted ${wanted.join(', ')}`)
+}
+
+/** While the network namespace of another size is taken down, the kernel does not show all of ours: it is asked again. */
+async function checkComplete({ services, endpoints }: Size): Promise<void> {
+  const wanted = [services, services * endpoints, services, services, services].join(', ')
+  const deadline = Date.now() + MINUTE
+  for (let found = countAll().join(', '); found !== wanted; found = countAll().join(', ')) {
+    if (Date.now() > deadline) throw new Error(`the kernel is not complete: ${found}, wanted ${wanted}`)
+    await sleep(2_000)
+  }
 }
 
 /** When the kernel had a change: the first message about its real server after it was sent. */
@@ -121,8 +129,8 @@ async function start(program: Watched, size: Size): Promise<Figures> {
   const listed = await program.logged('all facts are listed')
   const ready = await program.logged('first sync finished')
   const cpu = program.cpuMs()
-  checkComplete(size)
   const { now, peak } = program.memory()
+  await checkComplete(size)
   return { started, listed, ready, cold: ready - listed, startCpu: cpu, startMemory: now, startPeak: peak }
 }
 
