@@ -84,6 +84,15 @@ export interface Node {
   readonly leaving: boolean
 }
 
+/** The facts of each resource that is followed, by the API's plural in camel case. */
+export interface Facts {
+  readonly services: Service
+  readonly endpointSlices: EndpointSlice
+  readonly nodes: Node
+}
+
+export type Resource = keyof Facts
+
 /** What became of one object of a source. */
 export interface Parsed<Fact> {
   /** `namespace/name`, or the name of a Node. */

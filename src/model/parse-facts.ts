@@ -5,8 +5,10 @@ import type {
   Endpoint,
   EndpointPort,
   EndpointSlice,
+  Facts,
   Node,
   Parsed,
+  Resource,
   Service,
   ServicePort,
   TrafficPolicy,
@@ -394,4 +396,11 @@ export function parseNode(object: unknown): Parsed<Node> {
       problems: podCidrs.faults.map((message) => `Cannot use a part of Node ${name}: ${message}`),
     }
   })
+}
+
+/** The parser of each resource. */
+export const PARSERS: { readonly [R in Resource]: (object: unknown) => Parsed<Facts[R]> } = {
+  services: parseService,
+  endpointSlices: parseEndpointSlice,
+  nodes: parseNode,
 }

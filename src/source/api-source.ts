@@ -1,8 +1,10 @@
 /** Facts from the API server. */
 import type { Logger } from 'pino'
 import type { Cluster, Collection } from '../model/cluster.ts'
+import type { Facts, Resource } from '../model/facts.ts'
+import { PARSERS } from '../model/parse-facts.ts'
 import type { ApiClient } from './api-client.ts'
-import { type Facts, PARSERS, type ReadPage, type Resource } from './page.ts'
+import type { ReadPage } from './page.ts'
 import { reflect } from './reflector.ts'
 
 export interface ApiSourceOptions {

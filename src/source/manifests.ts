@@ -6,8 +6,8 @@ import { join } from 'node:path'
 import type { Logger } from 'pino'
 import { parseAllDocuments } from 'yaml'
 import type { Cluster, Collection } from '../model/cluster.ts'
-import type { Parsed } from '../model/facts.ts'
-import { parseEndpointSlice, parseNode, parseService } from '../model/parse-facts.ts'
+import type { Parsed, Resource } from '../model/facts.ts'
+import { PARSERS } from '../model/parse-facts.ts'
 
 /** A change is read when the directory has been quiet for so long: writers may need several writes. */
 const QUIET_MS = 100
@@ -15,12 +15,12 @@ const QUIET_MS = 100
 const LONGEST_QUIET_MS = 1_000
 
 type Kind = 'Service' | 'EndpointSlice' | 'Node'
-const PARSERS: Readonly<Record<Kind, (object: unknown) => Parsed<unknown>>> = {
-  Service: parseService,
-  EndpointSlice: parseEndpointSlice,
-  Node: parseNode,
+const RESOURCES: Readonly<Record<Kind, Resource>> = {
+  Service: 'services',
+  EndpointSlice: 'endpointSlices',
+  Node: 'nodes',
 }
-const KINDS = Object.keys(PARSERS) as readonly Kind[]
+const KINDS = Object.keys(RESOURCES) as readonly Kind[]
 
 /** `Service shop/web` -> what it gives. */
 type Objects = Map<string, Parsed<unknown>>
@@ -85,7 +85,7 @@ function collect(file: string, object: unknown, objects: Objects, problems: stri
     )
     return
   }
-  const parsed = PARSERS[known](object)
+  const parsed = PARSERS[RESOURCES[known]](object)
   problems.push(...parsed.problems.map((problem) => `${problem} (manifest ${file})`))
   objects.set(`${known} ${parsed.name}`, parsed)
 }
@@ -127,7 +127,7 @@ async function readManifest(
 }
 
 function collectionOf(cluster: Cluster, kind: Kind): Collection<never> {
-  return { Service: cluster.services, EndpointSlice: cluster.endpointSlices, Node: cluster.nodes }[kind]
+  return cluster[RESOURCES[kind]]
 }
 
 function merge(manifests: ReadonlyMap<string, Manifest>): Objects {

@@ -1,6 +1,7 @@
 /** Reads pages of lists: the first ones here, those of a long list on a thread of their own (thread-reader.ts). */
 import { setImmediate } from 'node:timers/promises'
-import { type Body, type Facts, type Page, parsePage, type ReadPage, type Resource } from './page.ts'
+import type { Facts, Resource } from '../model/facts.ts'
+import { type Body, type Page, parsePage, type ReadPage } from './page.ts'
 import { openThreadReader } from './thread-reader.ts'
 
 /** Beyond so many pages, of about half a MB each, a list is worth a thread, which takes 10 MiB and a while to begin. */

@@ -1,16 +1,7 @@
 /** A page of a list of the API server: from its body to facts. */
 import { constants, gunzipSync, type ZlibOptions } from 'node:zlib'
-import type { EndpointSlice, Node, Parsed, Service } from '../model/facts.ts'
-import { parseEndpointSlice, parseNode, parseService } from '../model/parse-facts.ts'
-
-/** The facts of each resource that is listed. */
-export interface Facts {
-  readonly services: Service
-  readonly endpointSlices: EndpointSlice
-  readonly nodes: Node
-}
-
-export type Resource = keyof Facts
+import type { Facts, Parsed, Resource } from '../model/facts.ts'
+import { PARSERS } from '../model/parse-facts.ts'
 
 /** The body of an answer, as it came. */
 export interface Body {
@@ -35,14 +26,6 @@ export interface Page<Fact> {
 
 /** Reads a page of a resource. Throws when it cannot be read. */
 export type ReadPage = <R extends Resource>(resource: R, body: Body) => Promise<Page<Facts[R]>>
-
-type Parsers = { readonly [R in Resource]: (object: unknown) => Parsed<Facts[R]> }
-
-export const PARSERS: Parsers = {
-  services: parseService,
-  endpointSlices: parseEndpointSlice,
-  nodes: parseNode,
-}
 
 /** In large pieces; what was cut off is told by the response, not by its last bytes. */
 const GUNZIP: ZlibOptions = { chunkSize: 512 * 1024, finishFlush: constants.Z_SYNC_FLUSH }

@@ -1,9 +1,9 @@
 /** Reads pages of lists on a thread (page-thread.ts), which is there only while there is something to read. */
 import { extname, join } from 'node:path'
 import { Worker } from 'node:worker_threads'
-import type { Parsed } from '../model/facts.ts'
+import type { Facts, Parsed, Resource } from '../model/facts.ts'
 import { withSharedNames } from '../model/parse-facts.ts'
-import type { Body, Facts, PageHead, ReadPage, Resource } from './page.ts'
+import type { Body, PageHead, ReadPage } from './page.ts'
 
 /** Beside this file, or, bundled, beside the program. */
 const THREAD = join(import.meta.dirname, `page-thread${extname(import.meta.filename)}`)
