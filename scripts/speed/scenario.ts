@@ -235,8 +235,9 @@ async function idle(program: Watched, minutes: number): Promise<Figures> {
   }
 }
 
-/** Killed, and started again on a kernel that is as it should be. */
+/** Killed, and started again on a kernel that is as it should be: what changed last has been drained. */
 async function restart(api: Api, program: Watched, kubeconfig: string): Promise<Figures> {
+  await converged(api, 2 * MINUTE)
   await program.stop(ENDING)
   await api.order({ do: 'prepare' })
   const wire = await Wire.tap()
