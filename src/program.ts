@@ -4,7 +4,7 @@ import packageJson from '../package.json' with { type: 'json' }
 import type { LoadedConfig } from './config/config.ts'
 import { Doorbell } from './doorbell.ts'
 import { supportedFamilies } from './kernel/families.ts'
-import { detectVariant, Iptables } from './kernel/iptables.ts'
+import { Iptables } from './kernel/iptables.ts'
 import type { LinuxKernel } from './kernel/linux-kernel.ts'
 import { removeKubeProxyTables, rulesGeneration } from './kernel/nftables.ts'
 import { hasScheduler } from './kernel/schedulers.ts'
@@ -156,15 +156,14 @@ async function openProgram(
 ): Promise<Program> {
   const { metrics, families } = facts
   const addon = loadAddon()
-  // Programs are run for it, which take a while.
-  const variant = detectVariant()
+  // Before the kernel: it runs programs, which take a while.
+  const iptables = Iptables.ofFamilies(families, () => rulesGeneration(addon))
   const kernel = await openKernel({ addon, families, flowsDeleted: metrics.flowsDeleted.bind(metrics) }, log)
   const tables = await kernel.readTables()
   const it = (): Program => program
   const program: Program = {
     ...facts,
-    iptables: Iptables.ofFamilies(families, () => rulesGeneration(addon), variant),
-    ...{ addon, kernel, tables, nodeName, log, signal, fail, config, document },
+    ...{ addon, iptables, kernel, tables, nodeName, log, signal, fail, config, document },
     reporter: new Reporter({ log, metrics, recordEvent: facts.origin.recordEvent }),
     scheduler: await openScheduler(kernel, tables, log, config.scheduler, it),
     nodeAddresses: [],

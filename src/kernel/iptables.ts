@@ -178,13 +178,10 @@ export class Iptables {
     this.#generation = generation
   }
 
-  /** Each family; the host is looked at once, when it is needed or, with `variant`, already. */
-  static ofFamilies(
-    families: Iterable<Family>,
-    generation?: Generation,
-    variant?: Promise<IptablesVariant>,
-  ): ReadonlyMap<Family, Iptables> {
-    const detect = (): Promise<IptablesVariant> => (variant ??= detectVariant())
+  /** Each family; the host is looked at once, from now on. */
+  static ofFamilies(families: Iterable<Family>, generation?: Generation): ReadonlyMap<Family, Iptables> {
+    const variant = detectVariant()
+    const detect = (): Promise<IptablesVariant> => variant
     return new Map([...families].map((family) => [family, new Iptables(family, LINUX, detect, generation)]))
   }
 
