@@ -93,13 +93,6 @@ export interface ThreadReader {
 /** Opens a reader, whose thread begins with the first page, and again whenever there is one; it ends with `signal`. */
 export function openThreadReader(signal: AbortSignal): ThreadReader {
   let thread: Thread | undefined
-  const current = (): Thread => {
-    signal.throwIfAborted()
-    const started = (thread ??= startThread(() => {
-      if (thread === started) thread = undefined
-    }))
-    return started
-  }
   const end = (): void => {
     void thread?.worker.terminate()
     thread = undefined
@@ -112,18 +105,21 @@ export function openThreadReader(signal: AbortSignal): ThreadReader {
       else endWhenIdle()
     }, IDLE_MS).unref()
   }
-  signal.addEventListener('abort', end)
-  const begin = (): boolean => {
-    const { isReady } = current()
+  const current = (): Thread => {
+    signal.throwIfAborted()
     endWhenIdle()
-    return isReady
+    const started = (thread ??= startThread(() => {
+      if (thread === started) thread = undefined
+    }))
+    return started
   }
+  signal.addEventListener('abort', end)
+  const begin = (): boolean => current().isReady
   const read: ReadPage = async (resource, body) => {
     const page = expectPage()
     const { worker, waiting } = current()
     waiting.push(page)
     worker.postMessage({ resource, body } satisfies PageRequest)
-    endWhenIdle()
     const head = await page.head.promise
     return { head, facts: page.facts.promise.then((json) => factsOf(resource, json)) }
   }

@@ -1,10 +1,10 @@
 import { once } from 'node:events'
-import type { Worker } from 'node:worker_threads'
 import { expect } from 'chai'
 import type { Body } from '../../src/source/page.ts'
 import { openPageReader } from '../../src/source/page-reader.ts'
 import { service } from '../support/builders.ts'
 import { rejectionOf } from '../support/rejection.ts'
+import { noteThreads } from '../support/threads.ts'
 
 /** A page of one Service, which says whether another page follows. */
 const page = (name: string, isLast = false): Body => {
@@ -14,21 +14,13 @@ const page = (name: string, isLast = false): Body => {
 
 describe('openPageReader', () => {
   let abort: AbortController
-  let threads: Worker[]
-  const noteThread = (thread: Worker): void => {
-    threads.push(thread)
-  }
-  /** Node tells of a thread a turn later. */
-  const turn = (): Promise<void> => new Promise(setImmediate)
+  const { started: threads, turn } = noteThreads()
 
   beforeEach(() => {
     abort = new AbortController()
-    threads = []
-    process.on('worker', noteThread)
   })
   afterEach(() => {
     abort.abort()
-    process.off('worker', noteThread)
   })
 
   it('has no thread for lists of up to eight pages, however many there are', async () => {

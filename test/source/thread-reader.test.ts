@@ -1,6 +1,5 @@
 import { once } from 'node:events'
 import { mock } from 'node:test'
-import type { Worker } from 'node:worker_threads'
 import { gzipSync } from 'node:zlib'
 import { expect } from 'chai'
 import type { Resource } from '../../src/model/facts.ts'
@@ -10,6 +9,7 @@ import { openPageReader } from '../../src/source/page-reader.ts'
 import { openThreadReader } from '../../src/source/thread-reader.ts'
 import { endpoint, service, slice } from '../support/builders.ts'
 import { rejectionOf } from '../support/rejection.ts'
+import { noteThreads } from '../support/threads.ts'
 
 const plain = (text: string): Body => ({ bytes: Buffer.from(text), isZipped: false })
 const zipped = (text: string): Body => ({ bytes: gzipSync(text), isZipped: true })
@@ -17,6 +17,8 @@ const listOf = (items: readonly unknown[] | null, metadata = {}): string =>
   JSON.stringify({ metadata, items })
 
 const factsOf = async (read: ReadPage, resource: Resource, body: Body) => (await read(resource, body)).facts
+
+const BROKEN: readonly Body[] = [plain('{"items":[{"meta'), { bytes: Buffer.from('no gzip'), isZipped: true }]
 
 const READERS: Readonly<Record<string, (signal: AbortSignal) => ReadPage>> = {
   openPageReader,
@@ -76,11 +78,7 @@ for (const [name, open] of Object.entries(READERS)) {
 
     it('refuses what is no page, and reads the next one', async () => {
       const read = open(abort.signal)
-      const broken: readonly Body[] = [
-        plain('{"items":[{"meta'),
-        { bytes: Buffer.from('no gzip'), isZipped: true },
-      ]
-      for (const body of broken) expect(await rejectionOf(read('services', body))).to.be.an('error')
+      for (const body of BROKEN) expect(await rejectionOf(read('services', body))).to.be.an('error')
       expect(await factsOf(read, 'services', plain(listOf([])))).to.deep.equal([])
     })
   })
@@ -88,26 +86,19 @@ for (const [name, open] of Object.entries(READERS)) {
 
 describe('openThreadReader', () => {
   let abort: AbortController
-  let threads: Worker[]
-  const noteThread = (thread: Worker): void => {
-    threads.push(thread)
-  }
+  const { started: threads, turn } = noteThreads()
 
   beforeEach(() => {
     abort = new AbortController()
-    threads = []
-    process.on('worker', noteThread)
   })
   afterEach(() => {
     abort.abort()
-    process.off('worker', noteThread)
     mock.timers.reset()
   })
-  /** Node tells of a thread a turn later. */
   const open = async (): Promise<ReadPage> => {
     const { begin, read } = openThreadReader(abort.signal)
     expect(begin()).to.equal(false)
-    await new Promise(setImmediate)
+    await turn()
     return read
   }
 
@@ -118,6 +109,13 @@ describe('openThreadReader', () => {
       names.map((name) => factsOf(read, 'services', plain(listOf([service({ name })])))),
     )
     expect(pages.map(([parsed]) => parsed?.name)).to.deep.equal(names.map((name) => `shop/${name}`))
+    expect(threads).to.have.length(1)
+  })
+
+  it('keeps its thread when it has refused a page', async () => {
+    const { read } = openThreadReader(abort.signal)
+    for (const body of BROKEN) expect(await rejectionOf(read('services', body))).to.be.an('error')
+    expect(await factsOf(read, 'services', plain(listOf([])))).to.deep.equal([])
     expect(threads).to.have.length(1)
   })
 
