@@ -2,6 +2,7 @@
 import { execFileSync } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { eventually } from '../../test/support/eventually.ts'
 import { Api, type Change } from './api.ts'
 import { clusterIp, type Size } from './load.ts'
 import { type Seen, Watched, Wire } from './watched.ts'
@@ -10,6 +11,8 @@ const WARMING_UP = 100
 const CHANGES = 200
 const PAUSE_MS = 50
 const MINUTE = 60_000
+/** To ask takes the kernel a while. */
+const ASK_AGAIN_MS = 2_000
 /** A profile is written at an ordinary end. */
 const ENDING = process.env.LAB_PROFILE === undefined ? 'SIGKILL' : 'SIGTERM'
 
@@ -38,17 +41,15 @@ const ipvsadm = (): string[] =>
 /** Waits until the kernel holds what the objects say, and nothing else. Throws with the first difference after `ms`. */
 async function converged(api: Api, ms: number): Promise<void> {
   const wanted = await api.order<string[]>({ do: 'state' })
-  const deadline = Date.now() + ms
-  for (;;) {
+  const check = (): void => {
     const found = ipvsadm()
     const i = wanted.findIndex((line, n) => line !== found[n])
     if (i < 0 && wanted.length === found.length) return
-    if (Date.now() > deadline)
-      throw new Error(
-        `the kernel has ${found.length} lines, wanted ${wanted.length}: "${found[i]}", wanted "${wanted[i]}"`,
-      )
-    await sleep(2_000)
+    throw new Error(
+      `the kernel has ${found.length} lines, wanted ${wanted.length}: "${found[i]}", wanted "${wanted[i]}"`,
+    )
   }
+  await eventually(check, ms, ASK_AGAIN_MS)
 }
 
 /** How many virtual servers, real servers, addresses and set members there are. */
@@ -73,11 +74,11 @@ function countAll(): readonly number[] {
 /** While the network namespace of another size is taken down, the kernel does not show all of ours: it is asked again. */
 async function checkComplete({ services, endpoints }: Size): Promise<void> {
   const wanted = [services, services * endpoints, services, services, services].join(', ')
-  const deadline = Date.now() + MINUTE
-  for (let found = countAll().join(', '); found !== wanted; found = countAll().join(', ')) {
-    if (Date.now() > deadline) throw new Error(`the kernel is not complete: ${found}, wanted ${wanted}`)
-    await sleep(2_000)
+  const check = (): void => {
+    const found = countAll().join(', ')
+    if (found !== wanted) throw new Error(`the kernel is not complete: ${found}, wanted ${wanted}`)
   }
+  await eventually(check, MINUTE, ASK_AGAIN_MS)
 }
 
 /** When the kernel had a change: the first message about its real server after it was sent. */
