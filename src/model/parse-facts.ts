@@ -13,6 +13,7 @@ import type {
   ServicePort,
   TrafficPolicy,
 } from './facts.ts'
+import { Fault, fault, integer, item, type Json, list, oneOf, record, text, usable } from './json.ts'
 import type { Protocol } from './virtual-server.ts'
 
 /** KEP-2447 and friends: the labels that hand a Service to somebody else. */
@@ -31,50 +32,6 @@ const DEFAULT_AFFINITY_SECONDS = 10_800
 const MAX_AFFINITY_SECONDS = 86_400
 
 const PROTOCOLS: readonly string[] = ['TCP', 'UDP', 'SCTP'] satisfies Protocol[]
-
-type Json = Readonly<Record<string, unknown>>
-
-/** Its message begins with the path of what is at fault, from where it was parsed. */
-class Fault extends Error {}
-
-function record(value: unknown): Json {
-  return typeof value === 'object' && value !== null && !Array.isArray(value) ? (value as Json) : {}
-}
-
-/** Lists of the API may be absent or null. */
-function list(value: unknown, path: string): readonly unknown[] {
-  if (value === undefined || value === null) return []
-  return Array.isArray(value) ? value : fault(path, value, 'a list')
-}
-
-function fault(path: string, value: unknown, expected: string): never {
-  throw new Fault(
-    `${path} is ${value === undefined ? 'missing' : JSON.stringify(value)}, expected ${expected}`,
-  )
-}
-
-/** Parses an item of a list: the path of its fault goes on from the list's. Paths are text only where there is a fault. */
-function item<Item>(values: string, i: number, value: unknown, parse: (value: unknown) => Item): Item {
-  try {
-    return parse(value)
-  } catch (error) {
-    throw error instanceof Fault ? new Fault(`${values}[${i}]${error.message}`) : error
-  }
-}
-
-function text(value: unknown, path = ''): string {
-  return typeof value === 'string' ? value : fault(path, value, 'a string')
-}
-
-function integer(value: unknown, path: string, min: number, max: number): number {
-  if (Number.isInteger(value) && Number(value) >= min && Number(value) <= max) return Number(value)
-  return fault(path, value, `a number from ${min} to ${max}`)
-}
-
-function oneOf<T extends string>(value: unknown, path: string, words: readonly T[], otherwise: T): T {
-  if (value === undefined || value === null || value === '') return otherwise
-  return words.find((word) => word === value) ?? fault(path, value, words.join(', '))
-}
 
 function address(value: unknown, path = ''): Address {
   return parseAddress(text(value, path)) ?? fault(path, value, 'an IP address')
@@ -292,28 +249,6 @@ function endpoint(value: unknown, family: Family): Endpoint {
     zoneHints: hints(record(hinted).forZones, '.hints.forZones'),
     nodeHints: hints(record(hinted).forNodes, '.hints.forNodes'),
   }
-}
-
-/** Parses what can be used of a list; each fault costs its own item only. */
-function usable<Item>(
-  values: readonly unknown[],
-  path: string,
-  parse: (value: unknown) => Item,
-): {
-  readonly items: readonly Item[]
-  readonly faults: readonly string[]
-} {
-  const items: Item[] = []
-  const faults: string[] = []
-  for (const [i, value] of values.entries()) {
-    try {
-      items.push(item(path, i, value, parse))
-    } catch (error) {
-      if (!(error instanceof Fault)) throw error
-      faults.push(error.message)
-    }
-  }
-  return { items, faults }
 }
 
 /** An EndpointSlice; without a fact when it belongs to no Service of ours or is of type FQDN. */
