@@ -181,8 +181,11 @@ export class Host {
     ) as Traffic
   }
 
-  /** Opens the connections of all questions at once; what has not been answered after `seconds` is a timeout. */
-  async ask(questions: readonly Question[], seconds = 3): Promise<readonly Reply[]> {
+  /**
+   * Opens the connections of all questions at once; what has not been answered after `seconds` is a timeout. TCP does
+   * not hear a refusal that comes while it is still in connect(2): it asks again after 1, 3 and 7 seconds.
+   */
+  async ask(questions: readonly Question[], seconds = 10): Promise<readonly Reply[]> {
     return ask(questions, seconds, ['ip', 'netns', 'exec', this.namespace])
   }
 
@@ -212,7 +215,7 @@ export class Host {
 /** `Host.ask` from a process on the node, or from wherever `wrapper` puts it. */
 export async function ask(
   questions: readonly Question[],
-  seconds = 3,
+  seconds: number,
   wrapper: readonly string[] = [],
 ): Promise<readonly Reply[]> {
   const [command, ...args] = [...wrapper, 'python3', TRAFFIC, 'ask', String(seconds)]
