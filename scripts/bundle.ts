@@ -23,16 +23,18 @@ const shakeClientNode: Plugin = {
 }
 
 /**
- * client-node loads undici for requests that we do not make through it (ours go through node:https): 1.4 MB that
- * would be parsed at every start. Whoever calls it after all is told so.
+ * client-node loads undici, and socks for it, for requests that we do not make through it (ours go through
+ * node:https): 1.5 MB that would be read at every start. Whoever calls it after all is told so.
  */
 const withoutUndici: Plugin = {
   name: 'without-undici',
   setup(build) {
-    build.onResolve({ filter: /^undici$/ }, ({ path }) => ({ path, namespace: 'without-undici' }))
+    build.onResolve({ filter: /^(undici|socks)$/ }, ({ path, importer }) =>
+      importer.includes('/@kubernetes/client-node/') ? { path, namespace: 'without-undici' } : undefined,
+    )
     build.onLoad({ filter: /./, namespace: 'without-undici' }, () => ({
       contents: `const absent = () => { throw new Error('undici is not part of the bundle') }
-        export { absent as Agent, absent as ProxyAgent, absent as fetch, absent as FormData }`,
+        export { absent as Agent, absent as ProxyAgent, absent as fetch, absent as FormData, absent as SocksClient }`,
     }))
   },
 }
@@ -55,6 +57,18 @@ const lateSocks: Plugin = {
   },
 }
 
+/** Of the package netlink only its addon, and what loads it, stays outside: a file takes longer to find than to run. */
+const netlinkAddonOutside: Plugin = {
+  name: 'netlink-addon-outside',
+  setup(build) {
+    build.onResolve({ filter: /^\.\/raw$/ }, ({ importer }) =>
+      importer.includes('/node_modules/netlink/')
+        ? { path: 'netlink/dist/raw.js', external: true }
+        : undefined,
+    )
+  },
+}
+
 /**
  * CommonJS, for the sake of the start: importing node:http as an ES module makes Node load its whole fetch.
  */
@@ -64,9 +78,8 @@ const OPTIONS: BuildOptions = {
   format: 'cjs',
   target: 'node22',
   outExtension: { '.js': '.cjs' },
-  // Packages with an addon of their own stay outside.
-  external: ['netlink', 'netlink/*', 'node-gyp-build'],
-  plugins: [withoutUndici, lateSocks, shakeClientNode],
+  external: ['node-gyp-build'],
+  plugins: [withoutUndici, lateSocks, netlinkAddonOutside, shakeClientNode],
   define: {
     'import.meta.dirname': '__dirname',
     'import.meta.filename': '__filename',

@@ -1,7 +1,6 @@
 /** Brings a node to where Services can be served: modules, sysctls, timeouts. What is refused is said, and costs only itself. */
 import { execFile } from 'node:child_process'
 import { readFile } from 'node:fs/promises'
-import { cpus } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { promisify } from 'node:util'
@@ -10,6 +9,7 @@ import type { Config } from './config/config.ts'
 import { probeConnReuse } from './kernel/conn-reuse.ts'
 import { LinuxKernel, type LinuxKernelOptions } from './kernel/linux-kernel.ts'
 import { conntrackMax, conntrackSysctls, ensureHashSize, ensureOomScore } from './kernel/node-settings.ts'
+import { countProcessors } from './kernel/processors.ts'
 import {
   connReuseSysctl,
   ensureSysctl,
@@ -40,7 +40,7 @@ export function wantedSysctls(config: Config): readonly Sysctl[] {
   return [
     ...SERVING_SYSCTLS,
     ...(config.strictArp ? STRICT_ARP_SYSCTLS : []),
-    ...conntrackSysctls(config.conntrack, cpus().length),
+    ...conntrackSysctls(config.conntrack, countProcessors()),
   ]
 }
 
@@ -62,7 +62,7 @@ async function ensureSysctls(sysctls: readonly Sysctl[], log: Logger): Promise<v
 /** Everything that is set on a node. Throws when the kernel cannot say its timeouts. */
 export async function setUpNode(kernel: LinuxKernel, config: Config, log: Logger): Promise<void> {
   await ensureSysctls(wantedSysctls(config), log)
-  await ensureHashSize(conntrackMax(config.conntrack, cpus().length)).catch((err: unknown) => {
+  await ensureHashSize(conntrackMax(config.conntrack, countProcessors())).catch((err: unknown) => {
     log.warn({ err }, 'cannot prepare the kernel: serving goes on')
   })
   await ensureOomScore(config.oomScoreAdj).catch((err: unknown) => {

@@ -6,6 +6,7 @@ import { roundSeconds, tendEstimators } from './kernel/estimators.ts'
 import type { Iptables } from './kernel/iptables.ts'
 import type { LinuxKernel } from './kernel/linux-kernel.ts'
 import { followNodeAddresses } from './kernel/node-addresses.ts'
+import { countProcessors } from './kernel/processors.ts'
 import { formatSysctl } from './kernel/sysctl.ts'
 import { mappingOptions, nodeIpsOf, ruleOptions } from './mapping.ts'
 import { type Address, type Family, familyOf } from './model/address.ts'
@@ -102,7 +103,9 @@ function cpuMs(): number {
 
 /** Keeps the kernel's statistics from costing more than they are worth. */
 function watchEstimators({ log, metrics }: Program): (servers: number) => void {
+  const processors = countProcessors()
   const tend = tendEstimators({
+    processors,
     chosen: ({ sysctl, reason }) => {
       log.warn(
         { reason, ...(sysctl && { command: formatSysctl(sysctl) }) },
@@ -111,7 +114,7 @@ function watchEstimators({ log, metrics }: Program): (servers: number) => void {
     },
   })
   return (servers) => {
-    metrics.setEstimation(roundSeconds(servers))
+    metrics.setEstimation(roundSeconds(servers, processors))
     tend(servers).catch((err: unknown) => {
       log.error({ err }, "cannot make the kernel's statistics cheaper: packets may be held up")
     })

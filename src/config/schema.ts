@@ -23,20 +23,20 @@ export type LocalMode = (typeof LOCAL_MODES)[number]
 
 // --- Kinds of fields: absent and null are the default ---------------------------------------------------
 
-const text = (fallback = '') =>
-  z
-    .string()
-    .nullish()
-    .transform((value) => {
-      const trimmed = value?.trim() ?? ''
-      return trimmed === '' ? fallback : trimmed
-    })
+// Kinds stand once, and what many fields are is one schema: making a schema costs more than its use.
 
-const flag = (fallback = false) =>
-  z
-    .boolean()
-    .nullish()
-    .transform((value) => value ?? fallback)
+const optionalText = z.string().nullish()
+
+const text = (fallback: string) =>
+  optionalText.transform((value) => {
+    const trimmed = value?.trim() ?? ''
+    return trimmed === '' ? fallback : trimmed
+  })
+const anyText = text('')
+
+const optionalFlag = z.boolean().nullish()
+const flag = (fallback: boolean) => optionalFlag.transform((value) => value ?? fallback)
+const off = flag(false)
 
 const integer = (fallback: number, min: number, max = MAX_INT32) =>
   z
@@ -61,16 +61,14 @@ interface DurationOptions {
 }
 
 /** metav1.Duration, as canonical text. */
-const duration = ({ fallback = '0s', isZeroDefault = false }: DurationOptions = {}) =>
-  z
-    .string()
-    .nullish()
-    .transform((value, context) => {
-      const ms = parseDuration(value ?? fallback)
-      if (ms !== undefined && ms >= 0) return ms === 0 && isZeroDefault ? fallback : formatDuration(ms)
-      context.addIssue({ code: 'custom', message: 'expected a duration of 0 or more, such as 30s' })
-      return z.NEVER
-    })
+const duration = ({ fallback = '0s', isZeroDefault = false }: DurationOptions) =>
+  optionalText.transform((value, context) => {
+    const ms = parseDuration(value ?? fallback)
+    if (ms !== undefined && ms >= 0) return ms === 0 && isZeroDefault ? fallback : formatDuration(ms)
+    context.addIssue({ code: 'custom', message: 'expected a duration of 0 or more, such as 30s' })
+    return z.NEVER
+  })
+const anyDuration = duration({})
 
 /** logging.flushFrequency may be in nanoseconds, too. */
 const flushFrequency = z
@@ -107,7 +105,7 @@ const nodePortAddresses = listOf(
 })
 
 /** `10.244.0.0/16,fd00:10:244::/48`: one network, or one of each family. */
-const clusterCidr = text().transform((value, context) => {
+const clusterCidr = anyText.transform((value, context) => {
   const networks: (Cidr | undefined)[] =
     value === '' ? [] : value.split(',').map((item) => parseCidr(item.trim()))
   const parsed = networks.filter((cidr) => cidr !== undefined)
@@ -141,7 +139,7 @@ function endpoint(value: string, port: number): string | undefined {
 
 /** Where something listens; empty for the default, which is of the family of `bindAddress`. */
 const listenAddress = (port: number) =>
-  text().transform((value, context) => {
+  anyText.transform((value, context) => {
     const address = value === '' ? '' : endpoint(value, port)
     if (address !== undefined) return address
     context.addIssue({ code: 'custom', message: `expected IP:port, got "${value}"` })
@@ -165,12 +163,12 @@ const object = <Shape extends z.ZodRawShape>(shape: Shape) =>
   z.preprocess((value) => value ?? {}, z.object(shape))
 
 /** What belongs to another mode: of its type, and as kube-proxy in mode ipvs prints it. */
-const durationOfOtherMode = duration().transform(() => '0s')
+const durationOfOtherMode = anyDuration.transform(() => '0s')
 const quantity = z
   .union([z.string(), z.number()])
   .nullish()
   .transform((value) => String(value ?? '0'))
-const buffering = () => object({ splitStream: flag(), infoBufferSize: quantity })
+const buffering = object({ splitStream: off, infoBufferSize: quantity })
 const vmodule = z
   .array(z.object({ filePattern: z.string().min(1), verbosity: z.int().min(0).max(MAX_INT32) }))
   .nullish()
@@ -186,10 +184,10 @@ export const SCHEMA = z.object({
       `expected "ipvs", got ${JSON.stringify(input ?? '')}: kube-ipvs serves this mode only, keep kube-proxy for another`,
   }),
   bindAddress,
-  bindAddressHardFail: flag(),
+  bindAddressHardFail: off,
   clientConnection: object({
-    kubeconfig: text(),
-    acceptContentTypes: text(),
+    kubeconfig: anyText,
+    acceptContentTypes: anyText,
     contentType: text('application/vnd.kubernetes.protobuf'),
     qps: countOrDefault(5),
     burst: countOrDefault(10),
@@ -201,18 +199,18 @@ export const SCHEMA = z.object({
     min: integer(131_072, 0),
     tcpEstablishedTimeout: duration({ fallback: '24h0m0s' }),
     tcpCloseWaitTimeout: duration({ fallback: '1h0m0s' }),
-    tcpBeLiberal: flag(),
-    udpTimeout: duration(),
-    udpStreamTimeout: duration(),
+    tcpBeLiberal: off,
+    udpTimeout: anyDuration,
+    udpStreamTimeout: anyDuration,
   }),
-  detectLocal: object({ bridgeInterface: text(), interfaceNamePrefix: text() }),
+  detectLocal: object({ bridgeInterface: anyText, interfaceNamePrefix: anyText }),
   detectLocalMode: oneOf(LOCAL_MODES, 'ClusterCIDR'),
-  enableProfiling: flag(),
+  enableProfiling: off,
   featureGates: gates,
   healthzBindAddress: listenAddress(HEALTHZ_PORT),
-  hostnameOverride: text(),
+  hostnameOverride: anyText,
   iptables: object({
-    masqueradeAll: flag(),
+    masqueradeAll: off,
     masqueradeBit: integer(14, 0, 31),
     localhostNodePorts: flag(true),
     syncPeriod: durationOfOtherMode,
@@ -221,38 +219,38 @@ export const SCHEMA = z.object({
   ipvs: object({
     scheduler: text('rr'),
     syncPeriod: duration({ fallback: '30s', isZeroDefault: true }),
-    minSyncPeriod: duration(),
+    minSyncPeriod: anyDuration,
     excludeCIDRs: listOf(network, NETWORK),
-    strictARP: flag(),
-    tcpTimeout: duration(),
-    tcpFinTimeout: duration(),
-    udpTimeout: duration(),
+    strictARP: off,
+    tcpTimeout: anyDuration,
+    tcpFinTimeout: anyDuration,
+    udpTimeout: anyDuration,
   }),
   logging: object({
     format: oneOf(['text', 'json'], 'text'),
     flushFrequency,
     verbosity: integer(0, 0),
     vmodule,
-    options: object({ text: buffering(), json: buffering() }),
+    options: object({ text: buffering, json: buffering }),
   }),
   metricsBindAddress: listenAddress(METRICS_PORT),
   nftables: object({
-    masqueradeAll: flag(),
+    masqueradeAll: off,
     masqueradeBit: integer(14, 0, 31),
     syncPeriod: durationOfOtherMode,
     minSyncPeriod: durationOfOtherMode,
   }),
   nodePortAddresses,
   oomScoreAdj: integer(-999, -1_000, 1_000),
-  portRange: text(),
-  showHiddenMetricsForVersion: text(),
-  windowsRunAsService: flag(),
+  portRange: anyText,
+  showHiddenMetricsForVersion: anyText,
+  windowsRunAsService: off,
   winkernel: object({
-    networkName: text(),
-    sourceVip: text(),
-    enableDSR: flag(),
-    rootHnsEndpointName: text(),
-    forwardHealthCheckVip: flag(),
+    networkName: anyText,
+    sourceVip: anyText,
+    enableDSR: off,
+    rootHnsEndpointName: anyText,
+    forwardHealthCheckVip: off,
   }),
 })
 

@@ -6,7 +6,6 @@
  * isolated, which is as it should be.
  */
 import { readFile } from 'node:fs/promises'
-import { cpus } from 'node:os'
 import { join } from 'node:path'
 import { ensureSysctl, type Sysctl } from './sysctl.ts'
 
@@ -25,7 +24,7 @@ const LONGEST_SECONDS = 0.01
 export type Estimation = 'threads' | 'timer' | 'fixedTimer' | 'settled'
 
 /** What one round takes for so many virtual and real servers, in seconds. */
-export function roundSeconds(servers: number, processors = cpus().length): number {
+export function roundSeconds(servers: number, processors: number): number {
   return servers * processors * SECONDS_EACH
 }
 
@@ -76,7 +75,7 @@ export interface EstimatorsOptions {
   readonly chosen: (choice: EstimationChoice) => void
   /** Under which the sysctls are. */
   readonly root?: string
-  readonly processors?: number
+  readonly processors: number
 }
 
 /**
@@ -86,7 +85,7 @@ export interface EstimatorsOptions {
 export function tendEstimators({
   chosen,
   root = '/proc/sys',
-  processors = cpus().length,
+  processors,
 }: EstimatorsOptions): (servers: number) => Promise<void> {
   let isDone = false
   return async (servers) => {
