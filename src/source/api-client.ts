@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs'
 import http, { type IncomingMessage } from 'node:http'
 import https from 'node:https'
 import { dirname, resolve } from 'node:path'
+import { checkServerIdentity } from 'node:tls'
 import { KubeConfig } from '@kubernetes/client-node'
 import { parse } from 'yaml'
 import { type Body, textOf } from './page.ts'
@@ -187,6 +188,9 @@ async function request(config: KubeConfig, message: Message, signal: AbortSignal
   const url = new URL(`${config.getCurrentCluster()!.server.replace(/\/$/, '')}${path}`)
   const options: https.RequestOptions = { signal }
   await config.applyToHTTPSOptions(options)
+  // Through a proxy that speaks SOCKS, TLS is not told the address that the certificate has to be for.
+  const name = options.servername ?? url.hostname.replace(/^\[|\]$/g, '')
+  options.checkServerIdentity = (_host, certificate) => checkServerIdentity(name, certificate)
   // Not before: a limit that is the agent's, too, gives way to a server's shorter one for connections that are idle.
   options.timeout = SILENCE_MS
   // client-node's agents close a connection after each answer: every page of a list would begin with a handshake.

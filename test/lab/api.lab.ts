@@ -17,6 +17,7 @@ import {
   recordedEvents,
   recordedExpiry,
 } from '../support/recorded-api.ts'
+import { SocksProxy } from '../support/socks-proxy.ts'
 
 const FINAL = readFileSync('test/fixtures/api/final.ipvsadm', 'utf8').trim().split('\n')
 /** All that the recorded events take away. */
@@ -51,10 +52,10 @@ describe('recorded traffic of a real API server', () => {
     await server.close()
   })
 
-  function begin(): Program {
+  function begin(proxy?: string): Program {
     const tokenFile = join(folder, 'token')
     writeFileSync(tokenFile, server.token)
-    writeFileSync(join(folder, 'kubeconfig'), server.kubeconfig(tokenFile))
+    writeFileSync(join(folder, 'kubeconfig'), server.kubeconfig(tokenFile, proxy))
     writeFileSync(
       join(folder, 'config.yaml'),
       `apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\nmode: ipvs\nclientConnection: {kubeconfig: ${folder}/kubeconfig}\n`,
@@ -97,6 +98,16 @@ describe('recorded traffic of a real API server', () => {
     await settled()
     expect(program.complaints()).to.deep.equal([])
     expect(deletions()).to.have.members(RIGHTLY_DELETED)
+  })
+
+  it('the API server is behind a proxy that speaks SOCKS', async () => {
+    const proxy = await SocksProxy.start()
+    await begin(proxy.url).logged('first sync finished')
+    await replay(() => sleep(5))
+    await settled()
+    expect(program.complaints()).to.deep.equal([])
+    expect(proxy.asked).to.include(new URL(server.url).port).and.have.lengthOf.at.least(3)
+    proxy.close()
   })
 
   it('connections are cut in the middle of a line', () =>

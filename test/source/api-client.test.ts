@@ -15,6 +15,7 @@ import {
 import { ApiServer } from '../support/api-server.ts'
 import { service } from '../support/builders.ts'
 import { rejectionOf } from '../support/rejection.ts'
+import { SocksProxy } from '../support/socks-proxy.ts'
 
 const SERVICES = '/api/v1/services'
 const EVENTS = '/apis/events.k8s.io/v1/namespaces/shop/events'
@@ -217,6 +218,34 @@ users:
       proxy.close()
 
       expect(String(error)).to.contain('API server answered 503: no upstream')
+    })
+  })
+
+  describe('asks for a certificate of the server that it was told', () => {
+    /** With another host than the certificate is for, and perhaps through a proxy. */
+    const get = async (host: string, through?: string): Promise<unknown> => {
+      writeFileSync(kubeconfig, server.kubeconfig(undefined, through).replace('127.0.0.1', host))
+      const api = openApiClient(() => loadKubeConfig(kubeconfig))
+      return (await api.get(SERVICES, {}, signal)).statusCode
+    }
+    const NO_NAME = 'ERR_TLS_CERT_ALTNAME_INVALID'
+    let proxy: SocksProxy
+    beforeEach(async () => {
+      proxy = await SocksProxy.start()
+    })
+    afterEach(() => {
+      proxy.close()
+    })
+
+    it('directly', async () => {
+      expect(await get('127.0.0.1')).to.equal(200)
+      expect(await rejectionOf(get('localhost'))).to.have.property('code', NO_NAME)
+    })
+
+    it('through a proxy that speaks SOCKS', async () => {
+      expect(await get('127.0.0.1', proxy.url)).to.equal(200)
+      expect(await rejectionOf(get('127.0.0.2', proxy.url))).to.have.property('code', NO_NAME)
+      expect(proxy.asked).to.have.length(2)
     })
   })
 

@@ -234,8 +234,8 @@ export class ApiServer {
     return this.#version
   }
 
-  /** A kubeconfig for this server; with `tokenFile` the token is read from there. */
-  kubeconfig(tokenFile?: string): string {
+  /** A kubeconfig for this server; with `tokenFile` the token is read from there, with `proxy` the way is through that. */
+  kubeconfig(tokenFile?: string, proxy?: string): string {
     return JSON.stringify({
       apiVersion: 'v1',
       kind: 'Config',
@@ -245,6 +245,7 @@ export class ApiServer {
           cluster: {
             server: this.url,
             'certificate-authority-data': Buffer.from(this.#certificate).toString('base64'),
+            ...(proxy !== undefined && { 'proxy-url': proxy }),
           },
         },
       ],
