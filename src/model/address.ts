@@ -57,6 +57,11 @@ export function addressFromBytes(bytes: Uint8Array, start = 0, length = bytes.le
   return ipaddr.fromByteArray([...bytes.subarray(start, start + length)]).toString() as Address
 }
 
+/** The host of a URL or of a socket address, without the brackets that an IPv6 address has there. */
+export function withoutBrackets(host: string): string {
+  return host.replace(/^\[|\]$/g, '')
+}
+
 /** `10.96.0.1:443` or `[fd00::1]:443`. */
 export function formatSocketAddress(address: Address, port: number): string {
   return familyOf(address) === 'IPv6' ? `[${address}]:${port}` : `${address}:${port}`

@@ -1,5 +1,5 @@
 /** The kernel objects we own, each under a key in the words of its tool. */
-import type { Address } from './address.ts'
+import { type Address, withoutBrackets } from './address.ts'
 import { type SetMemberKey, splitSetMember } from './sets.ts'
 import type {
   RealServer,
@@ -25,7 +25,7 @@ export function kindOf(key: ObjectKey): ObjectKind {
 export function addressOf(key: ObjectKey): Address | undefined {
   const kind = kindOf(key)
   if (kind === 'address') return key as Address
-  if (kind === 'virtualServer') return key.slice(0, key.lastIndexOf(':')).replace(/^\[|\]$/g, '') as Address
+  if (kind === 'virtualServer') return withoutBrackets(key.slice(0, key.lastIndexOf(':'))) as Address
   const [first] = splitSetMember(key as SetMemberKey).element.split(',')
   return /[.:]/.test(first!) ? (first as Address) : undefined
 }

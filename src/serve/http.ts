@@ -1,6 +1,7 @@
 /** The HTTP endpoints that kube-proxy has: health on one address, metrics on another. */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import type { Logger } from 'pino'
+import { withoutBrackets } from '../model/address.ts'
 import type { HealthReport, ProxyHealth } from './health.ts'
 import type { Metrics } from './metrics.ts'
 
@@ -27,7 +28,7 @@ async function answer(routes: Routes, request: IncomingMessage, response: Server
 /** Splits `ip:port` or `[ip]:port`. */
 function split(address: string): { readonly host: string; readonly port: number } {
   const colon = address.lastIndexOf(':')
-  return { host: address.slice(0, colon).replace(/^\[|\]$/g, ''), port: Number(address.slice(colon + 1)) }
+  return { host: withoutBrackets(address.slice(0, colon)), port: Number(address.slice(colon + 1)) }
 }
 
 export interface ServeOptions {

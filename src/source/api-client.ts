@@ -6,6 +6,7 @@ import { dirname, resolve } from 'node:path'
 import { checkServerIdentity } from 'node:tls'
 import { KubeConfig } from '@kubernetes/client-node'
 import { parse } from 'yaml'
+import { withoutBrackets } from '../model/address.ts'
 import { type Body, textOf } from './page.ts'
 
 /** Nothing arrives for so long: the connection is taken for dead. Watches get a bookmark about once a minute. */
@@ -189,7 +190,7 @@ async function request(config: KubeConfig, message: Message, signal: AbortSignal
   const options: https.RequestOptions = { signal }
   await config.applyToHTTPSOptions(options)
   // Through a proxy that speaks SOCKS, TLS is not told the address that the certificate has to be for.
-  const name = options.servername ?? url.hostname.replace(/^\[|\]$/g, '')
+  const name = options.servername ?? withoutBrackets(url.hostname)
   options.checkServerIdentity = (_host, certificate) => checkServerIdentity(name, certificate)
   // Not before: a limit that is the agent's, too, gives way to a server's shorter one for connections that are idle.
   options.timeout = SILENCE_MS

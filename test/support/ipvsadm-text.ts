@@ -1,5 +1,5 @@
 /** Reads what `ipvsadm -S -n` prints, as far as our tests write it. */
-import { parseAddress } from '../../src/model/address.ts'
+import { parseAddress, withoutBrackets } from '../../src/model/address.ts'
 import type { KnownVirtualServer } from '../../src/model/kernel-object.ts'
 import {
   type ForwardingMethod,
@@ -37,7 +37,7 @@ function socketAddress(text: string): {
   port: number
 } {
   const colon = text.lastIndexOf(':')
-  const address = parseAddress(text.slice(0, colon).replace(/^\[|\]$/g, ''))
+  const address = parseAddress(withoutBrackets(text.slice(0, colon)))
   if (address === undefined) throw new Error(`Cannot parse "${text}" as address and port`)
   return { address, port: Number(text.slice(colon + 1)) }
 }
