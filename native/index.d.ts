@@ -20,7 +20,7 @@ export interface NativeExchange {
   readonly sent: number
 }
 
-/** The addon: a netlink socket and nothing else. */
+/** The addon's main half: a netlink socket. */
 export interface NetlinkAddon {
   /** Opens and binds a socket. Throws an error with `code` "errno <n>". */
   open(protocol: number, receiveBytes: number): NativeSocket
@@ -48,4 +48,13 @@ export interface MulticastAddon {
   ): NativeListener
   /** Stops the listener; `heard` is still called with what has come before. Twice is harmless. */
   stop(listener: NativeListener): void
+}
+
+/** The addon's last part: memory, of which only native code knows. */
+export interface MemoryAddon {
+  /**
+   * Lets go of the resident pages of Node's executable and libraries, of which a start takes many that are not needed
+   * again. They stay in the kernel's cache; those that are needed again cost a page fault each.
+   */
+  releaseProgramPages(): void
 }

@@ -21,6 +21,8 @@
 #include <thread>
 #include <vector>
 
+#include "program_pages.h"
+
 #ifndef NETLINK_EXT_ACK
 #define NETLINK_EXT_ACK 11
 #endif
@@ -456,6 +458,7 @@ napi_value Init(napi_env env, napi_value exports) {
       {"close", nullptr, Close, nullptr, nullptr, nullptr, napi_enumerable, nullptr},
       {"listen", nullptr, Listen, nullptr, nullptr, nullptr, napi_enumerable, nullptr},
       {"stop", nullptr, Stop, nullptr, nullptr, nullptr, napi_enumerable, nullptr},
+      {"releaseProgramPages", nullptr, ReleaseProgramPages, nullptr, nullptr, nullptr, napi_enumerable, nullptr},
   };
   napi_define_properties(env, exports, sizeof functions / sizeof functions[0], functions);
   return exports;

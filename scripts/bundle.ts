@@ -4,7 +4,9 @@
  *   node scripts/bundle.ts FILE ...       other files, into .cache/bundles
  */
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs'
-import { dirname } from 'node:path'
+import { dirname, relative } from 'node:path'
+import { setFlagsFromString } from 'node:v8'
+import { Script } from 'node:vm'
 import { build as bundle, type BuildOptions, type Plugin } from 'esbuild'
 
 /** client-node does not say that its 1,500 generated files have no side effects; unused ones may go. */
@@ -39,18 +41,30 @@ const withoutUndici: Plugin = {
   },
 }
 
-/** A proxy before the API server that speaks SOCKS is rare: its client is loaded when there is one. */
-const lateSocks: Plugin = {
-  name: 'late-socks',
+/** Functions and classes that hardly anyone calls, by their module: the member that is one, or '' for the module itself. */
+const LATE: Readonly<Record<string, string>> = {
+  // For a proxy before the API server that speaks SOCKS.
+  'socks-proxy-agent': '.SocksProxyAgent',
+  // For pino's transports.
+  'thread-stream': '',
+  assert: '',
+}
+
+/** What is late is loaded when it is called. */
+const late: Plugin = {
+  name: 'late',
   setup(build) {
-    build.onResolve({ filter: /^socks-proxy-agent$/ }, async ({ path, pluginData, ...context }) => {
+    const filter = new RegExp(`^(${Object.keys(LATE).join('|')})$`)
+    build.onResolve({ filter }, async ({ path, pluginData, ...context }) => {
       if (pluginData === 'resolved') return undefined
       const found = await build.resolve(path, { ...context, pluginData: 'resolved' })
-      return { path: found.path, namespace: 'late-socks' }
+      const file = found.external ? `node:${path}` : found.path
+      return { path, namespace: 'late', pluginData: file }
     })
-    build.onLoad({ filter: /./, namespace: 'late-socks' }, ({ path }) => ({
-      contents: `export function SocksProxyAgent(...options) {
-        return new (require(${JSON.stringify(path)}).SocksProxyAgent)(...options)
+    build.onLoad({ filter: /./, namespace: 'late' }, ({ path, pluginData }) => ({
+      contents: `module.exports${LATE[path]!} = function (...given) {
+        const it = require(${JSON.stringify(pluginData)})${LATE[path]!}
+        return new.target ? new it(...given) : it(...given)
       }`,
       resolveDir: dirname(path),
     }))
@@ -79,7 +93,7 @@ const OPTIONS: BuildOptions = {
   target: 'node22',
   outExtension: { '.js': '.cjs' },
   external: ['node-gyp-build'],
-  plugins: [withoutUndici, lateSocks, netlinkAddonOutside, shakeClientNode],
+  plugins: [withoutUndici, late, netlinkAddonOutside, shakeClientNode],
   define: {
     'import.meta.dirname': '__dirname',
     'import.meta.filename': '__filename',
@@ -95,16 +109,43 @@ function ascii(text: string): string {
   return text.replaceAll(/[^\0-\x7f]/g, (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`)
 }
 
-const PROGRAM = { 'kube-ipvs': 'src/main.ts', 'page-thread': 'src/source/page-thread.ts' }
+/**
+ * What V8 makes of a script's text when it compiles all of it, also what is called later or never: src/start.ts takes
+ * it instead of parsing the text. It is for the Node that runs this, and for these flags.
+ */
+function compile(text: string, flags: readonly string[]): Buffer {
+  for (const flag of [...flags, '--no-lazy']) setFlagsFromString(flag)
+  const script = new Script(text)
+  // As it is at a start: what flags have made is refused under others.
+  setFlagsFromString('--lazy')
+  return script.createCachedData()
+}
 
-const others = process.argv.slice(2)
-if (others.length > 0) {
-  // For the lab, where loading many files takes longer than running them.
-  await bundle({ ...OPTIONS, entryPoints: others, entryNames: '[name]', outdir: '.cache/bundles' })
-} else {
-  const { outputFiles } = await bundle({ ...OPTIONS, entryPoints: PROGRAM, outdir: 'dist', write: false })
+/** The flags of V8 in the first line of an executable file. */
+function flagsOf(text: string): string[] {
+  const [firstLine = ''] = text.split('\n', 1)
+  return firstLine.match(/ --[a-z]\S+/g)?.map((flag) => flag.trim()) ?? []
+}
+
+const [START, MAIN] = ['dist/kube-ipvs.cjs', 'dist/main.cjs']
+const ENTRIES = {
+  'kube-ipvs': 'src/start.ts',
+  main: 'src/main.ts',
+  'page-thread': 'src/source/page-thread.ts',
+}
+
+async function bundleProgram(): Promise<void> {
+  const { outputFiles } = await bundle({ ...OPTIONS, entryPoints: ENTRIES, outdir: 'dist', write: false })
+  const texts = new Map(outputFiles.map(({ path, text }) => [relative('.', path), ascii(text)]))
+  const main = `(function (exports, require, module, __filename, __dirname) { ${texts.get(MAIN)!}\n})`
+  texts.set(MAIN, main)
   rmSync('dist', { recursive: true, force: true })
   mkdirSync('dist')
-  for (const { path, text } of outputFiles)
-    writeFileSync(path, ascii(text), { mode: text.startsWith('#!') ? 0o755 : 0o644 })
+  for (const [path, text] of texts) writeFileSync(path, text, { mode: text.startsWith('#!') ? 0o755 : 0o644 })
+  writeFileSync('dist/main.compiled', compile(main, flagsOf(texts.get(START)!)))
 }
+
+const others = process.argv.slice(2)
+if (others.length === 0) await bundleProgram()
+// For the lab, where loading many files takes longer than running them.
+else await bundle({ ...OPTIONS, entryPoints: others, entryNames: '[name]', outdir: '.cache/bundles' })

@@ -1,5 +1,3 @@
-#!/usr/bin/env -S MALLOC_ARENA_MAX=2 MALLOC_MMAP_THRESHOLD_=131072 node --max-semi-space-size=8 --heap-growing-percent=40
-// Memory is given back, and the heap stays small (docs/performance.md).
 /** The command line: reads flags and configuration, does what they ask for, decides the exit code. */
 import { readFile, writeFile } from 'node:fs/promises'
 import { hostname } from 'node:os'

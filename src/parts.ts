@@ -16,7 +16,7 @@ import type { Cluster, Trigger } from './model/cluster.ts'
 import type { ServiceName } from './model/facts.ts'
 import type { KernelTables } from './model/kernel-object.ts'
 import { isNodePortWildcard, nodePortAddresses } from './model/node-ports.ts'
-import type { Multicast, Socket } from './netlink/socket.ts'
+import type { Memory, Multicast, Socket } from './netlink/socket.ts'
 import type { Origin } from './origin.ts'
 import { Proxy, type ProxyOptions } from './proxy.ts'
 import type { Reporter } from './reporter.ts'
@@ -30,7 +30,7 @@ import type { Happening } from './source/events.ts'
 
 /** What every part of the running program needs. */
 export interface Program {
-  readonly addon: Socket & Multicast
+  readonly addon: Socket & Multicast & Memory
   readonly log: Logger
   readonly signal: AbortSignal
   readonly kernel: LinuxKernel
@@ -72,8 +72,9 @@ export async function openProxy(
 ): Promise<Proxy> {
   const { kernel, scheduler } = program
   const { tcp } = await kernel.ipvs.readTimeouts()
-  const { tables } = program
+  const { tables, addon } = program
   program.tables = undefined
+  const watch = watchEstimators(program)
   const options: ProxyOptions = {
     ...program,
     ruled,
@@ -81,7 +82,11 @@ export async function openProxy(
     settled: (triggers) => {
       settle(program, triggers)
     },
-    counted: watchEstimators(program),
+    counted: (servers) => {
+      // A start and an audit run code that nothing else does.
+      addon.releaseProgramPages()
+      watch(servers)
+    },
     mapping: () => mappingOptions({ ...program, scheduler: scheduler.current }),
     isExcluded: (address) => program.config.excludeCidrs.some((cidr) => contains(cidr, address)),
     mapped,

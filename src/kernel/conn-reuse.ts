@@ -99,7 +99,7 @@ function explainProbe(error: unknown): string {
 export async function probeConnReuse(program: string, signal?: AbortSignal): Promise<ConnReuse> {
   try {
     const outside = await readlink('/proc/self/ns/net')
-    const command = ['--net', process.execPath, program, CONN_REUSE_PROBE, outside]
+    const command = ['--net', process.execPath, ...process.execArgv, program, CONN_REUSE_PROBE, outside]
     const limits = { timeout: PROBE_LIMIT_MS, killSignal: 'SIGKILL', signal } as const
     const { stdout } = await execute('unshare', command, limits)
     return decideConnReuse(JSON.parse(stdout) as Reuse[])

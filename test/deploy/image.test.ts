@@ -163,6 +163,27 @@ describe('the image', () => {
     expect(join(final.folder, target!)).to.equal(program)
   })
 
+  it('takes what it has been compiled to, and its text where there is none', () => {
+    const dist = inside(final, 'dist')
+    const program = join(dist, 'kube-ipvs.cjs')
+    const [firstLine] = readFileSync(program, 'utf8').split('\n')
+    const flags = firstLine!.match(/--\S+/g)!
+    const load = `new vm.Script(fs.readFileSync('main.cjs', 'latin1'), { cachedData: fs.readFileSync('main.compiled') })`
+    const isRefused = execFileSync(process.execPath, [...flags, '-p', `${load}.cachedDataRejected`], {
+      cwd: dist,
+      encoding: 'utf8',
+    })
+    expect(isRefused.trim()).to.equal('false')
+    const alone = mkdtempSync(join(dirname(dist), 'alone-'))
+    for (const file of ['kube-ipvs.cjs', 'main.cjs']) cpSync(join(dist, file), join(alone, file))
+    const version = execFileSync(join(alone, 'kube-ipvs.cjs'), ['--version'], {
+      encoding: 'utf8',
+      env: { PATH: NODE_PATH },
+    })
+    rmSync(alone, { recursive: true })
+    expect(version.trim()).to.equal(packageJson.version)
+  })
+
   it('has the thread that reads lists', async () => {
     const thread = new Worker(inside(final, 'dist/page-thread.cjs'))
     const bytes = Buffer.from(JSON.stringify({ metadata: { resourceVersion: '7' }, items: [] }))
@@ -190,6 +211,8 @@ describe('the image', () => {
     expect(files.filter((file) => !file.includes('/node_modules/')).sort()).to.deep.equal(
       [
         'dist/kube-ipvs.cjs',
+        'dist/main.cjs',
+        'dist/main.compiled',
         'dist/page-thread.cjs',
         'native/binding.gyp',
         'native/build/Release/netlink_socket.node',
@@ -224,10 +247,14 @@ describe('the image', () => {
         'deploy/systemd/kube-ipvs.service',
         'deploy/systemd/kube-proxy-config.yml',
         'dist/kube-ipvs.cjs',
+        'dist/main.cjs',
+        'dist/main.compiled',
         'dist/page-thread.cjs',
         'native/binding.gyp',
         'native/build/Release/netlink_socket.node',
         'native/netlink_socket.cc',
+        'native/program_pages.cc',
+        'native/program_pages.h',
         'package.json',
       ])
       expect(files).to.include('docs/operations.md')

@@ -1,0 +1,39 @@
+#!/usr/bin/env -S MALLOC_ARENA_MAX=2 MALLOC_MMAP_THRESHOLD_=131072 node --max-semi-space-size=8 --heap-growing-percent=40
+// Memory is given back, and the heap stays small (docs/performance.md).
+/**
+ * Starts the bundled program (main.ts) from what scripts/bundle.ts has compiled of it: to parse its text would be a
+ * tenth of a start. What another version of Node has compiled, or one with other flags, V8 refuses, and parses the text.
+ */
+import { readFileSync } from 'node:fs'
+import { createRequire } from 'node:module'
+import { dirname, join } from 'node:path'
+import { Script } from 'node:vm'
+
+/** The program's text is one function, of what a CommonJS module is given. */
+type Program = (
+  exports: object,
+  require: NodeJS.Require,
+  module: object,
+  file: string,
+  folder: string,
+) => void
+
+const folder = dirname(import.meta.filename)
+const file = join(folder, 'main.cjs')
+
+function readCompiled(): Buffer | undefined {
+  try {
+    return readFileSync(join(folder, 'main.compiled'))
+  } catch {
+    return undefined
+  }
+}
+
+const cachedData = readCompiled()
+const script = new Script(readFileSync(file, 'latin1'), {
+  filename: file,
+  ...(cachedData !== undefined && { cachedData }),
+})
+const module = { exports: {} }
+const program = script.runInThisContext() as Program
+program(module.exports, createRequire(import.meta.filename), module, file, folder)
