@@ -28,16 +28,16 @@ export class Watched {
     const head = 'apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\nmode: ipvs\n'
     writeFileSync(config, `${head}clientConnection: {kubeconfig: ${access}}\n`)
     // As on a node, where its first line says how Node is to run it; otherwise to find out what would be better.
-    const flags = [
-      ...(process.env.LAB_FLAGS?.split(' ') ?? []),
-      ...(process.env.LAB_PROFILE === undefined
-        ? []
-        : ['--cpu-prof', `--cpu-prof-dir=${process.env.LAB_OUT}/speed`]),
-    ]
-    const command = flags.length > 0 ? [process.execPath, ...flags, PROGRAM] : [PROGRAM]
+    const flags = process.env.LAB_FLAGS?.split(' ')
+    const command = flags === undefined ? [PROGRAM] : [process.execPath, ...flags, PROGRAM]
     const args = ['--config', config, '--hostname-override', 'node-1']
+    const profiled =
+      process.env.LAB_PROFILE === undefined
+        ? {}
+        : { NODE_OPTIONS: `--cpu-prof --cpu-prof-dir=${process.env.LAB_OUT}/speed` }
     this.#process = spawn(command[0]!, [...command.slice(1), ...args], {
       stdio: ['ignore', 'ignore', 'pipe'],
+      env: { ...process.env, ...profiled },
     })
     createInterface({ input: this.#process.stderr! }).on('line', (line) => {
       const parsed = JSON.parse(line) as Line

@@ -1,3 +1,4 @@
+import { execFileSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { expect } from 'chai'
@@ -14,5 +15,16 @@ describe('releaseProgramPages', () => {
     loadAddon().releaseProgramPages()
     expect(residentFiles()).to.be.below(before / 2)
     expect(digest()).to.equal(expected)
+  })
+
+  it('leaves code alone that Node has moved to memory of its own', () => {
+    const program = `
+      const addon = require('node-gyp-build')('native')
+      addon.releaseProgramPages()
+      console.log(require('node:crypto').createHash('sha1').update('kube-ipvs').digest('hex'))`
+    const output = execFileSync(process.execPath, ['--use-largepages=silent', '-e', program], {
+      encoding: 'utf8',
+    })
+    expect(output.trim()).to.equal(createHash('sha1').update('kube-ipvs').digest('hex'))
   })
 })
