@@ -4,23 +4,35 @@
  *   node scripts/bundle.ts FILE ...       other files, into .cache/bundles
  */
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs'
-import { dirname, relative } from 'node:path'
+import Module from 'node:module'
+import { relative } from 'node:path'
 import { setFlagsFromString } from 'node:v8'
 import { Script } from 'node:vm'
-import { build as bundle, type BuildOptions, type Plugin } from 'esbuild'
+import {
+  build as bundle,
+  type BuildOptions,
+  type OnResolveArgs,
+  type Plugin,
+  type PluginBuild,
+  type ResolveResult,
+} from 'esbuild'
+
+/** What esbuild itself finds, for a plugin that changes it; undefined when it is the plugin's own question. */
+async function find(
+  build: PluginBuild,
+  { path, pluginData, ...context }: OnResolveArgs,
+): Promise<ResolveResult | undefined> {
+  return pluginData === 'asked' ? undefined : build.resolve(path, { ...context, pluginData: 'asked' })
+}
 
 /** client-node does not say that its 1,500 generated files have no side effects; unused ones may go. */
 const shakeClientNode: Plugin = {
   name: 'shake-client-node',
   setup(build) {
-    build.onResolve(
-      { filter: /^(@kubernetes\/client-node$|\.)/ },
-      async ({ path, pluginData, ...context }) => {
-        if (pluginData === 'resolved') return undefined
-        const found = await build.resolve(path, { ...context, pluginData: 'resolved' })
-        return found.path.includes('/@kubernetes/client-node/') ? { ...found, sideEffects: false } : found
-      },
-    )
+    build.onResolve({ filter: /^(@kubernetes\/client-node$|\.)/ }, async (asked) => {
+      const found = await find(build, asked)
+      return found?.path.includes('/@kubernetes/client-node/') ? { ...found, sideEffects: false } : found
+    })
   },
 }
 
@@ -55,18 +67,17 @@ const late: Plugin = {
   name: 'late',
   setup(build) {
     const filter = new RegExp(`^(${Object.keys(LATE).join('|')})$`)
-    build.onResolve({ filter }, async ({ path, pluginData, ...context }) => {
-      if (pluginData === 'resolved') return undefined
-      const found = await build.resolve(path, { ...context, pluginData: 'resolved' })
-      const file = found.external ? `node:${path}` : found.path
-      return { path, namespace: 'late', pluginData: file }
+    build.onResolve({ filter }, async (asked) => {
+      const found = await find(build, asked)
+      const file = found?.external ? `node:${asked.path}` : found?.path
+      return found && { path: asked.path, namespace: 'late', pluginData: file }
     })
     build.onLoad({ filter: /./, namespace: 'late' }, ({ path, pluginData }) => ({
       contents: `module.exports${LATE[path]!} = function (...given) {
         const it = require(${JSON.stringify(pluginData)})${LATE[path]!}
         return new.target ? new it(...given) : it(...given)
       }`,
-      resolveDir: dirname(path),
+      resolveDir: import.meta.dirname,
     }))
   },
 }
@@ -124,7 +135,7 @@ function compile(text: string, flags: readonly string[]): Buffer {
 /** The flags of V8 in the first line of an executable file. */
 function flagsOf(text: string): string[] {
   const [firstLine = ''] = text.split('\n', 1)
-  return firstLine.match(/ --[a-z]\S+/g)?.map((flag) => flag.trim()) ?? []
+  return firstLine.match(/--\S+/g) ?? []
 }
 
 const [START, MAIN] = ['dist/kube-ipvs.cjs', 'dist/main.cjs']
@@ -137,7 +148,7 @@ const ENTRIES = {
 async function bundleProgram(): Promise<void> {
   const { outputFiles } = await bundle({ ...OPTIONS, entryPoints: ENTRIES, outdir: 'dist', write: false })
   const texts = new Map(outputFiles.map(({ path, text }) => [relative('.', path), ascii(text)]))
-  const main = `(function (exports, require, module, __filename, __dirname) { ${texts.get(MAIN)!}\n})`
+  const main = Module.wrap(texts.get(MAIN)!)
   texts.set(MAIN, main)
   rmSync('dist', { recursive: true, force: true })
   mkdirSync('dist')

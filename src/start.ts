@@ -6,7 +6,7 @@
  */
 import { readFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
-import { dirname, join } from 'node:path'
+import { join } from 'node:path'
 import { Script } from 'node:vm'
 
 /** The program's text is one function, of what a CommonJS module is given. */
@@ -18,7 +18,7 @@ type Program = (
   folder: string,
 ) => void
 
-const folder = dirname(import.meta.filename)
+const folder = import.meta.dirname
 const file = join(folder, 'main.cjs')
 
 function readCompiled(): Buffer | undefined {
