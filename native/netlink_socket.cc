@@ -116,7 +116,7 @@ bool Collect(Exchange* exchange, const uint8_t* data, size_t length, uint32_t fi
   return true;
 }
 
-bool Receive(Exchange* exchange, std::vector<uint8_t>& buffer, uint32_t first, uint32_t last) {
+bool Receive(Exchange* exchange, uint8_t (&buffer)[kReceiveBytes], uint32_t first, uint32_t last) {
   for (bool done = false; !done;) {
     int64_t left = exchange->deadline_ms - NowMs();
     struct pollfd ready = {exchange->socket->fd, POLLIN, 0};
@@ -125,7 +125,7 @@ bool Receive(Exchange* exchange, std::vector<uint8_t>& buffer, uint32_t first, u
     if (polled < 0) return Fail(exchange, "poll", errno);
     if (polled == 0) return Fail(exchange, "receive", ETIMEDOUT);
     struct sockaddr_nl from = {};
-    struct iovec io = {buffer.data(), buffer.size()};
+    struct iovec io = {buffer, sizeof buffer};
     struct msghdr message = {};
     message.msg_name = &from;
     message.msg_namelen = sizeof from;
@@ -136,7 +136,7 @@ bool Receive(Exchange* exchange, std::vector<uint8_t>& buffer, uint32_t first, u
     if (length < 0) return Fail(exchange, "receive", errno);
     if (message.msg_flags & MSG_TRUNC) return Fail(exchange, "receive", EMSGSIZE);
     if (from.nl_pid != 0) continue;  // not from the kernel
-    if (!Collect(exchange, buffer.data(), length, first, last, &done)) return false;
+    if (!Collect(exchange, buffer, length, first, last, &done)) return false;
   }
   return true;
 }
@@ -145,7 +145,8 @@ bool Receive(Exchange* exchange, std::vector<uint8_t>& buffer, uint32_t first, u
 // asks for an acknowledgement, the others answer only when they fail.
 void Run(napi_env, void* data) {
   auto exchange = static_cast<Exchange*>(data);
-  std::vector<uint8_t> buffer(kReceiveBytes);
+  // On the stack: from the heap it would be a mapping of its own, made, cleared and given back for every exchange.
+  uint8_t buffer[kReceiveBytes];
   for (size_t offset = 0; offset < exchange->length;) {
     uint8_t* datagram = exchange->requests + offset;
     const nlmsghdr* last = nullptr;
