@@ -13,6 +13,7 @@ const DOORS: Readonly<Record<string, readonly string[]>> = {
   netlink: ['native', 'node:fs', 'node:module', 'node:os', 'node:path'],
   kernel: ['model', 'netlink', 'netlink/dist/rt/rt.js', 'pino', 'node:*'],
   source: ['model', '@kubernetes/client-node', 'pino', 'yaml', 'node:*'],
+  loop: ['model', 'plan', 'kernel', 'netlink', 'serve', 'source', 'pino'],
   serve: ['model', 'package.json', 'prom-client', 'pino', 'node:http', 'node:perf_hooks'],
 }
 /** What pure rooms never say. */

@@ -5,6 +5,7 @@ import type { Address, Family } from './model/address.ts'
 import type { MappingOptions } from './model/claims.ts'
 import { type Cidr, formatCidr } from './model/cidr.ts'
 import type { Cluster } from './model/cluster.ts'
+import type { Node } from './model/facts.ts'
 import { nodePortAddresses } from './model/node-ports.ts'
 
 export interface MappingInput {
@@ -20,21 +21,44 @@ export interface MappingInput {
 type RulesInput = Pick<MappingInput, 'config' | 'cluster'>
 
 /** The node's addresses, the primary one of each family first: a bindAddress, else as the Node object says. */
-export function nodeIpsOf({ config, cluster }: RulesInput): readonly Address[] {
-  const published = cluster.node?.addresses ?? []
-  return config.bindAddress === undefined ? published : [config.bindAddress, ...published]
+export function nodeIpsOf({ bindAddress }: Config, node: Node | undefined): readonly Address[] {
+  const published = node?.addresses ?? []
+  return bindAddress === undefined ? published : [bindAddress, ...published]
 }
+
+/** Remembers the last result: it is made anew when an argument is another. */
+function rememberLast<Arguments extends readonly unknown[], Result>(
+  make: (...given: Arguments) => Result,
+): (...given: Arguments) => Result {
+  let last: { readonly given: Arguments; readonly result: Result } | undefined
+  return (...given) => {
+    if (last === undefined || last.given.some((argument, i) => argument !== given[i]))
+      last = { given, result: make(...given) }
+    return last.result
+  }
+}
+
+/** This is asked for at every change, and every Pod of the node may have an interface and its addresses. */
+const addressesOf = rememberLast(
+  (config: Config, node: Node | undefined, nodeAddresses: readonly Address[]) => {
+    const nodeIps = nodeIpsOf(config, node)
+    return {
+      nodeIps,
+      nodePortAddresses: nodePortAddresses(config.nodePortAddresses, nodeAddresses, nodeIps),
+      interfaceAddresses: new Set(nodeAddresses),
+    }
+  },
+)
 
 export function mappingOptions(input: MappingInput): MappingOptions {
   const { config, cluster, nodeName, families, scheduler, nodeAddresses } = input
-  const nodeIps = nodeIpsOf(input)
+  const { nodeIps, ...addresses } = addressesOf(config, cluster.node, nodeAddresses)
   return {
     nodeName,
     zone: cluster.node?.zone,
     scheduler,
     families,
-    nodePortAddresses: nodePortAddresses(config.nodePortAddresses, nodeAddresses, nodeIps),
-    interfaceAddresses: new Set(nodeAddresses),
+    ...addresses,
     neighbourhood: {
       nodeIps,
       podCidrs: [...config.clusterCidrs, ...(cluster.node?.podCidrs ?? [])],

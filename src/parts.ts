@@ -1,7 +1,7 @@
 /** The parts of the running program, each as it is opened. */
 import type { Logger } from 'pino'
 import type { Config } from './config/config.ts'
-import type { Doorbell } from './doorbell.ts'
+import type { Doorbell } from './loop/doorbell.ts'
 import { roundSeconds, tendEstimators } from './kernel/estimators.ts'
 import type { Iptables } from './kernel/iptables.ts'
 import type { LinuxKernel } from './kernel/linux-kernel.ts'
@@ -18,8 +18,8 @@ import type { KernelTables } from './model/kernel-object.ts'
 import { isNodePortWildcard, nodePortAddresses } from './model/node-ports.ts'
 import type { Memory, Multicast, Socket } from './netlink/socket.ts'
 import type { Origin } from './origin.ts'
-import { Proxy, type ProxyOptions } from './proxy.ts'
-import type { Reporter } from './reporter.ts'
+import { Proxy, type ProxyOptions } from './loop/proxy.ts'
+import type { Reporter } from './loop/reporter.ts'
 import { RuleKeeper } from './rules.ts'
 import type { SchedulerChoice } from './scheduler.ts'
 import type { ProxyHealth } from './serve/health.ts'
@@ -161,9 +161,10 @@ export async function keepRules(program: Program): Promise<void> {
 
 /** The addresses on which the health-check node ports of a family listen. */
 function healthAddresses(program: Program, family: Family): readonly string[] {
-  const { config, nodeAddresses } = program
+  const { cluster, config, nodeAddresses } = program
   if (isNodePortWildcard(config.nodePortAddresses, family)) return [family === 'IPv4' ? '0.0.0.0' : '::']
-  return nodePortAddresses(config.nodePortAddresses, nodeAddresses, nodeIpsOf(program)).filter(
+  const nodeIps = nodeIpsOf(config, cluster.node)
+  return nodePortAddresses(config.nodePortAddresses, nodeAddresses, nodeIps).filter(
     (address) => familyOf(address) === family,
   )
 }

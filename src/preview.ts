@@ -1,6 +1,6 @@
 /** `kube-ipvs plan`: what a start would change on this node, as commands that can be run. Nothing is changed. */
 import type { Config } from './config/config.ts'
-import { Doorbell } from './doorbell.ts'
+import { Doorbell } from './loop/doorbell.ts'
 import { supportedFamilies } from './kernel/families.ts'
 import { Iptables } from './kernel/iptables.ts'
 import type { LinuxKernel } from './kernel/linux-kernel.ts'
@@ -19,8 +19,8 @@ import { openKernel, wantedSysctls, wantedTimeouts } from './node-setup.ts'
 import { openOrigin } from './origin.ts'
 import { wantedScheduler } from './parts.ts'
 import type { ProgramOptions } from './program.ts'
-import { Proxy } from './proxy.ts'
-import { Reporter } from './reporter.ts'
+import { Proxy } from './loop/proxy.ts'
+import { Reporter } from './loop/reporter.ts'
 import { Metrics } from './serve/metrics.ts'
 
 /** The settings of the kernel that differ. */

@@ -2,7 +2,7 @@
 import type { Logger } from 'pino'
 import packageJson from '../package.json' with { type: 'json' }
 import type { LoadedConfig } from './config/config.ts'
-import { Doorbell } from './doorbell.ts'
+import { Doorbell } from './loop/doorbell.ts'
 import { supportedFamilies } from './kernel/families.ts'
 import { Iptables } from './kernel/iptables.ts'
 import type { LinuxKernel } from './kernel/linux-kernel.ts'
@@ -27,7 +27,7 @@ import {
   wantedScheduler,
 } from './parts.ts'
 import { watchConfig } from './reload.ts'
-import { Reporter } from './reporter.ts'
+import { Reporter } from './loop/reporter.ts'
 import { SchedulerChoice } from './scheduler.ts'
 import { ProxyHealth } from './serve/health.ts'
 import { Metrics } from './serve/metrics.ts'

@@ -48,6 +48,22 @@ describe('mappingOptions', () => {
     })
   })
 
+  it('looks at the addresses of the node again only when they, the configuration or the Node are others', () => {
+    const given = input()
+    const first = mappingOptions(given)
+    const again = mappingOptions({ ...given, scheduler: 'wlc' })
+    const readdressed = mappingOptions({ ...given, nodeAddresses: given.nodeAddresses.slice(1) })
+    const reconfigured = mappingOptions({
+      ...given,
+      config: { ...given.config, nodePortAddresses: ['primary'] },
+    })
+
+    expect(again.interfaceAddresses).to.equal(first.interfaceAddresses)
+    expect(again.scheduler).to.equal('wlc')
+    expect(readdressed.nodePortAddresses).to.deep.equal(['10.0.2.15'])
+    expect(reconfigured.nodePortAddresses).to.deep.equal(['192.168.50.1'])
+  })
+
   const selections: readonly [readonly string[], readonly string[]][] = [
     [[], ['10.0.2.15', '192.168.50.1']],
     [['primary'], ['192.168.50.1']],

@@ -1,5 +1,5 @@
 import { expect } from 'chai'
-import { Doorbell } from '../src/doorbell.ts'
+import { Doorbell } from '../src/loop/doorbell.ts'
 import type { Family } from '../src/model/address.ts'
 import { RuleKeeper } from '../src/rules.ts'
 import { eventually } from './support/eventually.ts'

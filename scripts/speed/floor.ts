@@ -3,15 +3,15 @@
  * sent again by the addon, already encoded.
  */
 import { pino } from 'pino'
-import { Doorbell } from '../../src/doorbell.ts'
+import { Doorbell } from '../../src/loop/doorbell.ts'
 import type { Kernel } from '../../src/kernel/kernel.ts'
 import { LinuxKernel } from '../../src/kernel/linux-kernel.ts'
 import type { Family } from '../../src/model/address.ts'
 import { Cluster } from '../../src/model/cluster.ts'
 import { parseEndpointSlice, parseService } from '../../src/model/parse-facts.ts'
 import { loadAddon, type Socket } from '../../src/netlink/socket.ts'
-import { Proxy } from '../../src/proxy.ts'
-import { Reporter } from '../../src/reporter.ts'
+import { Proxy } from '../../src/loop/proxy.ts'
+import { Reporter } from '../../src/loop/reporter.ts'
 import { Metrics } from '../../src/serve/metrics.ts'
 import { Load, type Size } from './load.ts'
 

@@ -7,28 +7,22 @@ import { Applier } from './applier.ts'
 import { Auditor } from './auditor.ts'
 import type { Bell } from './doorbell.ts'
 import { Drainer } from './drainer.ts'
-import type { Kernel } from './kernel/kernel.ts'
-import type { Address } from './model/address.ts'
-import { buildClaims, localLacks, type MappingOptions, refusalsOf } from './model/claims.ts'
-import type { Cluster, Trigger } from './model/cluster.ts'
-import type { ServiceName } from './model/facts.ts'
-import { addressOf, type KernelTables, kindOf, type ObjectKey } from './model/kernel-object.ts'
-import { Ledger } from './model/ledger.ts'
-import { objectOf, type Operation } from './model/operation.ts'
-import type { VirtualServerKey } from './model/virtual-server.ts'
-import { mapInTurns } from './netlink/turns.ts'
-import type { Difference } from './plan/audit.ts'
-import { backoffMs, Failures } from './plan/backoff.ts'
+import type { Kernel } from '../kernel/kernel.ts'
+import { Mapper, type MapperOptions } from './mapper.ts'
+import type { Address } from '../model/address.ts'
+import type { Trigger } from '../model/cluster.ts'
+import { addressOf, type KernelTables, kindOf, type ObjectKey } from '../model/kernel-object.ts'
+import { Ledger } from '../model/ledger.ts'
+import { objectOf, type Operation } from '../model/operation.ts'
+import type { VirtualServerKey } from '../model/virtual-server.ts'
+import type { Difference } from '../plan/audit.ts'
+import { backoffMs, Failures } from '../plan/backoff.ts'
 import { type Batch, Pipeline } from './pipeline.ts'
-import { Patience } from './plan/patience.ts'
-import { isForeign, Plan } from './plan/plan.ts'
+import { Patience } from '../plan/patience.ts'
+import { isForeign, Plan } from '../plan/plan.ts'
 import type { Reporter } from './reporter.ts'
-import type { Metrics } from './serve/metrics.ts'
+import type { Metrics } from '../serve/metrics.ts'
 
-/** Services mapped in one go: nothing else gets its turn meanwhile. */
-const SERVICES_PER_SLICE = 50
-/** The same, while lists are read: their next pages are asked for in between. */
-const FORESEEN_PER_SLICE = 10
 /** After so long, facts that have changed meanwhile get their turn. */
 const TURN_MS = 500
 /** The API server may come late: what the kernel has shown so long ago is not relied upon. */
@@ -39,8 +33,7 @@ const LONGEST_AUDIT_PAUSE = 20
 /** Differences above this number are counted, not listed. */
 const LISTED = 10
 
-export interface ProxyOptions {
-  readonly cluster: Cluster
+export interface ProxyOptions extends Omit<MapperOptions, 'ledger' | 'touched'> {
   readonly kernel: Kernel
   /** Rung by whatever changes facts or mapping. */
   readonly doorbell: Bell
@@ -55,12 +48,8 @@ export interface ProxyOptions {
   readonly settled: (triggers: readonly Trigger[]) => void
   /** Called after the first sync and after every audit: how many virtual and real servers are ours. */
   readonly counted: (servers: number) => void
-  /** Asked anew whenever facts have changed: so may the scheduler while we run. */
-  readonly mapping: () => MappingOptions
   /** Addresses on which nothing is deleted. */
   readonly isExcluded: (address: Address) => boolean
-  /** Called for every Service that was mapped anew, or is gone. */
-  readonly mapped: (name: ServiceName) => void
   readonly auditIntervalMs: () => number
   readonly minSyncPeriodMs: () => number
   /** How long connections to an endpoint that is gone may last. */
@@ -74,6 +63,7 @@ export interface ProxyOptions {
 export class Proxy {
   readonly #options: ProxyOptions
   readonly #ledger = new Ledger()
+  readonly #mapper: Mapper
   readonly #auditor: Auditor
   readonly #drainer: Drainer
   readonly #failures = new Failures()
@@ -82,8 +72,6 @@ export class Proxy {
   readonly #pipeline: Pipeline
   /** Objects to plan, each Service's in the order in which they are made. */
   readonly #pending = new Set<ObjectKey>()
-  /** Services that have changed, and have not been turned into claims yet. */
-  readonly #unmapped = new Set<ServiceName>()
   /** Of the changes that are on their way into the kernel. */
   #triggers: Trigger[] = []
   #absorbAt = 0
@@ -98,6 +86,10 @@ export class Proxy {
     const { kernel, now, drainDeadlineMs: deadlineMs } = options
     this.#options = options
     this.#auditor = new Auditor(kernel, tables)
+    const touched = (key: ObjectKey): void => {
+      this.#pending.add(key)
+    }
+    this.#mapper = new Mapper({ ...options, ledger: this.#ledger, touched })
     const wanted = (key: VirtualServerKey) => this.#ledger.wanted(key)?.virtualServer
     const surprised = (): void => {
       this.#auditAt = 0
@@ -164,7 +156,7 @@ export class Proxy {
   async #listed(signal: AbortSignal): Promise<void> {
     const { cluster, doorbell, log } = this.#options
     while (!cluster.synced && !signal.aborted) {
-      await this.#foresee()
+      await this.#mapper.foresee()
       await doorbell.wait(Infinity, signal)
     }
     if (signal.aborted) return
@@ -217,39 +209,19 @@ export class Proxy {
 
   // --- Facts to claims ------------------------------------------------------------------------------------
 
-  /** Takes the Services that have changed. */
-  #takeChanges(): void {
+  /** Takes what has changed; false when that concerns no Service. */
+  #takeChanges(): boolean {
     const { cluster, now } = this.#options
     this.#absorbAt = 0
     this.#triggers.push(...cluster.takeTriggers())
-    this.#takeDirty()
-    if (this.#unmapped.size > 0) this.#roundStarted ??= now()
-  }
-
-  #takeDirty(): readonly ServiceName[] {
-    const names = this.#options.cluster.takeDirty()
-    for (const name of names) this.#unmapped.add(name)
-    return names
-  }
-
-  async #mapInTurns(names: readonly ServiceName[], perTurn: number): Promise<void> {
-    const options = this.#options.mapping()
-    await mapInTurns(names, (name) => this.#mapService(name, options), perTurn)
-  }
-
-  /** Maps what is known of lists that are not whole: claims, of which nothing is planned yet, and which may change. */
-  async #foresee(): Promise<void> {
-    const { cluster } = this.#options
-    const isKnown = (name: ServiceName): boolean =>
-      cluster.service(name) !== undefined && cluster.hasSlices(name)
-    await this.#mapInTurns(this.#takeDirty().filter(isKnown), FORESEEN_PER_SLICE)
+    const isAny = this.#mapper.takeChanges()
+    if (isAny) this.#roundStarted ??= now()
+    return isAny
   }
 
   /** Turns every changed Service into claims, before anything is planned: a conflict needs all sides. */
   async #absorb(): Promise<void> {
-    this.#takeChanges()
-    if (this.#unmapped.size === 0) return
-    await this.#mapInTurns([...this.#unmapped], SERVICES_PER_SLICE)
+    if (this.#takeChanges()) await this.#mapper.mapTaken()
   }
 
   /**
@@ -258,34 +230,9 @@ export class Proxy {
    * until all are mapped.
    */
   async #begin(): Promise<void> {
-    const { cluster, now } = this.#options
     this.#takeChanges()
-    this.#roundStarted ??= now()
-    const names = [...new Set([...this.#ledger.owners(), ...this.#unmapped])]
-    names.sort((a, b) => cluster.byAge(a, b))
-    await this.#pipeline.run(this.#mapAll(names), Infinity)
-  }
-
-  /** Maps Services as their objects are asked for. */
-  *#mapAll(names: readonly ServiceName[]): Generator<ObjectKey> {
-    const options = this.#options.mapping()
-    for (const name of names)
-      yield* this.#unmapped.has(name) ? this.#mapService(name, options) : this.#ledger.keysOf(name)
-  }
-
-  /** Returns the objects that may have to be changed. */
-  #mapService(name: ServiceName, options: MappingOptions): Iterable<ObjectKey> {
-    this.#unmapped.delete(name)
-    const { cluster, mapped, reporter } = this.#options
-    const service = cluster.service(name)
-    const slices = cluster.slicesOf(name)
-    const claims = service === undefined ? [] : buildClaims(service, slices, options)
-    const keys = this.#ledger.replace(name, claims)
-    for (const key of keys) this.#pending.add(key)
-    reporter.refusals(name, service === undefined ? [] : refusalsOf(service, options))
-    reporter.lacks(name, service === undefined ? [] : localLacks(service, slices, options))
-    mapped(name)
-    return keys
+    this.#roundStarted ??= this.#options.now()
+    await this.#pipeline.run(this.#mapper.mapAll(), Infinity)
   }
 
   #reportConflicts(key: ObjectKey): void {

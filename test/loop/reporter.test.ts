@@ -1,11 +1,11 @@
 import { expect } from 'chai'
-import type { LocalLack } from '../src/model/claims.ts'
-import { virtualServerId } from '../src/model/virtual-server.ts'
-import { parseAddress } from '../src/model/address.ts'
-import { Reporter } from '../src/reporter.ts'
-import { Metrics } from '../src/serve/metrics.ts'
-import type { Happening } from '../src/source/events.ts'
-import { recordingLog } from './support/log.ts'
+import type { LocalLack } from '../../src/model/claims.ts'
+import { virtualServerId } from '../../src/model/virtual-server.ts'
+import { parseAddress } from '../../src/model/address.ts'
+import { Reporter } from '../../src/loop/reporter.ts'
+import { Metrics } from '../../src/serve/metrics.ts'
+import type { Happening } from '../../src/source/events.ts'
+import { recordingLog } from '../support/log.ts'
 
 const { key } = virtualServerId(parseAddress('10.96.0.10')!, 80, 'TCP')
 

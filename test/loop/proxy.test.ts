@@ -1,11 +1,11 @@
 import { expect } from 'chai'
-import type { Address } from '../src/model/address.ts'
-import { FakeKernel } from './support/fake-kernel.ts'
-import { parseEndpointSlice, parseService } from '../src/model/parse-facts.ts'
-import { NetlinkError } from '../src/netlink/error.ts'
-import { endpoint, node, service, slice, TERMINATING, UNREADY } from './support/builders.ts'
-import { Random, withRandom } from './support/random.ts'
-import { Story } from './support/story.ts'
+import type { Address } from '../../src/model/address.ts'
+import { FakeKernel } from '../support/fake-kernel.ts'
+import { parseEndpointSlice, parseService } from '../../src/model/parse-facts.ts'
+import { NetlinkError } from '../../src/netlink/error.ts'
+import { endpoint, node, service, slice, TERMINATING, UNREADY } from '../support/builders.ts'
+import { Random, withRandom } from '../support/random.ts'
+import { Story } from '../support/story.ts'
 
 const WEB = `-A -t 10.96.0.10:80 -s rr
 -a -t 10.96.0.10:80 -r 10.244.0.1:8080 -m -w 1

@@ -1,13 +1,13 @@
 /** What we believe is in the kernel, and how that is found out: all at once at the start, later in slices. */
-import type { Kernel } from './kernel/kernel.ts'
+import type { Kernel } from '../kernel/kernel.ts'
 import {
   emptyKernelState,
   type KernelState,
   type KernelTables,
   kindOf,
   type ObjectKey,
-} from './model/kernel-object.ts'
-import type { VirtualServerId, VirtualServerKey } from './model/virtual-server.ts'
+} from '../model/kernel-object.ts'
+import type { VirtualServerId, VirtualServerKey } from '../model/virtual-server.ts'
 import {
   adoptRealServers,
   compareTables,
@@ -15,7 +15,7 @@ import {
   correctTables,
   type Difference,
   type Findings,
-} from './plan/audit.ts'
+} from '../plan/audit.ts'
 
 /** Virtual servers whose real servers are read, and objects that are compared, before anything else gets its turn. */
 const VIRTUAL_SERVERS_PER_STEP = 100

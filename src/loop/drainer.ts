@@ -1,10 +1,10 @@
 /** Looks after real servers that get no new connections until their last one has ended. */
-import type { Kernel } from './kernel/kernel.ts'
-import type { WantedVirtualServer } from './model/claims.ts'
-import type { KernelState } from './model/kernel-object.ts'
-import type { Operation } from './model/operation.ts'
-import type { VirtualServerKey } from './model/virtual-server.ts'
-import { type GoneSince, isDraining, planDrain } from './plan/drain.ts'
+import type { Kernel } from '../kernel/kernel.ts'
+import type { WantedVirtualServer } from '../model/claims.ts'
+import type { KernelState } from '../model/kernel-object.ts'
+import type { Operation } from '../model/operation.ts'
+import type { VirtualServerKey } from '../model/virtual-server.ts'
+import { type GoneSince, isDraining, planDrain } from '../plan/drain.ts'
 
 /** How often drained real servers are looked for; at most a twentieth of the time is spent on it. */
 const INTERVAL_MS = 2_000
