@@ -122,23 +122,17 @@ function ascii(text: string): string {
 
 /**
  * What V8 makes of a script's text when it compiles all of it, also what is called later or never: src/start.ts takes
- * it instead of parsing the text. It is for the Node that runs this, and for these flags.
+ * it instead of parsing the text. It is for the Node that runs this, and for flags that do not concern code.
  */
-function compile(text: string, flags: readonly string[]): Buffer {
-  for (const flag of [...flags, '--no-lazy']) setFlagsFromString(flag)
+function compile(text: string): Buffer {
+  setFlagsFromString('--no-lazy')
   const script = new Script(text)
   // As it is at a start: what flags have made is refused under others.
   setFlagsFromString('--lazy')
   return script.createCachedData()
 }
 
-/** The flags of V8 in the first line of an executable file. */
-function flagsOf(text: string): string[] {
-  const [firstLine = ''] = text.split('\n', 1)
-  return firstLine.match(/--\S+/g) ?? []
-}
-
-const [START, MAIN] = ['dist/kube-ipvs.cjs', 'dist/main.cjs']
+const MAIN = 'dist/main.cjs'
 const ENTRIES = {
   'kube-ipvs': 'src/start.ts',
   main: 'src/main.ts',
@@ -153,7 +147,7 @@ async function bundleProgram(): Promise<void> {
   rmSync('dist', { recursive: true, force: true })
   mkdirSync('dist')
   for (const [path, text] of texts) writeFileSync(path, text, { mode: text.startsWith('#!') ? 0o755 : 0o644 })
-  writeFileSync('dist/main.compiled', compile(main, flagsOf(texts.get(START)!)))
+  writeFileSync('dist/main.compiled', compile(main))
 }
 
 const others = process.argv.slice(2)

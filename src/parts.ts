@@ -1,13 +1,16 @@
 /** The parts of the running program, each as it is opened. */
 import type { Logger } from 'pino'
 import type { Config } from './config/config.ts'
-import type { Doorbell } from './loop/doorbell.ts'
+import { keepHeapSteady } from './heap.ts'
 import { roundSeconds, tendEstimators } from './kernel/estimators.ts'
 import type { Iptables } from './kernel/iptables.ts'
 import type { LinuxKernel } from './kernel/linux-kernel.ts'
 import { followNodeAddresses } from './kernel/node-addresses.ts'
 import { countProcessors } from './kernel/processors.ts'
 import { formatSysctl } from './kernel/sysctl.ts'
+import type { Doorbell } from './loop/doorbell.ts'
+import { Proxy, type ProxyOptions } from './loop/proxy.ts'
+import type { Reporter } from './loop/reporter.ts'
 import { mappingOptions, nodeIpsOf, ruleOptions } from './mapping.ts'
 import { type Address, type Family, familyOf } from './model/address.ts'
 import { contains } from './model/cidr.ts'
@@ -18,12 +21,10 @@ import type { KernelTables } from './model/kernel-object.ts'
 import { isNodePortWildcard, nodePortAddresses } from './model/node-ports.ts'
 import type { Memory, Multicast, Socket } from './netlink/socket.ts'
 import type { Origin } from './origin.ts'
-import { Proxy, type ProxyOptions } from './loop/proxy.ts'
-import type { Reporter } from './loop/reporter.ts'
 import { RuleKeeper } from './rules.ts'
 import type { SchedulerChoice } from './scheduler.ts'
-import type { ProxyHealth } from './serve/health.ts'
 import { HealthNodePorts } from './serve/health-node-ports.ts'
+import type { ProxyHealth } from './serve/health.ts'
 import { healthRoutes, metricsRoutes, type Routes, serve } from './serve/http.ts'
 import type { Metrics } from './serve/metrics.ts'
 import type { Happening } from './source/events.ts'
@@ -85,6 +86,7 @@ export async function openProxy(
     counted: (servers) => {
       // A start and an audit run code that nothing else does.
       addon.releaseProgramPages()
+      keepHeapSteady()
       watch(servers)
     },
     mapping: () => mappingOptions({ ...program, scheduler: scheduler.current }),

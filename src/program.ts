@@ -2,12 +2,14 @@
 import type { Logger } from 'pino'
 import packageJson from '../package.json' with { type: 'json' }
 import type { LoadedConfig } from './config/config.ts'
-import { Doorbell } from './loop/doorbell.ts'
+import { keepHeapSmall } from './heap.ts'
 import { supportedFamilies } from './kernel/families.ts'
 import { Iptables } from './kernel/iptables.ts'
 import type { LinuxKernel } from './kernel/linux-kernel.ts'
 import { removeKubeProxyTables, rulesGeneration } from './kernel/nftables.ts'
 import { hasScheduler } from './kernel/schedulers.ts'
+import { Doorbell } from './loop/doorbell.ts'
+import { Reporter } from './loop/reporter.ts'
 import type { Family } from './model/address.ts'
 import { Cluster } from './model/cluster.ts'
 import type { ServiceName } from './model/facts.ts'
@@ -27,7 +29,6 @@ import {
   wantedScheduler,
 } from './parts.ts'
 import { watchConfig } from './reload.ts'
-import { Reporter } from './loop/reporter.ts'
 import { SchedulerChoice } from './scheduler.ts'
 import { ProxyHealth } from './serve/health.ts'
 import { Metrics } from './serve/metrics.ts'
@@ -278,6 +279,7 @@ async function serveServices(program: Program, options: ProgramOptions, restart:
 
 /** Opens everything, and runs until the signal aborts. Throws an Error with a remedy when it cannot. */
 export async function run(options: ProgramOptions): Promise<Ending> {
+  keepHeapSmall()
   let ending: Ending = 'stopped'
   const failure = Promise.withResolvers<never>()
   // Not AbortSignal.any: the loop listens to it anew whenever it waits, and each time it would cost.

@@ -1,5 +1,5 @@
-#!/usr/bin/env -S MALLOC_ARENA_MAX=2 MALLOC_MMAP_THRESHOLD_=131072 node --max-semi-space-size=8 --heap-growing-percent=40
-// Memory is given back, and the heap stays small (docs/performance.md).
+#!/usr/bin/env -S MALLOC_ARENA_MAX=2 MALLOC_MMAP_THRESHOLD_=131072 node --max-semi-space-size=8
+// Memory is given back, and the young generation stays small (docs/performance.md).
 /**
  * Starts the bundled program (main.ts) from what scripts/bundle.ts has compiled of it: to parse its text would be a
  * tenth of a start. What another version of Node has compiled, or one with other flags, V8 refuses, and parses the text.

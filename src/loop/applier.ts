@@ -1,6 +1,5 @@
 /** Executes plans, believes what the kernel answers, and notes and says what it refuses. */
 import type { Logger } from 'pino'
-import type { Auditor } from './auditor.ts'
 import { applyPlan, type Refusals } from '../kernel/apply.ts'
 import { netlinkErrorOf, OperationError } from '../kernel/explain.ts'
 import type { Kernel } from '../kernel/kernel.ts'
@@ -10,6 +9,7 @@ import { objectOf, type Operation, type OperationKind, project } from '../model/
 import { isAlreadyExists, isNotFound } from '../netlink/error.ts'
 import type { Failures } from '../plan/backoff.ts'
 import type { Metrics } from '../serve/metrics.ts'
+import type { Auditor } from './auditor.ts'
 
 /** Objects that fail for one reason above this number are counted, not listed. */
 const LISTED = 10

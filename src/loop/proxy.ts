@@ -3,12 +3,7 @@
  * changes under a step. While there is nothing to apply it drains and audits.
  */
 import type { Logger } from 'pino'
-import { Applier } from './applier.ts'
-import { Auditor } from './auditor.ts'
-import type { Bell } from './doorbell.ts'
-import { Drainer } from './drainer.ts'
 import type { Kernel } from '../kernel/kernel.ts'
-import { Mapper, type MapperOptions } from './mapper.ts'
 import type { Address } from '../model/address.ts'
 import type { Trigger } from '../model/cluster.ts'
 import { addressOf, type KernelTables, kindOf, type ObjectKey } from '../model/kernel-object.ts'
@@ -17,11 +12,16 @@ import { objectOf, type Operation } from '../model/operation.ts'
 import type { VirtualServerKey } from '../model/virtual-server.ts'
 import type { Difference } from '../plan/audit.ts'
 import { backoffMs, Failures } from '../plan/backoff.ts'
-import { type Batch, Pipeline } from './pipeline.ts'
 import { Patience } from '../plan/patience.ts'
 import { isForeign, Plan } from '../plan/plan.ts'
-import type { Reporter } from './reporter.ts'
 import type { Metrics } from '../serve/metrics.ts'
+import { Applier } from './applier.ts'
+import { Auditor } from './auditor.ts'
+import type { Bell } from './doorbell.ts'
+import { Drainer } from './drainer.ts'
+import { Mapper, type MapperOptions } from './mapper.ts'
+import { type Batch, Pipeline } from './pipeline.ts'
+import type { Reporter } from './reporter.ts'
 
 /** After so long, facts that have changed meanwhile get their turn. */
 const TURN_MS = 500

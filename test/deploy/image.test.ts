@@ -163,17 +163,17 @@ describe('the image', () => {
     expect(join(final.folder, target!)).to.equal(program)
   })
 
-  it('takes what it has been compiled to, and its text where there is none', () => {
+  it('takes what it, and Node, have been compiled to, and its text where there is none', () => {
     const dist = inside(final, 'dist')
     const program = join(dist, 'kube-ipvs.cjs')
     const [firstLine] = readFileSync(program, 'utf8').split('\n')
     const flags = firstLine!.match(/--\S+/g)!
+    const ask = (flags: readonly string[], what: string): string =>
+      execFileSync(process.execPath, [...flags, '-p', what], { cwd: dist, encoding: 'utf8' }).trim()
     const load = `new vm.Script(fs.readFileSync('main.cjs', 'latin1'), { cachedData: fs.readFileSync('main.compiled') })`
-    const isRefused = execFileSync(process.execPath, [...flags, '-p', `${load}.cachedDataRejected`], {
-      cwd: dist,
-      encoding: 'utf8',
-    })
-    expect(isRefused.trim()).to.equal('false')
+    expect(ask(flags, `${load}.cachedDataRejected`)).to.equal('false')
+    const tag = 'v8.cachedDataVersionTag()'
+    expect(ask(flags, tag), 'with the flags of the first line').to.equal(ask([], tag))
     const alone = mkdtempSync(join(dirname(dist), 'alone-'))
     for (const file of ['kube-ipvs.cjs', 'main.cjs']) cpSync(join(dist, file), join(alone, file))
     const version = execFileSync(join(alone, 'kube-ipvs.cjs'), ['--version'], {

@@ -1,9 +1,9 @@
 import { expect } from 'chai'
 import type { Address } from '../../src/model/address.ts'
-import { FakeKernel } from '../support/fake-kernel.ts'
 import { parseEndpointSlice, parseService } from '../../src/model/parse-facts.ts'
 import { NetlinkError } from '../../src/netlink/error.ts'
 import { endpoint, node, service, slice, TERMINATING, UNREADY } from '../support/builders.ts'
+import { FakeKernel } from '../support/fake-kernel.ts'
 import { Random, withRandom } from '../support/random.ts'
 import { Story } from '../support/story.ts'
 
