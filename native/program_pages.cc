@@ -1,7 +1,7 @@
 // Gives back the memory that shows the files of this program: Node's own code and data, of which a start takes much
 // that is not needed again. The pages stay in the kernel's cache of files; what is needed again comes back from there.
 
-#include "program_pages.h"
+#include "addon.h"
 
 #include <link.h>
 #include <stdint.h>

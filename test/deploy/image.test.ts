@@ -250,11 +250,15 @@ describe('the image', () => {
         'dist/main.cjs',
         'dist/main.compiled',
         'dist/page-thread.cjs',
+        'native/addon.cc',
+        'native/addon.h',
         'native/binding.gyp',
         'native/build/Release/netlink_socket.node',
+        'native/exchange.cc',
+        'native/listener.cc',
         'native/netlink_socket.cc',
+        'native/netlink_socket.h',
         'native/program_pages.cc',
-        'native/program_pages.h',
         'package.json',
       ])
       expect(files).to.include('docs/operations.md')
