@@ -1,6 +1,7 @@
 /**
  * How far V8's old generation grows between collections. Said while the program runs: with such flags in its first
- * line, V8 would refuse what Node brings compiled of its own modules, and parse them at every start.
+ * line, V8 would refuse what Node brings compiled of its own modules, and parse them at every start. Both are numbers
+ * that V8 reads whenever it decides about a collection.
  */
 import { setFlagsFromString } from 'node:v8'
 
