@@ -21,7 +21,7 @@ export interface MappingInput {
 type RulesInput = Pick<MappingInput, 'config' | 'cluster'>
 
 /** The node's addresses, the primary one of each family first: a bindAddress, else as the Node object says. */
-export function nodeIpsOf({ bindAddress }: Config, node: Node | undefined): readonly Address[] {
+function nodeIpsOf({ bindAddress }: Config, node: Node | undefined): readonly Address[] {
   const published = node?.addresses ?? []
   return bindAddress === undefined ? published : [bindAddress, ...published]
 }
@@ -38,8 +38,8 @@ function rememberLast<Arguments extends readonly unknown[], Result>(
   }
 }
 
-/** This is asked for at every change, and every Pod of the node may have an interface and its addresses. */
-const addressesOf = rememberLast(
+/** The node's own addresses. Asked for at every change, and every Pod may have an interface and its addresses. */
+export const addressesOf = rememberLast(
   (config: Config, node: Node | undefined, nodeAddresses: readonly Address[]) => {
     const nodeIps = nodeIpsOf(config, node)
     return {

@@ -11,14 +11,14 @@ import { formatSysctl } from './kernel/sysctl.ts'
 import type { Doorbell } from './loop/doorbell.ts'
 import { Proxy, type ProxyOptions } from './loop/proxy.ts'
 import type { Reporter } from './loop/reporter.ts'
-import { mappingOptions, nodeIpsOf, ruleOptions } from './mapping.ts'
+import { addressesOf, mappingOptions, ruleOptions } from './mapping.ts'
 import { type Address, type Family, familyOf } from './model/address.ts'
 import { contains } from './model/cidr.ts'
 import { localEndpoints } from './model/claims.ts'
 import type { Cluster, Trigger } from './model/cluster.ts'
 import type { ServiceName } from './model/facts.ts'
 import type { KernelTables } from './model/kernel-object.ts'
-import { isNodePortWildcard, nodePortAddresses } from './model/node-ports.ts'
+import { isNodePortWildcard } from './model/node-ports.ts'
 import type { Memory, Multicast, Socket } from './netlink/socket.ts'
 import type { Origin } from './origin.ts'
 import { RuleKeeper } from './rules.ts'
@@ -165,10 +165,8 @@ export async function keepRules(program: Program): Promise<void> {
 function healthAddresses(program: Program, family: Family): readonly string[] {
   const { cluster, config, nodeAddresses } = program
   if (isNodePortWildcard(config.nodePortAddresses, family)) return [family === 'IPv4' ? '0.0.0.0' : '::']
-  const nodeIps = nodeIpsOf(config, cluster.node)
-  return nodePortAddresses(config.nodePortAddresses, nodeAddresses, nodeIps).filter(
-    (address) => familyOf(address) === family,
-  )
+  const { nodePortAddresses } = addressesOf(config, cluster.node, nodeAddresses)
+  return nodePortAddresses.filter((address) => familyOf(address) === family)
 }
 
 export function openHealthNodePorts(program: Program): HealthNodePorts {

@@ -36,17 +36,16 @@ export class Mapper {
 
   /** Takes the Services that have changed; false when all are mapped. */
   takeChanges(): boolean {
-    for (const name of this.#options.cluster.takeDirty()) this.#unmapped.add(name)
+    this.#takeDirty()
     return this.#unmapped.size > 0
   }
 
   /** Maps what is known of lists that are not whole: claims that may change, of which nothing is to be planned yet. */
   async foresee(): Promise<void> {
     const { cluster } = this.#options
-    const names = cluster.takeDirty()
-    for (const name of names) this.#unmapped.add(name)
-    const known = names.filter((name) => cluster.service(name) !== undefined && cluster.hasSlices(name))
-    await this.#mapInTurns(known, FORESEEN_PER_SLICE)
+    const isKnown = (name: ServiceName): boolean =>
+      cluster.service(name) !== undefined && cluster.hasSlices(name)
+    await this.#mapInTurns(this.#takeDirty().filter(isKnown), FORESEEN_PER_SLICE)
   }
 
   /** Maps every Service that was taken. */
@@ -61,6 +60,12 @@ export class Mapper {
     const names = [...new Set([...ledger.owners(), ...this.#unmapped])]
     names.sort((a, b) => cluster.byAge(a, b))
     for (const name of names) yield* this.#unmapped.has(name) ? this.#map(name, options) : ledger.keysOf(name)
+  }
+
+  #takeDirty(): readonly ServiceName[] {
+    const names = this.#options.cluster.takeDirty()
+    for (const name of names) this.#unmapped.add(name)
+    return names
   }
 
   async #mapInTurns(names: readonly ServiceName[], perTurn: number): Promise<void> {
