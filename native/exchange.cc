@@ -193,11 +193,7 @@ napi_value Open(napi_env env, napi_callback_info info) {
     return Throw(env, "ERR_INVALID_ARG_TYPE", "open(protocol, receiveBytes) takes two numbers");
   }
   int fd = OpenNetlinkSocket(protocol, receive_bytes);
-  if (fd < 0 || !Bind(fd)) {
-    int error = errno;
-    if (fd >= 0) close(fd);
-    return ThrowErrno(env, error, "Cannot open a netlink socket");
-  }
+  if (fd < 0) return ThrowErrno(env, errno, "Cannot open a netlink socket");
   auto opened = new Socket;
   opened->fd = fd;
   auto finalize = [](napi_env, void* data, void*) {
@@ -242,14 +238,8 @@ napi_value StartExchange(napi_env env, napi_callback_info info) {
 
 // close(socket): at once, or when the exchange under way has ended. Closing twice is harmless.
 napi_value Close(napi_env env, napi_callback_info info) {
-  size_t count = 1;
-  napi_value argument;
-  void* socket = nullptr;
-  napi_get_cb_info(env, info, &count, &argument, nullptr, nullptr);
-  if (count < 1 || napi_get_value_external(env, argument, &socket) != napi_ok) {
-    return Throw(env, "ERR_INVALID_ARG_TYPE", "close(socket) takes a socket");
-  }
-  auto opened = static_cast<Socket*>(socket);
+  auto opened = static_cast<Socket*>(ReadExternal(env, info, "close(socket) takes a socket"));
+  if (opened == nullptr) return nullptr;
   opened->closing = true;
   if (!opened->busy) CloseSocket(opened);
   return nullptr;

@@ -108,7 +108,6 @@ void DeleteListener(Listener* listener) {
 }
 
 bool Join(int fd, const std::vector<uint32_t>& groups) {
-  if (!Bind(fd)) return false;
   for (uint32_t group : groups) {
     if (setsockopt(fd, SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, &group, sizeof group) != 0) return false;
   }
@@ -166,13 +165,7 @@ napi_value Listen(napi_env env, napi_callback_info info) {
 
 // stop(listener): what the event loop has been handed is still heard, nothing more. Twice is harmless.
 napi_value Stop(napi_env env, napi_callback_info info) {
-  size_t count = 1;
-  napi_value argument;
-  void* listener = nullptr;
-  napi_get_cb_info(env, info, &count, &argument, nullptr, nullptr);
-  if (count < 1 || napi_get_value_external(env, argument, &listener) != napi_ok) {
-    return Throw(env, "ERR_INVALID_ARG_TYPE", "stop(listener) takes a listener");
-  }
-  StopListening(listener);
+  void* listener = ReadExternal(env, info, "stop(listener) takes a listener");
+  if (listener != nullptr) StopListening(listener);
   return nullptr;
 }

@@ -7,12 +7,12 @@
 // Dumps arrive in datagrams of at most 32 kB, acknowledgements and notifications in small ones.
 constexpr size_t kReceiveBytes = 128 * 1024;
 
-// Opens a socket; -1, with errno, when the kernel refuses.
+// Opens a socket, bound to an address that the kernel chooses; -1, with errno, when it refuses.
 int OpenNetlinkSocket(int protocol, int receive_bytes);
-
-// Binds it to an address that the kernel chooses; false, with errno, when it refuses.
-bool Bind(int fd);
 
 // Both return nullptr, as a function does that throws. The code of the second is "errno <n>".
 napi_value Throw(napi_env env, const char* code, const char* message);
 napi_value ThrowErrno(napi_env env, int error, const char* message);
+
+// The data of the external that is the first argument; throws `usage`, and returns nullptr, where it is none.
+void* ReadExternal(napi_env env, napi_callback_info info, const char* usage);
