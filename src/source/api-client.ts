@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs'
 import http, { type IncomingMessage } from 'node:http'
 import https from 'node:https'
 import { dirname, resolve } from 'node:path'
-import { checkServerIdentity } from 'node:tls'
+import { checkServerIdentity, type PeerCertificate } from 'node:tls'
 import { KubeConfig } from '@kubernetes/client-node'
 import { parse } from 'yaml'
 import { withoutBrackets } from '../model/address.ts'
@@ -183,19 +183,25 @@ const CONTENT_TYPES: Readonly<Record<string, string>> = {
   PATCH: 'application/merge-patch+json',
 }
 
+/** Makes client-node's agent keep its connections: else every page of a list would begin with a handshake. */
+function keepConnections(agent: https.Agent, name: string): void {
+  Object.assign(agent, { keepAlive: true })
+  // Through a proxy that speaks SOCKS, TLS is not told the address that the certificate has to be for. This is no option
+  // of each request: requests that each have a function of their own share no connection.
+  const identify = (_host: string, certificate: PeerCertificate): Error | undefined =>
+    checkServerIdentity(name, certificate)
+  Object.assign(agent.options, { checkServerIdentity: identify })
+}
+
 /** Sends one request; resolves when the answer begins. */
 async function request(config: KubeConfig, message: Message, signal: AbortSignal): Promise<IncomingMessage> {
   const { method, path, body, zips = false } = message
   const url = new URL(`${config.getCurrentCluster()!.server.replace(/\/$/, '')}${path}`)
   const options: https.RequestOptions = { signal }
   await config.applyToHTTPSOptions(options)
-  // Through a proxy that speaks SOCKS, TLS is not told the address that the certificate has to be for.
-  const name = options.servername ?? withoutBrackets(url.hostname)
-  options.checkServerIdentity = (_host, certificate) => checkServerIdentity(name, certificate)
   // Not before: a limit that is the agent's, too, gives way to a server's shorter one for connections that are idle.
   options.timeout = SILENCE_MS
-  // client-node's agents close a connection after each answer: every page of a list would begin with a handshake.
-  Object.assign(options.agent!, { keepAlive: true })
+  keepConnections(options.agent as https.Agent, options.servername ?? withoutBrackets(url.hostname))
   const credentials = Object.entries((options.headers ?? {}) as Record<string, string>)
   // A token file may end with a newline, which no header may.
   const trimmed = Object.fromEntries(credentials.map(([name, value]) => [name, value.trim()]))

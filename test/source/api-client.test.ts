@@ -249,6 +249,26 @@ users:
     })
   })
 
+  describe('asks again over the same connection', () => {
+    const askThrice = async (): Promise<void> => {
+      const api = openApiClient(() => loadKubeConfig(kubeconfig))
+      for (let i = 0; i < 3; i++) await readJson(await api.get(SERVICES, {}, signal))
+    }
+
+    it('directly', async () => {
+      await askThrice()
+      expect(server.connections).to.equal(1)
+    })
+
+    it('through a proxy that speaks SOCKS', async () => {
+      const proxy = await SocksProxy.start()
+      writeFileSync(kubeconfig, server.kubeconfig(undefined, proxy.url))
+      await askThrice()
+      proxy.close()
+      expect(proxy.asked).to.have.length(1)
+    })
+  })
+
   it('tells of every request: what it was, where it went, what came of it', async () => {
     const outcomes: RequestOutcome[] = []
     const api = openApiClient(

@@ -183,6 +183,8 @@ export class ApiServer {
   expiredForm: 'status' | 'event' = 'event'
   expiredEvent = JSON.stringify({ type: 'ERROR', object: status(410, {}, 'too old resource version') })
   readonly requests: SeenRequest[] = []
+  /** How many have been opened. */
+  connections = 0
   /** Events as they stand. */
   readonly events: ApiEvent[] = []
   /** What was wrong with Events that no API server takes: `close` fails for them. */
@@ -207,6 +209,7 @@ export class ApiServer {
     this.#server = server
     this.#certificate = certificate
     server.on('connection', (socket) => {
+      this.connections++
       if (this.dead) socket.destroy()
     })
     server.on('request', (request: IncomingMessage, response: ServerResponse) => {
