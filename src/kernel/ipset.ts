@@ -68,7 +68,8 @@ export class Ipset {
   /** For the lists, which changes do not wait for. */
   readonly #reader: NetlinkConnection
   readonly #specs: ReadonlyMap<string, SetSpec>
-  readonly #revisions = new Map<string, number>()
+  /** Of each kind that has been asked for, its newest revision, or why it cannot be used. */
+  readonly #revisions = new Map<string, number | Error>()
   /** By name. A set that cannot be used is here with the reason. */
   readonly #sets = new Map<string, OpenSet | Error>()
   /** Sets that were not there when last read. */
@@ -103,13 +104,15 @@ export class Ipset {
   async read(readOnly: boolean): Promise<Set<SetMemberKey>> {
     const listed = await this.#list([...this.#specs.keys()])
     this.#missing = [...this.#specs.values()].filter(({ name }) => listed.get(name) === undefined)
+    const made = readOnly ? undefined : await this.#create(this.#missing)
     const members = new Set<SetMemberKey>()
     for (const spec of this.#specs.values()) {
       const found = listed.get(spec.name)
       try {
-        const set = readOnly ? reading(spec, found) : await this.#adopt(spec, found)
+        const set = readOnly ? reading(spec, found) : (made!.get(spec) ?? (await this.#adopt(spec, found!)))
         this.#sets.set(spec.name, set)
-        for (const element of set.size > 0 ? found!.elements : []) members.add(setMember(spec.name, element))
+        if (set instanceof Error || set.size === 0) continue
+        for (const element of found!.elements) members.add(setMember(spec.name, element))
       } catch (error) {
         this.#sets.set(spec.name, error as Error)
       }
@@ -210,45 +213,68 @@ export class Ipset {
     return found
   }
 
-  async #adopt(spec: SetSpec, found: Listed): Promise<OpenSet> {
-    if (found === undefined) return this.#create(spec, spec.name, MAX_ELEMENTS)
+  async #adopt(spec: SetSpec, found: NonNullable<Listed>): Promise<OpenSet> {
     if (!hasKind(found.header, spec)) {
       await this.#run(`Cannot destroy set ${spec.name}`, (batch) => {
         encodeSetDestroy(batch, spec.name)
       }).catch((cause: unknown) => {
         throw wrongKind(spec, found.header, cause)
       })
-      return this.#create(spec, spec.name, MAX_ELEMENTS)
+      return this.#createOne(spec, MAX_ELEMENTS)
     }
     const { isOdd, maxElements } = found.header
     if (isOdd) return this.#makeAnew(spec, found.elements, Math.max(maxElements, MAX_ELEMENTS))
     return { spec, maxElements, size: found.elements.length }
   }
 
-  async #create(spec: SetSpec, name: string, maxElements: number): Promise<OpenSet> {
-    const revision = await this.#revision(spec)
-    await this.#run(`Cannot create set ${name}`, (batch) => {
-      encodeSetCreate(batch, { ...spec, name }, revision, maxElements)
-    })
+  /** What becomes of each: at a first start there are dozens, and they take two exchanges. */
+  async #create(
+    specs: readonly SetSpec[],
+    maxElements = MAX_ELEMENTS,
+  ): Promise<Map<SetSpec, OpenSet | Error>> {
+    await this.#findRevisions(specs)
+    const made = new Map(specs.map((spec) => [spec, this.#empty(spec, maxElements)]))
+    const possible = specs.filter((spec) => !(made.get(spec) instanceof Error))
+    const batch = this.#connection.batch()
+    for (const spec of possible)
+      encodeSetCreate(batch, spec, this.#revisions.get(kindOf(spec)) as number, maxElements)
+    const { errors } = await this.#connection.exchange(batch, 'Cannot create sets')
+    for (const [i, error] of byPlace(batch, errors)) {
+      const spec = possible[i]!
+      const named = new NetlinkError(`Cannot create set ${spec.name}`, error.errno, error)
+      made.set(spec, explainSetError(named))
+    }
+    return made
+  }
+
+  async #createOne(spec: SetSpec, maxElements: number): Promise<OpenSet> {
+    const set = (await this.#create([spec], maxElements)).get(spec)!
+    if (set instanceof Error) throw set
+    return set
+  }
+
+  /** A set before it is made; an error where the kernel does not have its type. */
+  #empty(spec: SetSpec, maxElements: number): OpenSet | Error {
+    const revision = this.#revisions.get(kindOf(spec))
+    if (revision instanceof Error) return revision
     return { spec, maxElements: spec.type === 'bitmap:port' ? 0 : maxElements, size: 0 }
   }
 
-  /** The newest revision of a type that the kernel has. */
-  async #revision({ type, family }: SetSpec): Promise<number> {
-    const key = `${type} ${family}`
-    const known = this.#revisions.get(key)
-    if (known !== undefined) return known
-    const module = `ip_set_${type.replace(':', '_').replaceAll(',', '')}`
-    const [answer] = await this.#connection
-      .read((batch) => {
-        encodeSetTypeGet(batch, { type, family })
-      }, `Cannot use sets of type ${type}`)
-      .catch((cause: unknown) => {
-        throw new Error(`Cannot use sets of type ${type}: load it with "modprobe ${module}"`, { cause })
-      })
-    const revision = decodeSetType(answer!)
-    this.#revisions.set(key, revision)
-    return revision
+  /** The newest revisions that the kernel has of these types. */
+  async #findRevisions(specs: readonly SetSpec[]): Promise<void> {
+    const kinds = new Map(specs.map((spec) => [kindOf(spec), spec]))
+    const unknown = [...kinds].filter(([kind]) => typeof this.#revisions.get(kind) !== 'number')
+    const batch = this.#connection.batch()
+    for (const [, spec] of unknown) encodeSetTypeGet(batch, spec)
+    const { messages, errors } = await this.#connection.exchange(batch, 'Cannot ask for types of sets')
+    for (const [i, cause] of byPlace(batch, errors)) {
+      const [kind, spec] = unknown[i]!
+      this.#revisions.set(kind, missingType(spec, cause))
+    }
+    for (const message of messages) {
+      const [kind] = unknown[(message.sequence - batch.firstSequence) >>> 0]!
+      this.#revisions.set(kind, decodeSetType(message))
+    }
   }
 
   /** Makes a set with these elements, and lets it take the place of the one of its name, which rules may ask meanwhile. */
@@ -259,7 +285,7 @@ export class Ipset {
     await this.#run(`Cannot destroy set ${NEW_SET}`, destroy).catch((error: unknown) => {
       if (!isNotFound(error)) throw error
     })
-    const set = await this.#create(spec, NEW_SET, maxElements)
+    const set = await this.#createOne({ ...spec, name: NEW_SET }, maxElements)
     for (let start = 0; start < elements.length; start += BATCH_MEMBERS) {
       await this.#run(`Cannot fill set ${NEW_SET} for ${spec.name}`, (batch) => {
         for (const element of elements.slice(start, start + BATCH_MEMBERS)) {
@@ -271,7 +297,7 @@ export class Ipset {
       encodeSetSwap(batch, NEW_SET, spec.name)
       encodeSetDestroy(batch, NEW_SET)
     })
-    return { ...set, size: elements.length }
+    return { ...set, spec, size: elements.length }
   }
 
   /** Sends requests that must all succeed. */
@@ -281,6 +307,16 @@ export class Ipset {
     const { errors } = await this.#connection.exchange(batch, action)
     for (const error of errors.values()) throw explainSetError(error)
   }
+}
+
+/** Sets of a kind are made in the same way. */
+function kindOf({ type, family }: SetSpec): string {
+  return `${type} ${family}`
+}
+
+function missingType({ type }: SetSpec, cause: Error): Error {
+  const module = `ip_set_${type.replace(':', '_').replaceAll(',', '')}`
+  return new Error(`Cannot use sets of type ${type}: load it with "modprobe ${module}"`, { cause })
 }
 
 function hasKind({ type, family }: SetHeader, spec: SetSpec): boolean {
