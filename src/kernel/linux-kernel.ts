@@ -95,13 +95,17 @@ export class LinuxKernel implements Kernel {
   }
 
   async readTables(): Promise<KernelTables> {
-    return {
-      virtualServers: await this.ipvs.readVirtualServers().catch((error: unknown) => {
+    const readings = [
+      this.ipvs.readVirtualServers().catch((error: unknown) => {
         throw explainMissingIpvs(error)
       }),
-      addresses: await this.#readAddresses(),
-      setMembers: await this.#ipset.read(this.#readOnly),
-    }
+      this.#readAddresses(),
+      this.#ipset.read(this.#readOnly),
+    ] as const
+    // When one fails, none is left behind.
+    await Promise.allSettled(readings)
+    const [virtualServers, addresses, setMembers] = await Promise.all(readings)
+    return { virtualServers, addresses, setMembers }
   }
 
   async readRealServers(
