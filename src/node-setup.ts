@@ -1,7 +1,5 @@
 /** Brings a node to where Services can be served: modules, sysctls, timeouts. What is refused is said, and costs only itself. */
 import { execFile } from 'node:child_process'
-import { readFile } from 'node:fs/promises'
-import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { promisify } from 'node:util'
 import type { Logger } from 'pino'
@@ -13,6 +11,7 @@ import { countProcessors } from './kernel/processors.ts'
 import {
   connReuseSysctl,
   ensureSysctl,
+  readSysctl,
   SERVING_SYSCTLS,
   STRICT_ARP_SYSCTLS,
   type Sysctl,
@@ -45,29 +44,32 @@ export function wantedSysctls(config: Config): readonly Sysctl[] {
 }
 
 /** More than is asked for is as good where it cannot be changed: in a network namespace, the limit is the host's. */
-async function isEnough({ path, value }: Sysctl): Promise<boolean> {
-  const current = await readFile(join('/proc/sys', path), 'utf8').catch(() => '')
-  return path.endsWith('nf_conntrack_max') && Number(current) >= Number(value)
+function isEnough({ path, value }: Sysctl): boolean {
+  return path.endsWith('nf_conntrack_max') && Number(readSysctl(path)) >= Number(value)
 }
 
-async function ensureSysctls(sysctls: readonly Sysctl[], log: Logger): Promise<void> {
+function ensureSysctls(sysctls: readonly Sysctl[], log: Logger): void {
   for (const sysctl of sysctls) {
-    await ensureSysctl(sysctl).catch(async (err: unknown) => {
-      if (await isEnough(sysctl)) log.debug({ err }, 'the limit is high enough')
+    try {
+      ensureSysctl(sysctl)
+    } catch (err) {
+      if (isEnough(sysctl)) log.debug({ err }, 'the limit is high enough')
       else log.error({ err }, 'cannot prepare the kernel: serving goes on')
-    })
+    }
   }
 }
 
 /** Everything that is set on a node. Throws when the kernel cannot say its timeouts. */
 export async function setUpNode(kernel: LinuxKernel, config: Config, log: Logger): Promise<void> {
-  await ensureSysctls(wantedSysctls(config), log)
+  ensureSysctls(wantedSysctls(config), log)
   await ensureHashSize(conntrackMax(config.conntrack, countProcessors())).catch((err: unknown) => {
     log.warn({ err }, 'cannot prepare the kernel: serving goes on')
   })
-  await ensureOomScore(config.oomScoreAdj).catch((err: unknown) => {
+  try {
+    ensureOomScore(config.oomScoreAdj)
+  } catch (err) {
     log.info({ err }, 'the kernel may end this process sooner than others when memory is short')
-  })
+  }
   await applyTimeouts(kernel, config)
 }
 
@@ -90,7 +92,7 @@ export async function chooseConnReuse(log: Logger, signal?: AbortSignal): Promis
   const { mode, reason } = await probeConnReuse(process.argv[1]!, signal)
   if (signal?.aborted === true) return
   log.info({ mode, reason }, 'what becomes of reused source ports')
-  if (mode !== undefined) await ensureSysctls([connReuseSysctl(mode)], log)
+  if (mode !== undefined) ensureSysctls([connReuseSysctl(mode)], log)
 }
 
 /** The same, when the start is over. */

@@ -130,7 +130,7 @@ async function prepareAndMeasure(addon: Socket): Promise<Reuse[]> {
   const ipvs = await Ipvs.open(addon)
   const servers: Server[] = []
   try {
-    for (const sysctl of SYSCTLS) await ensureSysctl(sysctl)
+    for (const sysctl of SYSCTLS) ensureSysctl(sysctl)
     await raiseLoopback()
     await trackConnections()
     for (const address of SERVERS) servers.push(await serve(address))

@@ -95,7 +95,7 @@ export function tendEstimators({
     isDone = true
     const choice = chooseEstimation(await detectEstimation(root), seconds)
     if (choice === undefined) return
-    if (choice.sysctl !== undefined) await ensureSysctl(choice.sysctl, root)
+    if (choice.sysctl !== undefined) ensureSysctl(choice.sysctl, root)
     chosen(choice)
   }
 }

@@ -1,5 +1,6 @@
 /** What kube-proxy sets beside IPVS: how much the connection tracking holds and for how long, and who dies first. */
-import { readFile, writeFile } from 'node:fs/promises'
+import { readFileSync, writeFileSync } from 'node:fs'
+import { writeFile } from 'node:fs/promises'
 import type { Sysctl } from './sysctl.ts'
 
 /** nf_conntrack_max is never scaled beyond this (kube-proxy 1.36). */
@@ -44,7 +45,7 @@ export function conntrackSysctls(settings: ConntrackSettings, cpus: number): Sys
 export async function ensureHashSize(max: number, file = HASH_SIZE): Promise<void> {
   const wanted = Math.floor(max / 4)
   try {
-    if (Number(await readFile(file, 'utf8')) < wanted) await writeFile(file, String(wanted))
+    if (Number(readFileSync(file, 'utf8')) < wanted) await writeFile(file, String(wanted))
   } catch (cause) {
     throw new Error(`Cannot make the hash table of the connection tracking larger (${file}: ${wanted})`, {
       cause,
@@ -53,9 +54,9 @@ export async function ensureHashSize(max: number, file = HASH_SIZE): Promise<voi
 }
 
 /** How soon the kernel ends this process when memory is short: -1000 never, 1000 first. Throws an Error naming the file. */
-export async function ensureOomScore(score: number, file = OOM_SCORE): Promise<void> {
+export function ensureOomScore(score: number, file = OOM_SCORE): void {
   try {
-    if (Number(await readFile(file, 'utf8')) !== score) await writeFile(file, String(score))
+    if (Number(readFileSync(file, 'utf8')) !== score) writeFileSync(file, String(score))
   } catch (cause) {
     throw new Error(`Cannot set ${file} to ${score}: it takes the capability SYS_RESOURCE`, { cause })
   }

@@ -1,5 +1,6 @@
 /** The settings of the kernel that serving depends on. */
-import { access, constants, readFile, writeFile } from 'node:fs/promises'
+import { readFileSync, writeFileSync } from 'node:fs'
+import { access, constants } from 'node:fs/promises'
 import { join } from 'node:path'
 
 /** A sysctl by its path under /proc/sys. */
@@ -30,10 +31,8 @@ export function connReuseSysctl(mode: 0 | 1): Sysctl {
 /** Those that have another value, and can be changed. */
 export async function differingSysctls(sysctls: readonly Sysctl[], root = '/proc/sys'): Promise<Sysctl[]> {
   const differing = sysctls.map(async (sysctl) => {
-    const file = join(root, sysctl.path)
-    const current = await readFile(file, 'utf8').catch(() => undefined)
-    if (current?.trim() === sysctl.value) return []
-    return access(file, constants.W_OK).then(
+    if (readSysctl(sysctl.path, root) === sysctl.value) return []
+    return access(join(root, sysctl.path), constants.W_OK).then(
       () => [sysctl],
       () => [],
     )
@@ -46,13 +45,23 @@ export function formatSysctl({ path, value }: Sysctl): string {
   return `sysctl -w ${path.replaceAll('/', '.')}=${value}`
 }
 
-/** Writes the setting unless it has that value. Returns whether it had to. Throws an Error naming the sysctl. */
-export async function ensureSysctl({ path, value }: Sysctl, root = '/proc/sys'): Promise<boolean> {
-  const file = join(root, path)
+/** Its value; undefined when the kernel does not have it, or does not show it. */
+export function readSysctl(path: string, root = '/proc/sys'): string | undefined {
   try {
-    const current = await readFile(file, 'utf8').catch(() => undefined)
-    if (current?.trim() === value) return false
-    await writeFile(file, value)
+    return readFileSync(join(root, path), 'utf8').trim()
+  } catch {
+    return undefined
+  }
+}
+
+/**
+ * Writes the setting unless it has that value. Returns whether it had to. Throws an Error naming the sysctl. It is done at
+ * once, as there is no disk behind it: on a thread, it would take a turn of the loop for each open, read, write and close.
+ */
+export function ensureSysctl({ path, value }: Sysctl, root = '/proc/sys'): boolean {
+  try {
+    if (readSysctl(path, root) === value) return false
+    writeFileSync(join(root, path), value)
     return true
   } catch (cause) {
     throw new Error(`Cannot set sysctl ${path.replaceAll('/', '.')} to ${value}`, { cause })
