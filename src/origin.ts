@@ -1,5 +1,6 @@
 /** Where facts come from and Events go to: an API server, or a directory of manifests. */
 import type { Logger } from 'pino'
+import { keepHeapSmall } from './heap.ts'
 import type { Cluster } from './model/cluster.ts'
 import type { Metrics } from './serve/metrics.ts'
 import { loadKubeConfig, openApiClient } from './source/api-client.ts'
@@ -56,7 +57,7 @@ export function openOrigin(choice: OriginChoice, { nodeName, metrics, log, signa
       metrics.requested(request)
     },
   )
-  const readPage = openPageReader(signal)
+  const readPage = openPageReader(signal, keepHeapSmall)
   return {
     follow: (cluster, until) => followApiServer({ api, readPage, cluster, nodeName, log, signal: until }),
     recordEvent: openEvents({ api, nodeName, log, signal }),

@@ -1,7 +1,7 @@
 /** The parts of the running program, each as it is opened. */
 import type { Logger } from 'pino'
 import type { Config } from './config/config.ts'
-import { keepHeapSteady } from './heap.ts'
+import { keepHeapSmall, keepHeapSteady } from './heap.ts'
 import { roundSeconds, tendEstimators } from './kernel/estimators.ts'
 import type { Iptables } from './kernel/iptables.ts'
 import type { LinuxKernel } from './kernel/linux-kernel.ts'
@@ -86,6 +86,7 @@ export async function openProxy(
     counted: (servers) => {
       // A start and an audit run code that nothing else does.
       addon.releaseProgramPages()
+      keepHeapSmall()
       keepHeapSteady()
       watch(servers)
     },

@@ -2,7 +2,6 @@
 import type { Logger } from 'pino'
 import packageJson from '../package.json' with { type: 'json' }
 import type { LoadedConfig } from './config/config.ts'
-import { keepHeapSmall } from './heap.ts'
 import { supportedFamilies } from './kernel/families.ts'
 import { Iptables } from './kernel/iptables.ts'
 import type { LinuxKernel } from './kernel/linux-kernel.ts'
@@ -14,7 +13,7 @@ import type { Family } from './model/address.ts'
 import { Cluster } from './model/cluster.ts'
 import type { ServiceName } from './model/facts.ts'
 import type { KernelTables } from './model/kernel-object.ts'
-import { loadAddon } from './netlink/socket.ts'
+import { loadAddon, type Socket } from './netlink/socket.ts'
 import { chooseConnReuseLater, openKernel, setUpNode } from './node-setup.ts'
 import { checkOrigin, openOrigin, type OriginChoice } from './origin.ts'
 import {
@@ -148,6 +147,18 @@ function openFacts(
   return { ...followers, origin, cluster, families }
 }
 
+/** What kube-proxy has left in mode nftables would go on translating. */
+async function removeNftablesMode(addon: Socket, log: Logger): Promise<void> {
+  await removeKubeProxyTables(addon).then(
+    (families) => {
+      if (families.length > 0) log.info({ families }, "removed the tables of kube-proxy's nftables mode")
+    },
+    (err: unknown) => {
+      log.error({ err }, "kube-proxy's nftables mode has left its table: it may answer for Services")
+    },
+  )
+}
+
 /** Opens all parts. Throws an Error with a remedy when one cannot be. */
 async function openProgram(
   { loaded: { config, document }, nodeName, log }: ProgramOptions,
@@ -157,10 +168,14 @@ async function openProgram(
 ): Promise<Program> {
   const { metrics, families } = facts
   const addon = loadAddon()
-  // Before the kernel: it runs programs, which take a while.
-  const iptables = Iptables.ofFamilies(families, () => rulesGeneration(addon))
   const kernel = await openKernel({ addon, families, flowsDeleted: metrics.flowsDeleted.bind(metrics) }, log)
+  // Before the kernel is read: it runs programs, which take a while.
+  const iptables = Iptables.ofFamilies(families, () => rulesGeneration(addon))
+  const prepared = Promise.all([setUpNode(kernel, config, log), removeNftablesMode(addon, log)])
+  // Until it is awaited: why the kernel refuses us is said best by the tables.
+  prepared.catch(() => undefined)
   const tables = await kernel.readTables()
+  await prepared
   const it = (): Program => program
   const program: Program = {
     ...facts,
@@ -236,33 +251,22 @@ function followConfig(
 
 // --- The run --------------------------------------------------------------------------------------------
 
-/** What kube-proxy has left in mode nftables would go on translating. */
-async function removeNftablesMode({ addon, log }: Program): Promise<void> {
-  await removeKubeProxyTables(addon).then(
-    (families) => {
-      if (families.length > 0) log.info({ families }, "removed the tables of kube-proxy's nftables mode")
-    },
-    (err: unknown) => {
-      log.error({ err }, "kube-proxy's nftables mode has left its table: it may answer for Services")
-    },
-  )
-}
-
 /** Everything in order: the kernel, the rules, then what Services want. Returns when the signal aborts. */
 async function serveServices(program: Program, options: ProgramOptions, restart: () => void): Promise<void> {
-  const { kernel, config, log, signal, cluster, nodeName, scheduler } = program
+  const { log, signal, cluster, nodeName, scheduler } = program
   const ruled = keepRules(program)
-  await setUpNode(kernel, config, log)
-  await removeNftablesMode(program)
   const healthNodePorts = openHealthNodePorts(program)
+  const readdressed = (): void => {
+    cluster.markExposed()
+    healthNodePorts.readdress()
+  }
   const mapped = (name: ServiceName): void => {
     updateHealth(program, healthNodePorts, name)
   }
-  const proxy = await openProxy(program, { ruled, mapped })
-  await followAddresses(program, () => {
-    cluster.markExposed()
-    healthNodePorts.readdress()
-  })
+  const [proxy] = await Promise.all([
+    openProxy(program, { ruled, mapped }),
+    followAddresses(program, readdressed),
+  ])
   serveHttp(program)
   const applied = (): void => {
     healthNodePorts.readdress()
@@ -279,7 +283,6 @@ async function serveServices(program: Program, options: ProgramOptions, restart:
 
 /** Opens everything, and runs until the signal aborts. Throws an Error with a remedy when it cannot. */
 export async function run(options: ProgramOptions): Promise<Ending> {
-  keepHeapSmall()
   let ending: Ending = 'stopped'
   const failure = Promise.withResolvers<never>()
   // Not AbortSignal.any: the loop listens to it anew whenever it waits, and each time it would cost.

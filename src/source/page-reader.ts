@@ -13,16 +13,17 @@ function readHere<R extends Resource>(resource: R, body: Body): Page<Facts[R]> {
   return { head, facts: setImmediate().then(facts) }
 }
 
-/** Opens a reader, whose thread ends with `signal`. */
-export function openPageReader(signal: AbortSignal): ReadPage {
+/** Opens a reader, whose thread ends with `signal`. `foundLong` is called when a list has turned out to be long. */
+export function openPageReader(signal: AbortSignal, foundLong: () => void = () => undefined): ReadPage {
   const thread = openThreadReader(signal)
   /** Pages of each list that is being read. */
   const read = new Map<Resource, number>()
   return async (resource, body) => {
     signal.throwIfAborted()
     const before = read.get(resource) ?? 0
-    const page =
-      before >= PAGES_HERE && thread.begin() ? await thread.read(resource, body) : readHere(resource, body)
+    const isLong = before >= PAGES_HERE && thread.begin()
+    if (isLong) foundLong()
+    const page = isLong ? await thread.read(resource, body) : readHere(resource, body)
     read.set(resource, page.head.continue === undefined ? 0 : before + 1)
     return page
   }

@@ -24,11 +24,13 @@ describe('openPageReader', () => {
   })
 
   it('has no thread for lists of up to eight pages, however many there are', async () => {
-    const read = openPageReader(abort.signal)
+    let longOnes = 0
+    const read = openPageReader(abort.signal, () => longOnes++)
     for (let i = 0; i < 24; i++) await read('services', page('web', i % 8 === 7))
     for (let i = 0; i < 8; i++) await read('endpointSlices', page('web'))
     await turn()
     expect(threads).to.deep.equal([])
+    expect(longOnes).to.equal(0)
   })
 
   it('begins a thread for the ninth page, and waits for none: a page is read where it can be at once', async () => {
@@ -50,6 +52,17 @@ describe('openPageReader', () => {
       expect((await facts).map((parsed) => parsed.name)).to.deep.equal([`shop/${name}`])
     }
     expect(asked).to.equal(2)
+  })
+
+  it('says that a list is long when the thread reads it: what Node loads for the thread is loaded by then', async () => {
+    const said: number[] = []
+    const read = openPageReader(abort.signal, () => said.push(threads.length))
+    for (let i = 0; i < 9; i++) await read('services', page('web'))
+    await turn()
+    expect(said).to.deep.equal([])
+    await once(threads[0]!, 'online')
+    await read('services', page('web'))
+    expect(said).to.deep.equal([1])
   })
 
   it('asks for the next page before the facts of one are parsed', async () => {
