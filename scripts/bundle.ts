@@ -57,6 +57,8 @@ const withoutUndici: Plugin = {
 const LATE: Readonly<Record<string, string>> = {
   // For a proxy before the API server that speaks SOCKS.
   'socks-proxy-agent': '.SocksProxyAgent',
+  // For the interface, which is asked for when the first requests are on their way.
+  'netlink/dist/rt/rt.js': '.createRtNetlink',
   // For pino's transports.
   'thread-stream': '',
   assert: '',
