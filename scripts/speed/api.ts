@@ -11,6 +11,7 @@ import { clusterIp, Load, podIp, type Size } from './load.ts'
 const clock = (): number => performance.timeOrigin + performance.now()
 
 const BOOKMARK_MS = 60_000
+const REST_MS = 3_000
 /** About as long as the program asks for. */
 const PAGE_LIMITS = { services: 500, endpointslices: 150 }
 
@@ -43,9 +44,13 @@ class Served {
     this.#load = load
   }
 
-  /** Encodes all lists: that a client reads them costs this machine nothing that it would not cost a node. */
-  prepare(): void {
+  /**
+   * Encodes all lists, and waits until what that has left behind is collected: that a client reads them costs this
+   * machine nothing that it would not cost a node.
+   */
+  async prepare(): Promise<void> {
     this.#server.prepare(PAGE_LIMITS)
+    await sleep(REST_MS)
   }
 
   /** One endpoint of a Service becomes unready, or ready again if it was not. */
@@ -163,7 +168,7 @@ export function serve(): void {
         server.load('endpointslices', [...load.slices()] as never)
         server.load('nodes', [node()] as never)
         served = new Served(server, load)
-        served.prepare()
+        await served.prepare()
         // As a real one does: a watch that hears nothing is taken for dead.
         setInterval(() => server.bookmark(), BOOKMARK_MS)
         return server.kubeconfig()
@@ -179,7 +184,7 @@ export function serve(): void {
       case 'state':
         return served.state()
       case 'prepare':
-        served.prepare()
+        await served.prepare()
         return true
     }
   }
