@@ -215,11 +215,21 @@ async function request(config: KubeConfig, message: Message, signal: AbortSignal
     'User-Agent': 'kube-ipvs',
   }
   options.method = method
-  return new Promise((resolve, reject) => {
-    const sent = (url.protocol === 'http:' ? http : https).request(url, options, resolve)
-    sent.on('timeout', () => sent.destroy(new Error(`no data for ${SILENCE_MS / 1000} s`)))
-    sent.on('error', reject)
-    sent.end(body)
+  return send(url, options, body)
+}
+
+/** Resolves when the answer begins. */
+async function send(url: URL, options: https.RequestOptions, body?: string): Promise<IncomingMessage> {
+  const answer = Promise.withResolvers<IncomingMessage>()
+  const sent = (url.protocol === 'http:' ? http : https).request(url, options, answer.resolve)
+  sent.on('timeout', () => sent.destroy(new Error(`no data for ${SILENCE_MS / 1000} s`)))
+  sent.on('error', answer.reject)
+  sent.end(body)
+  return answer.promise.catch((error: unknown) => {
+    // A connection that was kept may be closed by the other side just when it is used: that says nothing of the server.
+    if (sent.reusedSocket && (error as NodeJS.ErrnoException).code === 'ECONNRESET')
+      return send(url, options, body)
+    throw error
   })
 }
 

@@ -267,6 +267,19 @@ users:
       proxy.close()
       expect(proxy.asked).to.have.length(1)
     })
+
+    it('but over another one when that is closed just as it is used', async () => {
+      server.faults.push({ matches: () => server.requests.length === 1, resets: true })
+      await askThrice()
+      expect(server.connections).to.equal(2)
+      expect(server.requests).to.have.length(3)
+    })
+
+    it('and a new one that is closed is an error', async () => {
+      server.faults.push({ matches: () => true, resets: true })
+      expect(await rejectionOf(askThrice())).to.have.property('code', 'ECONNRESET')
+      expect(server.connections).to.equal(1)
+    })
   })
 
   it('tells of every request: what it was, where it went, what came of it', async () => {

@@ -52,6 +52,8 @@ export interface Fault {
   readonly body?: unknown
   /** Sends this share of the answer to a list, then cuts the connection. */
   readonly cutAfter?: number
+  /** Closes the connection instead of answering. */
+  readonly resets?: boolean
   /** Ends a watch as soon as it has begun. */
   readonly endsAtOnce?: boolean
   /** Waits before it answers. */
@@ -362,6 +364,10 @@ export class ApiServer {
     const index = this.faults.findIndex(({ matches }) => matches(url))
     const [fault] = index < 0 ? [] : this.faults.splice(index, 1)
     if (fault?.delayMs !== undefined) await new Promise((resolve) => setTimeout(resolve, fault.delayMs))
+    if (fault?.resets === true) {
+      request.socket.destroy()
+      return
+    }
     if (fault?.status !== undefined) {
       this.#send(url, response, fault.status, fault.body ?? status(fault.status), fault.headers)
       return
