@@ -104,12 +104,12 @@ export class Ipset {
   async read(readOnly: boolean): Promise<Set<SetMemberKey>> {
     const listed = await this.#list([...this.#specs.keys()])
     this.#missing = [...this.#specs.values()].filter(({ name }) => listed.get(name) === undefined)
-    const made = readOnly ? undefined : await this.#create(this.#missing)
+    const made = await this.#create(readOnly ? [] : this.#missing)
     const members = new Set<SetMemberKey>()
     for (const spec of this.#specs.values()) {
       const found = listed.get(spec.name)
       try {
-        const set = readOnly ? reading(spec, found) : (made!.get(spec) ?? (await this.#adopt(spec, found!)))
+        const set = made.get(spec) ?? (readOnly ? reading(spec, found) : await this.#adopt(spec, found!))
         this.#sets.set(spec.name, set)
         if (set instanceof Error || set.size === 0) continue
         for (const element of found!.elements) members.add(setMember(spec.name, element))

@@ -3,7 +3,7 @@ import { expect } from 'chai'
 import { Ipset, type MemberChange } from '../../src/kernel/ipset.ts'
 import { bitmapMember, ipvsIpsMember, portMember, setMember, setsOf } from '../../src/model/sets.ts'
 import type { Address } from '../../src/model/address.ts'
-import { loadAddon } from '../../src/netlink/socket.ts'
+import { loadAddon, type Socket } from '../../src/netlink/socket.ts'
 import { run, sh } from '../support/lab.ts'
 
 const VIP = '203.0.113.80' as Address
@@ -40,6 +40,23 @@ describe('Ipset', () => {
     expect(made.map((line) => line.replace(/ bucketsize .*/, '')).sort()).to.deep.equal(expected.sort())
     expect(ipset.names.size).to.equal(34)
     expect(ipset.faults.size).to.equal(0)
+  })
+
+  it('makes them all in as many exchanges as one: what there is, which types there are, and the sets', async () => {
+    const addon = loadAddon()
+    let exchanges = 0
+    const counting: Socket = {
+      ...addon,
+      exchange: (...args) => {
+        exchanges++
+        return addon.exchange(...args)
+      },
+    }
+    const made = new Ipset(counting, ['IPv4', 'IPv6'])
+    await made.read(false)
+    made.close()
+    expect(made.names.size).to.equal(34)
+    expect(exchanges).to.equal(3)
   })
 
   it('writes and reads members of every type as ipset prints them', async () => {
