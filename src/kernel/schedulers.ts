@@ -1,4 +1,7 @@
 /** Which schedulers the kernel has: asked by use, which also loads their modules. */
+import { execFile } from 'node:child_process'
+import { existsSync } from 'node:fs'
+import { promisify } from 'node:util'
 import { parseAddress } from '../model/address.ts'
 import { fullPrefix, virtualServerId, type VirtualServerId } from '../model/virtual-server.ts'
 import { isNotFound } from '../netlink/error.ts'
@@ -8,6 +11,20 @@ import { encodeService } from './ipvs-codec.ts'
 /** TEST-NET-2 (RFC 5737): no Service has this address. kube-proxy probes with it, too. */
 const PROBE_ADDRESS = parseAddress('198.51.100.0')!
 const FIRST_PROBE_PORT = 20_000
+
+/**
+ * Their modules hold something for each network namespace. The kernel loads a scheduler's module while it holds the mutex
+ * of IPVS; loading these waits until no namespace is being taken down, and taking one down waits for that mutex: neither
+ * would ever end (register_pernet_subsys in ip_vs_lblc.c, cleanup_net in net_namespace.c).
+ */
+const PER_NAMESPACE: readonly string[] = ['lblc', 'lblcr']
+
+/** Such a module is there before IPVS asks for it, where it can be loaded; else IPVS asks, as ever. */
+async function loadBefore(scheduler: string): Promise<void> {
+  const module = `ip_vs_${scheduler}`
+  if (!PER_NAMESPACE.includes(scheduler) || existsSync(`/sys/module/${module}`)) return
+  await promisify(execFile)('modprobe', ['-a', module]).catch(() => undefined)
+}
 
 async function freeProbe(ipvs: Ipvs): Promise<VirtualServerId> {
   const taken = new Set((await ipvs.readVirtualServers()).map(({ id }) => id.key))
@@ -22,6 +39,7 @@ async function freeProbe(ipvs: Ipvs): Promise<VirtualServerId> {
  * when the process is killed. Throws NetlinkError for any other refusal than "no such scheduler".
  */
 export async function hasScheduler(ipvs: Ipvs, scheduler: string): Promise<boolean> {
+  await loadBefore(scheduler)
   const id = await freeProbe(ipvs)
   const settings = { scheduler, flags: 0, persistenceSeconds: 0, persistencePrefix: fullPrefix(id.address) }
   const batch = ipvs.connection.batch()
