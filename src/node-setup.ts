@@ -1,11 +1,10 @@
 /** Brings a node to where Services can be served: modules, sysctls, timeouts. What is refused is said, and costs only itself. */
-import { execFile } from 'node:child_process'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { promisify } from 'node:util'
 import type { Logger } from 'pino'
 import type { Config } from './config/config.ts'
 import { probeConnReuse } from './kernel/conn-reuse.ts'
 import { LinuxKernel, type LinuxKernelOptions } from './kernel/linux-kernel.ts'
+import { loadModule } from './kernel/modules.ts'
 import { conntrackMax, conntrackSysctls, ensureHashSize, ensureOomScore } from './kernel/node-settings.ts'
 import { countProcessors } from './kernel/processors.ts'
 import {
@@ -27,7 +26,7 @@ export async function openKernel(options: LinuxKernelOptions, log: Logger): Prom
   } catch (err) {
     if (options.readOnly === true) throw err
     log.debug({ err }, 'loading ip_vs')
-    await promisify(execFile)('modprobe', ['-a', 'ip_vs']).catch((error: unknown) => {
+    await loadModule('ip_vs').catch((error: unknown) => {
       log.debug({ err: error }, 'cannot load ip_vs')
     })
     return LinuxKernel.open(options)

@@ -1,12 +1,11 @@
 /** Which schedulers the kernel has: asked by use, which also loads their modules. */
-import { execFile } from 'node:child_process'
 import { existsSync } from 'node:fs'
-import { promisify } from 'node:util'
 import { parseAddress } from '../model/address.ts'
 import { fullPrefix, virtualServerId, type VirtualServerId } from '../model/virtual-server.ts'
 import { isNotFound } from '../netlink/error.ts'
 import type { Ipvs } from './ipvs.ts'
 import { encodeService } from './ipvs-codec.ts'
+import { loadModule } from './modules.ts'
 
 /** TEST-NET-2 (RFC 5737): no Service has this address. kube-proxy probes with it, too. */
 const PROBE_ADDRESS = parseAddress('198.51.100.0')!
@@ -23,7 +22,7 @@ const PER_NAMESPACE: readonly string[] = ['lblc', 'lblcr']
 async function loadBefore(scheduler: string): Promise<void> {
   const module = `ip_vs_${scheduler}`
   if (!PER_NAMESPACE.includes(scheduler) || existsSync(`/sys/module/${module}`)) return
-  await promisify(execFile)('modprobe', ['-a', module]).catch(() => undefined)
+  await loadModule(module).catch(() => undefined)
 }
 
 async function freeProbe(ipvs: Ipvs): Promise<VirtualServerId> {

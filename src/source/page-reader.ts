@@ -13,7 +13,7 @@ function readHere<R extends Resource>(resource: R, body: Body): Page<Facts[R]> {
   return { head, facts: setImmediate().then(facts) }
 }
 
-/** Opens a reader, whose thread ends with `signal`. `foundLong` is called when a list has turned out to be long. */
+/** Opens a reader, whose thread ends with `signal`. `foundLong` is called with each page of a long list. */
 export function openPageReader(signal: AbortSignal, foundLong: () => void = () => undefined): ReadPage {
   const thread = openThreadReader(signal)
   /** Pages of each list that is being read. */
