@@ -8,6 +8,7 @@ import { type CommandLine, loadConfig, parseCommandLine } from './command-line.t
 import type { Config, LoadedConfig } from './config/config.ts'
 import { CONN_REUSE_PROBE, runConnReuseProbe } from './kernel/conn-reuse.ts'
 import { supportedFamilies } from './kernel/families.ts'
+import { loadNamespaceSchedulers } from './kernel/schedulers.ts'
 import { loadAddon } from './netlink/socket.ts'
 import { chooseConnReuse, openKernel, setUpNode } from './node-setup.ts'
 import { preview } from './preview.ts'
@@ -51,6 +52,8 @@ async function initialize(config: Config, log: Logger): Promise<void> {
   const kernel = await openKernel({ addon: loadAddon(), families }, log)
   try {
     await setUpNode(kernel, config, log)
+    // The node's scheduler may be switched to one of them later, where nobody may load modules.
+    await loadNamespaceSchedulers()
   } finally {
     kernel.close()
   }

@@ -25,6 +25,11 @@ async function loadBefore(scheduler: string): Promise<void> {
   await loadModule(module).catch(() => undefined)
 }
 
+/** Loads what only a privileged process can: without it, IPVS loads them itself, and may wait for ever. */
+export async function loadNamespaceSchedulers(): Promise<void> {
+  for (const scheduler of PER_NAMESPACE) await loadBefore(scheduler)
+}
+
 async function freeProbe(ipvs: Ipvs): Promise<VirtualServerId> {
   const taken = new Set((await ipvs.readVirtualServers()).map(({ id }) => id.key))
   for (let port = FIRST_PROBE_PORT; ; port++) {

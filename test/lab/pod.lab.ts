@@ -1,5 +1,5 @@
 /** The capabilities of the DaemonSet's main container are enough, with a read-only root, sysctls and sysfs. */
-import { readFileSync, writeFileSync } from 'node:fs'
+import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect } from 'chai'
 import { endpoint, service, slice } from '../support/builders.ts'
@@ -54,6 +54,7 @@ describe('as the main container of the DaemonSet', () => {
     cluster = await buildCluster()
     configure('rr')
     publish(cluster.remote[0].ipv4)
+    await sh('modprobe -ra ip_vs_lblc ip_vs_lblcr')
     const init = new Program(['--config', config, '--init-only'])
     expect(await init.ended(), 'the init container').to.equal(0)
     program = new Program(args, confined())
@@ -80,6 +81,11 @@ describe('as the main container of the DaemonSet', () => {
         .split(' ')[5]!
         .startsWith('ro')
     for (const folder of ['/', '/proc/sys', '/sys']) expect(isReadOnly(folder), folder).to.equal(true)
+  })
+
+  it('finds the schedulers loaded that IPVS must not load itself', () => {
+    for (const module of ['ip_vs_lblc', 'ip_vs_lblcr'])
+      expect(existsSync(`/sys/module/${module}`), module).to.equal(true)
   })
 
   it('serves a Service of every kind, masqueraded', async () => {
