@@ -79,7 +79,7 @@ export async function openProxy(
   const options: ProxyOptions = {
     ...program,
     ruled,
-    listed: () => scheduler.want(wantedScheduler(program)),
+    nodeListed: () => scheduler.want(wantedScheduler(program)),
     settled: (triggers) => {
       settle(program, triggers)
     },

@@ -79,7 +79,7 @@ export async function preview({ loaded, nodeName, choice, log, signal }: Program
       ...{ cluster, kernel, doorbell, log, metrics },
       reporter: new Reporter({ log, metrics, recordEvent: () => undefined }),
       ruled: Promise.resolve(),
-      listed: () => Promise.resolve(),
+      nodeListed: () => Promise.resolve(),
       settled: () => undefined,
       mapped: () => undefined,
       counted: () => undefined,

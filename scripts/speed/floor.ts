@@ -64,7 +64,7 @@ async function bring(size: Size, kernel: Kernel): Promise<void> {
     ...{ cluster, kernel, doorbell, log, metrics },
     reporter: new Reporter({ log, metrics, recordEvent: () => undefined }),
     ruled: Promise.resolve(),
-    listed: () => Promise.resolve(),
+    nodeListed: () => Promise.resolve(),
     settled: () => {
       abort.abort()
     },

@@ -40,12 +40,14 @@ export class Mapper {
     return this.#unmapped.size > 0
   }
 
-  /** Maps what is known of lists that are not whole: claims that may change, of which nothing is to be planned yet. */
-  async foresee(): Promise<void> {
+  /** Maps what is known of lists that are not whole: claims that may change, of which nothing is to be planned yet. Returns the Services. */
+  async foresee(): Promise<readonly ServiceName[]> {
     const { cluster } = this.#options
     const isKnown = (name: ServiceName): boolean =>
       cluster.service(name) !== undefined && cluster.hasSlices(name)
-    await this.#mapInTurns(this.#takeDirty().filter(isKnown), FORESEEN_PER_SLICE)
+    const names = this.#takeDirty().filter(isKnown)
+    await this.#mapInTurns(names, FORESEEN_PER_SLICE)
+    return names
   }
 
   /** Maps every Service that was taken. */

@@ -6,6 +6,7 @@ import type { Logger } from 'pino'
 import type { Kernel } from '../kernel/kernel.ts'
 import type { Address } from '../model/address.ts'
 import type { Trigger } from '../model/cluster.ts'
+import type { ServiceName } from '../model/facts.ts'
 import { addressOf, type KernelTables, kindOf, type ObjectKey } from '../model/kernel-object.ts'
 import { Ledger } from '../model/ledger.ts'
 import { objectOf, type Operation } from '../model/operation.ts'
@@ -19,6 +20,7 @@ import { Applier } from './applier.ts'
 import { Auditor } from './auditor.ts'
 import type { Bell } from './doorbell.ts'
 import { Drainer } from './drainer.ts'
+import { Forerunner } from './forerunner.ts'
 import { Mapper, type MapperOptions } from './mapper.ts'
 import { type Batch, Pipeline } from './pipeline.ts'
 import type { Reporter } from './reporter.ts'
@@ -42,8 +44,8 @@ export interface ProxyOptions extends Omit<MapperOptions, 'ledger' | 'touched'> 
   readonly reporter: Reporter
   /** Resolves when the rules of iptables stand: before, no address leads to a virtual server. */
   readonly ruled: Promise<unknown>
-  /** Called once when every resource has been listed, before anything is mapped. */
-  readonly listed: () => Promise<void>
+  /** Called once when this node has been listed, before anything is mapped. */
+  readonly nodeListed: () => Promise<void>
   /** Called whenever the kernel is as the facts want it, as far as it lets us, with what had led to the changes. */
   readonly settled: (triggers: readonly Trigger[]) => void
   /** Called after the first sync and after every audit: how many virtual and real servers are ours. */
@@ -128,16 +130,31 @@ export class Proxy {
     }
   }
 
-  /** Reads the kernel while facts are listed; again after it, where that failed, or has become old. */
+  /** Reads the kernel while facts are listed, and makes what can be made; reads it again after it, where that failed, or has become old. */
   async #getReady(signal: AbortSignal): Promise<void> {
-    const { now } = this.#options
+    const { cluster, now } = this.#options
     const started = now()
-    const reading = this.#auditor.readAll()
+    const forerunner = new Forerunner({
+      cluster,
+      ledger: this.#ledger,
+      known: this.#auditor.known,
+      pipeline: this.#pipeline,
+    })
+    const reading = this.#auditor.readAll().then(() => {
+      this.#kernelRead()
+      forerunner.kernelRead()
+    })
     // What it throws is dealt with when all is listed: only one at a time can wait at the doorbell.
-    const read = Promise.allSettled([reading])
-    await this.#listed(signal)
-    await read
-    await this.#readKernel(signal, now() - started < STALE_MS ? reading : undefined)
+    reading.catch(() => undefined)
+    await this.#listed(signal, (names) => {
+      forerunner.mapped(names)
+    })
+    await this.#guarded(signal, async () => {
+      await reading
+      await forerunner.end()
+    })
+    if (now() - started >= STALE_MS) await this.#readKernel(signal)
+    else this.#endAudit()
   }
 
   /** What would change now, in order; nothing is changed. What only drains is left out. */
@@ -152,16 +169,20 @@ export class Proxy {
     return plan.operations()
   }
 
-  /** Before every resource has been listed, an absent Service means nothing. */
-  async #listed(signal: AbortSignal): Promise<void> {
+  /** Before every resource has been listed, an absent Service means nothing. Calls `foreseen` with what is mapped meanwhile. */
+  async #listed(
+    signal: AbortSignal,
+    foreseen: (names: readonly ServiceName[]) => void = () => undefined,
+  ): Promise<void> {
     const { cluster, doorbell, log } = this.#options
+    while (!cluster.isListed('nodes') && !signal.aborted) await doorbell.wait(Infinity, signal)
+    if (!signal.aborted) await this.#options.nodeListed()
     while (!cluster.synced && !signal.aborted) {
-      await this.#mapper.foresee()
+      foreseen(await this.#mapper.foresee())
       await doorbell.wait(Infinity, signal)
     }
     if (signal.aborted) return
     log.info({ services: cluster.serviceCount }, 'all facts are listed')
-    await this.#options.listed()
   }
 
   /** Does the most urgent thing there is to do; false when there is none. */
@@ -232,7 +253,12 @@ export class Proxy {
   async #begin(): Promise<void> {
     this.#takeChanges()
     this.#roundStarted ??= this.#options.now()
-    await this.#pipeline.run(this.#mapper.mapAll(), Infinity)
+    await this.#pipeline.run(this.#allPending(), Infinity)
+  }
+
+  /** What is pending of all Services, each mapped as its objects are asked for. */
+  *#allPending(): Generator<ObjectKey> {
+    for (const key of this.#mapper.mapAll()) if (this.#pending.has(key)) yield key
   }
 
   #reportConflicts(key: ObjectKey): void {
@@ -312,24 +338,28 @@ export class Proxy {
 
   // --- What is in the kernel ------------------------------------------------------------------------------
 
-  /** Reads all of the kernel, as often as it takes, and plans every object anew. `reading` is under way already. */
-  async #readKernel(signal: AbortSignal, reading?: Promise<void>): Promise<void> {
+  /** Reads all of the kernel, as often as it takes, and plans every object anew. */
+  async #readKernel(signal: AbortSignal): Promise<void> {
     const { log, doorbell } = this.#options
     for (let attempt = 1; !signal.aborted; attempt++) {
       try {
-        await (attempt === 1 && reading !== undefined ? reading : this.#auditor.readAll())
+        await this.#auditor.readAll()
         break
       } catch (err) {
         log.error({ err }, 'cannot read the kernel: retrying')
         await doorbell.wait(backoffMs(attempt), signal)
       }
     }
-    this.#pipeline.clear()
-    const { known, foreign } = this.#auditor
-    for (const key of [...this.#ledger.keys(), ...this.#auditor.keys()]) this.#pending.add(key)
+    this.#kernelRead()
     this.#endAudit()
+  }
+
+  #kernelRead(): void {
+    const { known, foreign } = this.#auditor
+    this.#pipeline.clear()
+    for (const key of [...this.#ledger.keys(), ...this.#auditor.keys()]) this.#pending.add(key)
     const counts = { virtualServers: known.virtualServers.size, addresses: known.addresses.size }
-    log.info({ ...counts, foreign: foreign.size }, 'read what is in the kernel')
+    this.#options.log.info({ ...counts, foreign: foreign.size }, 'read what is in the kernel')
   }
 
   /** The tables are read while changes go on. */

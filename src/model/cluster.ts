@@ -5,6 +5,7 @@ import {
   isExposed,
   type Node,
   type Parsed,
+  type Resource,
   type Service,
   type ServiceName,
 } from './facts.ts'
@@ -47,8 +48,10 @@ export class Cluster {
   readonly #slicesByService = new Map<ServiceName, Map<string, EndpointSlice>>()
   readonly #nodes = new Map<string, Node>()
   readonly #nodeName: string
-  readonly #listed = new Set<string>()
+  readonly #listed = new Set<Resource>()
   readonly #dirty = new Set<ServiceName>()
+  /** Services of the page of slices that was foreseen last. */
+  #latestPage: ReadonlySet<ServiceName | undefined> = new Set()
   readonly #changed: () => void
   readonly #hooks: ClusterHooks
   #triggers: Trigger[] = []
@@ -66,12 +69,20 @@ export class Cluster {
       this.#dirty.add(name)
       hooks.serviceChanged?.()
     })
-    this.endpointSlices = this.#collection('endpointSlices', this.#slices, (before, after) => {
+    const slices = this.#collection('endpointSlices', this.#slices, (before, after) => {
       this.#index(before, after)
       this.#noteTrigger(before, after)
       hooks.endpointsChanged?.()
       if ((after ?? before)?.service === API_SERVER) this.markExposed()
     })
+    this.endpointSlices = {
+      ...slices,
+      foresee: (page) => {
+        const objects = [...page]
+        this.#latestPage = new Set(objects.map(({ fact }) => fact?.service))
+        slices.foresee(objects)
+      },
+    }
     this.nodes = this.#collection('nodes', this.#nodes, (before, after, name) => {
       if (name === this.#nodeName) this.#noteNode(before, after)
     })
@@ -80,6 +91,11 @@ export class Cluster {
   /** Every resource has been listed once. Before that, absence means nothing. */
   get synced(): boolean {
     return this.#listed.size === 3
+  }
+
+  /** A resource has been listed once. */
+  isListed(resource: Resource): boolean {
+    return this.#listed.has(resource)
   }
 
   get node(): Node | undefined {
@@ -103,6 +119,11 @@ export class Cluster {
     return this.#slicesByService.has(name)
   }
 
+  /** A slice of it was in the page that was foreseen last. */
+  isOnLatestPage(name: ServiceName): boolean {
+    return this.#latestPage.has(name)
+  }
+
   /** Compares the ages of two Services: the older one comes first, the essential ones before all others. */
   byAge(a: ServiceName, b: ServiceName): number {
     const [first, second] = [this.#services.get(a), this.#services.get(b)]
@@ -122,6 +143,14 @@ export class Cluster {
   markExposed(): void {
     for (const [name, service] of this.#services) if (isExposed(service)) this.#dirty.add(name)
     this.#changed()
+  }
+
+  /** External IPs and those of load balancers, of all Services. */
+  externalAddresses(): Set<Address> {
+    const exposed = [...this.#services.values()].filter(isExposed)
+    return new Set(
+      exposed.flatMap(({ externalIps, loadBalancerIps }) => [...externalIps, ...loadBalancerIps]),
+    )
   }
 
   /** Addresses of the API servers. */
@@ -174,7 +203,7 @@ export class Cluster {
   }
 
   #collection<Fact>(
-    resource: string,
+    resource: Resource,
     facts: Map<string, Fact>,
     changed: (before: Fact | undefined, after: Fact | undefined, name: string) => void,
   ): Collection<Fact> {

@@ -6,9 +6,10 @@ import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { expect } from 'chai'
-import { ApiServer, type Fault } from '../support/api-server.ts'
+import { type ApiObject, ApiServer, type Fault } from '../support/api-server.ts'
+import { service, slice } from '../support/builders.ts'
 import { eventually } from '../support/eventually.ts'
-import { ipvsadm, prepareNode, Program, temporaryFolder, clearNode } from '../support/lab.ts'
+import { boundAddresses, ipvsadm, prepareNode, Program, temporaryFolder, clearNode } from '../support/lab.ts'
 import { type Random, withRandom } from '../support/random.ts'
 import {
   emitRecorded,
@@ -135,6 +136,38 @@ describe('recorded traffic of a real API server', () => {
       await settled()
       expect(program.complaints(), 'an ordinary end is not a complaint').to.deep.equal([])
     }))
+
+  it('Services are served while the rest is listed', async () => {
+    const services = Array.from({ length: 250 }, (_, i) =>
+      service({ namespace: 'aaa', name: `early-${100 + i}`, clusterIP: `10.96.200.${i}` }),
+    ) as unknown as ApiObject[]
+    const slices = services.map(({ metadata: { name } }) => {
+      const object = slice({ namespace: 'aaa', service: name, endpoints: ['10.244.9.9'] })
+      // As large as to come a hundred a page.
+      return { ...object, padding: 'x'.repeat(5_000) } as unknown as ApiObject
+    })
+    server.load('services', services)
+    server.load('endpointslices', slices)
+    let pages = 0
+    const isThirdPage = (url: URL): boolean =>
+      isList(url) && url.pathname.includes('endpointslices') && ++pages === 3
+    server.faults.push({ matches: isThirdPage, delayMs: 20_000 })
+    begin()
+    await eventually(async () => expect(await boundAddresses()).to.include('10.96.200.99'), 19_000, 250)
+
+    const served = await ipvsadm()
+    const isListed = (): boolean => program.lines.some(({ msg }) => msg === 'all facts are listed')
+    expect(isListed()).to.equal(false)
+    expect(served).to.include.members([
+      '-A -t 10.96.200.0:80 -s rr',
+      '-a -t 10.96.200.0:80 -r 10.244.9.9:8080 -m -w 1',
+    ])
+    await program.logged('first sync finished')
+    expect(isListed()).to.equal(true)
+    expect(await boundAddresses()).to.include('10.96.200.249')
+    expect(program.complaints()).to.deep.equal([])
+    expect(deletions()).to.deep.equal([])
+  })
 
   for (const form of ['status', 'event'] as const) {
     it(`resource versions expire, told by ${form}`, async () => {

@@ -260,8 +260,10 @@ export class ApiServer {
     })
   }
 
+  /** In the order of their keys, as etcd has them. */
   objects(resource: Resource): readonly ApiObject[] {
-    return [...this.#objects[resource].values()]
+    const objects = [...this.#objects[resource]]
+    return objects.sort(([a], [b]) => (a < b ? -1 : 1)).map(([, object]) => object)
   }
 
   /** Puts objects there without an event, as before the first list. */

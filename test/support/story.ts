@@ -100,7 +100,7 @@ export class Story {
         recordEvent: (happening) => this.events.push(happening),
       }),
       ruled: Promise.resolve(),
-      listed: () => Promise.resolve(),
+      nodeListed: () => Promise.resolve(),
       settled: (triggers) => this.settled.push(triggers),
       mapping: () =>
         mappingOptions({

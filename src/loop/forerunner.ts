@@ -1,0 +1,90 @@
+/**
+ * Serves Services while the rest of them is still listed. Only what cannot be wrong for long, and takes nothing away from
+ * anybody: a Service that alone can have its addresses, and of which the kernel has nothing yet.
+ */
+import type { Address } from '../model/address.ts'
+import type { Cluster } from '../model/cluster.ts'
+import { isExposed, type ServiceName } from '../model/facts.ts'
+import { type KernelState, kindOf, type ObjectKey } from '../model/kernel-object.ts'
+import type { Ledger } from '../model/ledger.ts'
+import type { VirtualServerKey } from '../model/virtual-server.ts'
+import type { Pipeline } from './pipeline.ts'
+
+export interface ForerunnerOptions {
+  readonly cluster: Cluster
+  readonly ledger: Ledger
+  /** What is in the kernel, once it has been read. */
+  readonly known: KernelState
+  readonly pipeline: Pick<Pipeline, 'run'>
+}
+
+export class Forerunner {
+  readonly #options: ForerunnerOptions
+  #isKernelRead = false
+  /** Services that have been mapped, and not been looked at since. */
+  readonly #ready = new Set<ServiceName>()
+  /** Services of which something has been made. */
+  readonly #made = new Set<ServiceName>()
+  #external: ReadonlySet<Address> | undefined
+  /** Pending: on its way into the kernel. Rejected: the kernel did not answer as it should. */
+  #running: Promise<void> | undefined
+
+  constructor(options: ForerunnerOptions) {
+    this.#options = options
+  }
+
+  /** What is in the kernel is known. */
+  kernelRead(): void {
+    this.#isKernelRead = true
+    this.#run()
+  }
+
+  /** These Services have been mapped anew. */
+  mapped(names: readonly ServiceName[]): void {
+    for (const name of names) this.#ready.add(name)
+    this.#run()
+  }
+
+  /** Waits for what is on its way. Throws when the kernel could not say what became of it. */
+  async end(): Promise<void> {
+    await this.#running
+  }
+
+  #run(): void {
+    const { cluster, pipeline } = this.#options
+    if (!this.#isKernelRead || !cluster.isListed('services') || this.#running !== undefined) return
+    this.#running = pipeline.run(this.#take(), Infinity).then(() => {
+      this.#running = undefined
+    })
+    // Until it is awaited: what it throws is thrown there.
+    this.#running.catch(() => undefined)
+  }
+
+  /** The slices of a Service lie together in a list, or nearly: of those of the latest page, the next one may have more. */
+  *#take(): Generator<ObjectKey> {
+    const { cluster, ledger } = this.#options
+    for (const name of this.#ready) {
+      if (cluster.isOnLatestPage(name)) continue
+      this.#ready.delete(name)
+      const keys = ledger.keysOf(name)
+      if (!this.#made.has(name) && !(this.#isAlone(name) && this.#isNew(keys))) continue
+      this.#made.add(name)
+      yield* keys
+    }
+  }
+
+  /** A cluster IP is given to one Service, but an older one may have it as an external IP. */
+  #isAlone(name: ServiceName): boolean {
+    const { cluster } = this.#options
+    const external = (this.#external ??= cluster.externalAddresses())
+    const service = cluster.service(name)
+    if (service === undefined || isExposed(service)) return false
+    return !service.clusterIps.some((address) => external.has(address))
+  }
+
+  /** What is there already may hold more than is known of it so far. */
+  #isNew(keys: readonly ObjectKey[]): boolean {
+    const { virtualServers } = this.#options.known
+    return !keys.some((key) => kindOf(key) === 'virtualServer' && virtualServers.has(key as VirtualServerKey))
+  }
+}
