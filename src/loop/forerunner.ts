@@ -10,12 +10,17 @@ import type { Ledger } from '../model/ledger.ts'
 import type { VirtualServerKey } from '../model/virtual-server.ts'
 import type { Pipeline } from './pipeline.ts'
 
+/** Batches that are not full cost more than they bring: after one run, more is waited for. */
+const PAUSE_MS = 1_000
+
 export interface ForerunnerOptions {
   readonly cluster: Cluster
   readonly ledger: Ledger
   /** What is in the kernel, once it has been read. */
   readonly known: KernelState
   readonly pipeline: Pick<Pipeline, 'run'>
+  /** Monotonic. */
+  readonly now: () => number
 }
 
 export class Forerunner {
@@ -26,6 +31,7 @@ export class Forerunner {
   /** Services of which something has been made. */
   readonly #made = new Set<ServiceName>()
   #external: ReadonlySet<Address> | undefined
+  #notBefore = 0
   /** Pending: on its way into the kernel. Rejected: the kernel did not answer as it should. */
   #running: Promise<void> | undefined
 
@@ -51,22 +57,24 @@ export class Forerunner {
   }
 
   #run(): void {
-    const { cluster, pipeline } = this.#options
-    if (!this.#isKernelRead || !cluster.isListed('services') || this.#running !== undefined) return
-    this.#running = pipeline.run(this.#take(), Infinity).then(() => {
+    const { cluster, pipeline, now } = this.#options
+    if (!this.#isKernelRead || !cluster.isListed('services')) return
+    if (this.#running !== undefined || now() < this.#notBefore) return
+    // The slices of a Service lie together in a list, or nearly: of the latest page's, the next one may have more.
+    const names = [...this.#ready].filter((name) => !cluster.isOnLatestPage(name))
+    if (names.length === 0) return
+    this.#notBefore = now() + PAUSE_MS
+    this.#running = pipeline.run(this.#take(names), Infinity).then(() => {
       this.#running = undefined
     })
     // Until it is awaited: what it throws is thrown there.
     this.#running.catch(() => undefined)
   }
 
-  /** The slices of a Service lie together in a list, or nearly: of those of the latest page, the next one may have more. */
-  *#take(): Generator<ObjectKey> {
-    const { cluster, ledger } = this.#options
-    for (const name of this.#ready) {
-      if (cluster.isOnLatestPage(name)) continue
+  *#take(names: readonly ServiceName[]): Generator<ObjectKey> {
+    for (const name of names) {
       this.#ready.delete(name)
-      const keys = ledger.keysOf(name)
+      const keys = this.#options.ledger.keysOf(name)
       if (!this.#made.has(name) && !(this.#isAlone(name) && this.#isNew(keys))) continue
       this.#made.add(name)
       yield* keys

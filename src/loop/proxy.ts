@@ -135,7 +135,7 @@ export class Proxy {
     const { cluster, now } = this.#options
     const started = now()
     const forerunner = new Forerunner({
-      cluster,
+      ...{ cluster, now },
       ledger: this.#ledger,
       known: this.#auditor.known,
       pipeline: this.#pipeline,

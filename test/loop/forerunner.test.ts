@@ -33,6 +33,7 @@ describe('Forerunner', () => {
   const page = async (...slices: readonly object[]): Promise<void> => {
     story.cluster.endpointSlices.foresee(slices.map(parseEndpointSlice))
     await story.bell.settle()
+    story.bell.now += 1_000
   }
   const finish = async (...slices: readonly object[]): Promise<void> => {
     story.cluster.endpointSlices.replace(slices.map(parseEndpointSlice))
@@ -66,6 +67,19 @@ describe('Forerunner', () => {
     await page(sliceOf('b', '10.244.0.2'))
 
     expect(story.takeExecuted()).to.deep.equal(MADE)
+  })
+
+  it('begins once a second: full batches cost less', async () => {
+    await begin([...both(), web('c', '10.96.0.3')])
+    await page(sliceOf('a', '10.244.0.1'))
+    await page(sliceOf('b', '10.244.0.2'))
+    story.bell.now -= 1
+    await page(sliceOf('c', '10.244.0.3'))
+    const made = (): string[] => story.takeExecuted().filter((line) => line.startsWith('-A '))
+    expect(made()).to.deep.equal([MADE[2]])
+
+    await page(sliceOf('zz', '10.244.0.9'))
+    expect(made()).to.deep.equal(['-A -t 10.96.0.2:80 -s rr', '-A -t 10.96.0.3:80 -s rr'])
   })
 
   it('waits for the last page of a Service whose slices are in several', async () => {

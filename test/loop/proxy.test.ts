@@ -1000,7 +1000,7 @@ describe('Proxy, whatever the order of events', () => {
         for (const object of interleave(random, all)) {
           if (isSlice(object)) cluster.endpointSlices.foresee([endpointSlices.get(object)!])
           else cluster.services.foresee([services.get(object)!])
-          if (random.chance(0.5)) await story.bell.settle()
+          if (random.chance(0.5)) await story.advance(500)
         }
         await story.bell.settle()
         const early = story.executedKinds()
