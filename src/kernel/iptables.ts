@@ -159,9 +159,8 @@ export class Iptables {
   #randomFully: boolean | undefined
   /** The rules are among those that generations count. */
   #isNft = false
-  /** What has been written last, in our words and in those of this iptables. */
+  /** What has been written last, in our words and, where these were not found again, in those of this iptables. */
   #written: { readonly key: string; readonly printed: Rules } | undefined
-
   /** These rules stood when the generation was this one. */
   #seen: { readonly generation: number; readonly key: string } | undefined
 
@@ -211,8 +210,15 @@ export class Iptables {
       () => wanted,
       (error: unknown) => this.#writePlain(options, saved, error),
     )
-    this.#written = { key: keyOf(written), printed: asPrinted(written, await this.#save()) }
+    await this.#noteWritten(written)
     return 'written'
+  }
+
+  /** What has to be written once more, may be there in other words: these are looked up at once, before anybody changes them. */
+  async #noteWritten(written: Rules): Promise<void> {
+    const key = keyOf(written)
+    const isAgain = this.#written?.key === key
+    this.#written = { key, printed: isAgain ? asPrinted(written, await this.#save()) : written }
   }
 
   /** What `ensure` would do, as commands: nothing is changed. Throws as `ensure`. */
