@@ -120,8 +120,8 @@ export class Proxy {
     void ruled.then(() => {
       this.#isRuled = true
     })
-    await this.#getReady(signal)
-    if (!signal.aborted) await this.#guarded(signal, () => this.#begin())
+    const { forerun } = await this.#getReady(signal)
+    await this.#guarded(signal, () => (signal.aborted ? forerun : this.#begin(forerun)))
     while (!signal.aborted) {
       if (await this.#step(signal)) continue
       metrics.resting()
@@ -130,8 +130,11 @@ export class Proxy {
     }
   }
 
-  /** Reads the kernel while facts are listed, and makes what can be made; reads it again after it, where that failed, or has become old. */
-  async #getReady(signal: AbortSignal): Promise<void> {
+  /**
+   * Reads the kernel while facts are listed, and makes what can be made; reads it again after it, where that failed, or
+   * has become old. Returns what is still on its way.
+   */
+  async #getReady(signal: AbortSignal): Promise<{ readonly forerun: Promise<void> }> {
     const { cluster, now } = this.#options
     const started = now()
     const forerunner = new Forerunner({
@@ -149,12 +152,16 @@ export class Proxy {
     await this.#listed(signal, (names) => {
       forerunner.mapped(names)
     })
-    await this.#guarded(signal, async () => {
-      await reading
-      await forerunner.end()
-    })
-    if (now() - started >= STALE_MS) await this.#readKernel(signal)
-    else this.#endAudit()
+    await this.#guarded(signal, () => reading)
+    const forerun = forerunner.end()
+    // Until it is awaited: what it throws is thrown there.
+    forerun.catch(() => undefined)
+    if (now() - started < STALE_MS) this.#endAudit()
+    else {
+      await Promise.allSettled([forerun])
+      await this.#readKernel(signal)
+    }
+    return { forerun }
   }
 
   /** What would change now, in order; nothing is changed. What only drains is left out. */
@@ -250,10 +257,13 @@ export class Proxy {
    * come first, as they win conflicts: what is planned for one is not changed by another. What nobody wants waits
    * until all are mapped.
    */
-  async #begin(): Promise<void> {
+  async #begin(forerun: Promise<void>): Promise<void> {
     this.#takeChanges()
     this.#roundStarted ??= this.#options.now()
-    await this.#pipeline.run(this.#allPending(), Infinity)
+    const both = [forerun, this.#pipeline.run(this.#allPending(), Infinity)]
+    // When one fails, the other is not left behind.
+    await Promise.allSettled(both)
+    await Promise.all(both)
   }
 
   /** What is pending of all Services, each mapped as its objects are asked for. */
