@@ -214,7 +214,7 @@ export class Iptables {
     return 'written'
   }
 
-  /** What has to be written once more, may be there in other words: these are looked up at once, before anybody changes them. */
+  /** Rules that have to be written again may be there in other words: these are looked up at once, before anybody changes them. */
   async #noteWritten(written: Rules): Promise<void> {
     const key = keyOf(written)
     const isAgain = this.#written?.key === key

@@ -58,11 +58,12 @@ export class Forerunner {
 
   #run(): void {
     const { cluster, pipeline, now } = this.#options
-    if (!this.#isKernelRead || !cluster.isListed('services')) return
+    if (!this.#isKernelRead || !cluster.isListed('services') || cluster.synced) return
     if (this.#running !== undefined || now() < this.#notBefore) return
     // The slices of a Service lie together in a list, or nearly: of the latest page's, the next one may have more.
     const names = [...this.#ready].filter((name) => !cluster.isOnLatestPage(name))
     if (names.length === 0) return
+    names.sort((a, b) => cluster.byAge(a, b))
     this.#notBefore = now() + PAUSE_MS
     this.#running = pipeline.run(this.#take(names), Infinity).then(() => {
       this.#running = undefined

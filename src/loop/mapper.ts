@@ -40,7 +40,7 @@ export class Mapper {
     return this.#unmapped.size > 0
   }
 
-  /** Maps what is known of lists that are not whole: claims that may change, of which nothing is to be planned yet. Returns the Services. */
+  /** Maps what is known of lists that are not whole: claims that may change. Returns the Services. */
   async foresee(): Promise<readonly ServiceName[]> {
     const { cluster } = this.#options
     const isKnown = (name: ServiceName): boolean =>

@@ -93,7 +93,7 @@ export class Cluster {
     return this.#listed.size === 3
   }
 
-  /** A resource has been listed once. */
+  /** This one has been. */
   isListed(resource: Resource): boolean {
     return this.#listed.has(resource)
   }

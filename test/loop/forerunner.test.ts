@@ -114,6 +114,43 @@ describe('Forerunner', () => {
     expect(story.takeExecuted()).to.include(`-a -t ${A}:80 -r 10.244.0.3:8080 -m -w 1`)
   })
 
+  it('serves DNS before everything else', async () => {
+    const dns = {
+      namespace: 'kube-system',
+      name: 'kube-dns',
+      metadata: { labels: { 'k8s-app': 'kube-dns' } },
+    }
+    await begin([...both(), service({ ...dns, clusterIP: '10.96.0.53' })])
+    await page(sliceOf('b', '10.244.0.2'))
+    await page(sliceOf('a', '10.244.0.1'))
+    story.takeExecuted()
+    story.bell.now -= 1
+    await page(slice({ namespace: 'kube-system', service: 'kube-dns', endpoints: ['10.244.0.5'] }))
+    await page(sliceOf('zz', '10.244.0.9'))
+
+    const made = story.takeExecuted().filter((line) => line.startsWith('addr '))
+    expect(made).to.deep.equal(['10.96.0.53', A].map((address) => `addr add ${address}/32 dev kube-ipvs0`))
+  })
+
+  it('has nothing to run ahead of when all is listed before the kernel is read', async () => {
+    const kernel = new FakeKernel()
+    const read = Promise.withResolvers<undefined>()
+    const tables = kernel.readTables()
+    kernel.readTables = () => read.promise.then(() => tables)
+    const old = { metadata: { creationTimestamp: '2020-01-01T00:00:00Z' } }
+    await begin([web('a', A), web('b', '10.96.0.2', old)], kernel)
+    await page(sliceOf('a', '10.244.0.1'))
+    await page(sliceOf('b', '10.244.0.2'))
+    story.cluster.endpointSlices.replace(
+      [sliceOf('a', '10.244.0.1'), sliceOf('b', '10.244.0.2')].map(parseEndpointSlice),
+    )
+    read.resolve(undefined)
+    await story.bell.settle()
+
+    const made = story.takeExecuted().filter((line) => line.startsWith('-A '))
+    expect(made, 'the oldest first').to.deep.equal(['-A -t 10.96.0.2:80 -s rr', `-A -t ${A}:80 -s rr`])
+  })
+
   it('goes by what is listed later, as anybody would', async () => {
     await begin()
     const last = slice({ service: 'a', endpoints: [endpoint('10.244.0.1', { conditions: TERMINATING })] })
