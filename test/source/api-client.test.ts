@@ -195,7 +195,7 @@ users:
         items: { metadata: { name: string } }[]
       }
 
-      expect(list.items.map(({ metadata }) => metadata.name)).to.deep.equal(names)
+      expect(list.items.map(({ metadata }) => metadata.name)).to.deep.equal(names.toSorted())
       expect(server.requests.at(-1)!.isZipped).to.equal(true)
     })
 
