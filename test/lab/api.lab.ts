@@ -151,9 +151,10 @@ describe('recorded traffic of a real API server', () => {
     let pages = 0
     const isThirdPage = (url: URL): boolean =>
       isList(url) && url.pathname.includes('endpointslices') && ++pages === 3
-    server.faults.push({ matches: isThirdPage, delayMs: 20_000 })
+    const rest = Promise.withResolvers<undefined>()
+    server.faults.push({ matches: isThirdPage, until: rest.promise })
     begin()
-    await eventually(async () => expect(await boundAddresses()).to.include('10.96.200.99'), 19_000, 250)
+    await eventually(async () => expect(await boundAddresses()).to.include('10.96.200.99'), 90_000, 250)
 
     const served = await ipvsadm()
     const isListed = (): boolean => program.lines.some(({ msg }) => msg === 'all facts are listed')
@@ -162,6 +163,7 @@ describe('recorded traffic of a real API server', () => {
       '-A -t 10.96.200.0:80 -s rr',
       '-a -t 10.96.200.0:80 -r 10.244.9.9:8080 -m -w 1',
     ])
+    rest.resolve(undefined)
     await program.logged('first sync finished')
     expect(isListed()).to.equal(true)
     expect(await boundAddresses()).to.include('10.96.200.249')

@@ -58,6 +58,8 @@ export interface Fault {
   readonly endsAtOnce?: boolean
   /** Waits before it answers. */
   readonly delayMs?: number
+  /** Waits for this before it answers. */
+  readonly until?: Promise<unknown>
 }
 
 /** An Event of events.k8s.io/v1, as it stands. */
@@ -366,6 +368,7 @@ export class ApiServer {
     const index = this.faults.findIndex(({ matches }) => matches(url))
     const [fault] = index < 0 ? [] : this.faults.splice(index, 1)
     if (fault?.delayMs !== undefined) await new Promise((resolve) => setTimeout(resolve, fault.delayMs))
+    await fault?.until
     if (fault?.resets === true) {
       request.socket.destroy()
       return
