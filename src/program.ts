@@ -141,7 +141,7 @@ function openFacts(
   const followers: Followers = { doorbell: new Doorbell(), rulesBell: new Doorbell(), metrics, health }
   const cluster = openCluster(nodeName, followers, () => {
     const open = program()
-    // What it says sooner counts when all is listed.
+    // What it says sooner counts when the node is listed.
     if (open !== undefined) void open.scheduler.want(wantedScheduler(open))
   })
   return { ...followers, origin, cluster, families }

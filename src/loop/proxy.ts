@@ -1,6 +1,7 @@
 /**
  * The loop: facts -> claims -> plan -> apply. It is the lock: one writer, one step at a time, so nothing
- * changes under a step. While there is nothing to apply it drains and audits.
+ * changes under a step. While there is nothing to apply it drains and audits. Only before the first step is something
+ * else under way: what the forerunner makes, on which nothing else depends.
  */
 import type { Logger } from 'pino'
 import type { Kernel } from '../kernel/kernel.ts'
@@ -120,8 +121,7 @@ export class Proxy {
     void ruled.then(() => {
       this.#isRuled = true
     })
-    const { forerun } = await this.#getReady(signal)
-    await this.#guarded(signal, () => (signal.aborted ? forerun : this.#begin(forerun)))
+    await this.#start(signal)
     while (!signal.aborted) {
       if (await this.#step(signal)) continue
       metrics.resting()
@@ -130,11 +130,17 @@ export class Proxy {
     }
   }
 
+  /** Up to the first step: what the forerunner has on its way is waited for in any case. */
+  async #start(signal: AbortSignal): Promise<void> {
+    const forerunner = await this.#getReady(signal)
+    await this.#guarded(signal, () => (signal.aborted ? forerunner.end() : this.#begin(forerunner)))
+  }
+
   /**
    * Reads the kernel while facts are listed, and makes what can be made; reads it again after it, where that failed, or
-   * has become old. Returns what is still on its way.
+   * has become old. Returns what may still have something on its way.
    */
-  async #getReady(signal: AbortSignal): Promise<{ readonly forerun: Promise<void> }> {
+  async #getReady(signal: AbortSignal): Promise<Forerunner> {
     const { cluster, now } = this.#options
     const started = now()
     const forerunner = new Forerunner({
@@ -153,15 +159,12 @@ export class Proxy {
       forerunner.mapped(names)
     })
     await this.#guarded(signal, () => reading)
-    const forerun = forerunner.end()
-    // Until it is awaited: what it throws is thrown there.
-    forerun.catch(() => undefined)
     if (now() - started < STALE_MS) this.#endAudit()
     else {
-      await Promise.allSettled([forerun])
+      await Promise.allSettled([forerunner.end()])
       await this.#readKernel(signal)
     }
-    return { forerun }
+    return forerunner
   }
 
   /** What would change now, in order; nothing is changed. What only drains is left out. */
@@ -257,10 +260,10 @@ export class Proxy {
    * come first, as they win conflicts: what is planned for one is not changed by another. What nobody wants waits
    * until all are mapped.
    */
-  async #begin(forerun: Promise<void>): Promise<void> {
+  async #begin(forerunner: Forerunner): Promise<void> {
     this.#takeChanges()
     this.#roundStarted ??= this.#options.now()
-    const both = [forerun, this.#pipeline.run(this.#allPending(), Infinity)]
+    const both = [forerunner.end(), this.#pipeline.run(this.#allPending(), Infinity)]
     // When one fails, the other is not left behind.
     await Promise.allSettled(both)
     await Promise.all(both)
