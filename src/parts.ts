@@ -141,7 +141,7 @@ function settle({ health, metrics }: Program, triggers: readonly Trigger[]): voi
   for (const { family, at } of triggers) metrics.programmed(family, Math.max(0, Date.now() - at) / 1000)
 }
 
-/** Writes the rules before anything is served, and keeps them. */
+/** Writes the rules before anything is served, and keeps them. Throws when the signal aborts before they are there. */
 export async function keepRules(program: Program): Promise<void> {
   const { families, iptables, kernel, log, signal, metrics, rulesBell: bell } = program
   const ensure = async (family: Family): Promise<boolean> => {
@@ -157,9 +157,11 @@ export async function keepRules(program: Program): Promise<void> {
     intervalMs: () => program.config.syncPeriodMs,
     bell,
     log,
+    signal,
   })
   await keeper.ensure()
-  void keeper.keep(signal)
+  signal.throwIfAborted()
+  void keeper.keep()
 }
 
 /** The addresses on which the health-check node ports of a family listen. */

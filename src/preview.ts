@@ -1,7 +1,7 @@
 /** `kube-ipvs plan`: what a start would change on this node, as commands that can be run. Nothing is changed. */
 import type { Config } from './config/config.ts'
 import { supportedFamilies } from './kernel/families.ts'
-import { Iptables } from './kernel/iptables.ts'
+import { Iptables, linuxHost } from './kernel/iptables.ts'
 import type { LinuxKernel } from './kernel/linux-kernel.ts'
 import { kubeProxyTables, tableDeletion } from './kernel/nftables.ts'
 import { followNodeAddresses } from './kernel/node-addresses.ts'
@@ -40,8 +40,9 @@ async function settingCommands(kernel: LinuxKernel, config: Config): Promise<str
 async function ruleCommands(
   families: ReadonlySet<Family>,
   input: Parameters<typeof ruleOptions>[0],
+  signal: AbortSignal,
 ): Promise<string[]> {
-  const tables = Iptables.ofFamilies(families)
+  const tables = Iptables.ofFamilies(families, linuxHost(signal))
   const commands = await Promise.all(
     [...families].map((family) => {
       const sets = new Set(setsOf(family).map(({ name }) => name))
@@ -98,11 +99,13 @@ export async function preview({ loaded, nodeName, choice, log, signal }: Program
     })
     const followed = origin.follow(cluster, until)
     const operations = await Promise.race([proxy.dryRun(until), followed.then((): Operation[] => [])])
+    // What is missing in an unfinished list would be deleted.
+    if (signal.aborted) throw new Error('Stopped before the plan was complete')
     return [
       ...(await settingCommands(kernel, config)),
       ...kernel.creations,
       ...(await kubeProxyTables(addon)).map(tableDeletion),
-      ...(await ruleCommands(families, { config, cluster })),
+      ...(await ruleCommands(families, { config, cluster }, signal)),
       ...operations.map(formatCommand),
     ]
   } finally {

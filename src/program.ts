@@ -3,7 +3,7 @@ import type { Logger } from 'pino'
 import packageJson from '../package.json' with { type: 'json' }
 import type { LoadedConfig } from './config/config.ts'
 import { supportedFamilies } from './kernel/families.ts'
-import { Iptables } from './kernel/iptables.ts'
+import { Iptables, linuxHost } from './kernel/iptables.ts'
 import type { LinuxKernel } from './kernel/linux-kernel.ts'
 import { removeKubeProxyTables, rulesGeneration } from './kernel/nftables.ts'
 import { hasScheduler } from './kernel/schedulers.ts'
@@ -170,7 +170,7 @@ async function openProgram(
   const addon = loadAddon()
   const kernel = await openKernel({ addon, families, flowsDeleted: metrics.flowsDeleted.bind(metrics) }, log)
   // Before the kernel is read: it runs programs, which take a while.
-  const iptables = Iptables.ofFamilies(families, () => rulesGeneration(addon))
+  const iptables = Iptables.ofFamilies(families, linuxHost(signal), () => rulesGeneration(addon))
   const prepared = Promise.all([setUpNode(kernel, config, log), removeNftablesMode(addon, log)])
   // Until it is awaited: why the kernel refuses us is said best by the tables.
   prepared.catch(() => undefined)
@@ -255,6 +255,8 @@ function followConfig(
 async function serveServices(program: Program, options: ProgramOptions, restart: () => void): Promise<void> {
   const { log, signal, cluster, nodeName, scheduler } = program
   const ruled = keepRules(program)
+  // Until it is awaited: what it throws is thrown there.
+  ruled.catch(() => undefined)
   const healthNodePorts = openHealthNodePorts(program)
   const readdressed = (): void => {
     cluster.markExposed()

@@ -17,6 +17,7 @@ export interface RuleKeeperOptions {
   /** Rung when the rules may have to be others. */
   readonly bell: Bell
   readonly log: Logger
+  readonly signal: AbortSignal
 }
 
 export class RuleKeeper {
@@ -36,8 +37,8 @@ export class RuleKeeper {
   }
 
   /** Looks again and again until the signal aborts. */
-  async keep(signal: AbortSignal): Promise<void> {
-    const { bell, intervalMs } = this.#options
+  async keep(): Promise<void> {
+    const { bell, intervalMs, signal } = this.#options
     for (;;) {
       const retryMs = this.#failures > 0 ? backoffMs(this.#failures + FIRST_ATTEMPT) : Infinity
       await bell.wait(Math.min(retryMs, intervalMs()), signal)
@@ -47,13 +48,15 @@ export class RuleKeeper {
   }
 
   async #ensure(family: Family): Promise<void> {
-    const { ensure, failed, log } = this.#options
+    const { ensure, failed, log, signal } = this.#options
     try {
       if (await ensure(family)) log.info({ family }, 'wrote the rules of iptables')
       if (this.#complaints.delete(family)) {
         log.info({ family }, 'the rules of iptables are as they should be again')
       }
     } catch (err) {
+      // Its programs have been ended.
+      if (signal.aborted) return
       log.debug({ err, family }, 'iptables failed')
       failed(family)
       const reason = (err as Error).message

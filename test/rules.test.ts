@@ -7,6 +7,7 @@ import { recordingLog } from './support/log.ts'
 
 /** A keeper whose looks at the rules go as told, the last one for ever. */
 function keeperOf(looks: readonly (boolean | Error)[], intervalMs = 3_600_000) {
+  const abort = new AbortController()
   const { log, lines } = recordingLog('info')
   const bell = new Doorbell()
   const seen: Family[] = []
@@ -23,8 +24,9 @@ function keeperOf(looks: readonly (boolean | Error)[], intervalMs = 3_600_000) {
     intervalMs: () => intervalMs,
     bell,
     log,
+    signal: abort.signal,
   })
-  return { keeper, bell, seen, failed, said: () => lines.map(({ msg, reason }) => reason ?? msg) }
+  return { keeper, bell, abort, seen, failed, said: () => lines.map(({ msg, reason }) => reason ?? msg) }
 }
 
 describe('RuleKeeper', () => {
@@ -51,12 +53,12 @@ describe('RuleKeeper', () => {
   })
 
   it('looks when the interval is over, at once when the bell rings, and sooner after a failure', async () => {
-    const abort = new AbortController()
     const quick = keeperOf([false], 10)
     const rung = keeperOf([false])
     const failing = keeperOf([new Error('a')])
     await failing.keeper.ensure()
-    const running = [quick, rung, failing].map(({ keeper }) => keeper.keep(abort.signal))
+    const keepers = [quick, rung, failing]
+    const running = keepers.map(({ keeper }) => keeper.keep())
     rung.bell.ring()
 
     await eventually(() => expect(quick.seen.length).to.be.greaterThan(2), 60_000)
@@ -64,7 +66,16 @@ describe('RuleKeeper', () => {
     await eventually(() => expect(failing.seen.length).to.be.greaterThan(1), 60_000)
     expect(rung.seen).to.have.length(1)
 
-    abort.abort()
+    for (const { abort } of keepers) abort.abort()
     await Promise.all(running)
+  })
+
+  it('does not complain of programs that were ended with it', async () => {
+    const { keeper, abort, said, failed } = keeperOf([new Error('a')])
+    abort.abort()
+    await keeper.ensure()
+
+    expect(said()).to.deep.equal([])
+    expect(failed).to.deep.equal([])
   })
 })

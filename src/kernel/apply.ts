@@ -19,7 +19,10 @@ function dependsOn(operation: Operation, { virtualServers, addresses }: Failures
   return operation.kind === 'bindAddress' && addresses.has(operation.address)
 }
 
-/** Throws when the kernel cannot say what became of the operations. No address is bound before `ruled` resolves. */
+/**
+ * Throws when the kernel cannot say what became of the operations. No address is bound before `ruled` resolves; what it
+ * throws is thrown.
+ */
 export async function applyPlan(
   kernel: Kernel,
   operations: readonly Operation[],

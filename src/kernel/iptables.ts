@@ -38,16 +38,20 @@ export interface Host {
   readonly legacyTables: (family: Family) => Promise<string>
 }
 
-const LINUX: Host = {
-  async run(program, args, input = '') {
-    const limits = { timeout: LIMIT_MS, killSignal: 'SIGKILL', maxBuffer: Infinity } as const
-    const running = execute(program, args, limits)
-    // A program that ends without reading says why by its exit code.
-    running.child.stdin?.on('error', () => undefined).end(input)
-    return (await running).stdout
-  },
-  legacyTables: (family) =>
-    readFile(`/proc/net/${family === 'IPv4' ? 'ip' : 'ip6'}_tables_names`, 'utf8').catch(() => ''),
+/** This machine. The signal ends programs that run, and lets no other one begin. */
+export function linuxHost(signal?: AbortSignal): Host {
+  const limits = { timeout: LIMIT_MS, killSignal: 'SIGKILL', maxBuffer: Infinity, signal } as const
+  return {
+    async run(program, args, input = '') {
+      signal?.throwIfAborted()
+      const running = execute(program, args, limits)
+      // A program that ends without reading says why by its exit code.
+      running.child.stdin?.on('error', () => undefined).end(input)
+      return (await running).stdout
+    },
+    legacyTables: (family) =>
+      readFile(`/proc/net/${family === 'IPv4' ? 'ip' : 'ip6'}_tables_names`, 'utf8').catch(() => ''),
+  }
 }
 
 // --- Which iptables -------------------------------------------------------------------------------------
@@ -84,7 +88,7 @@ const NO_TEXTS: ReadonlyMap<Family, string> = new Map()
  * Which variant the host uses, in the manner of kubernetes-sigs/iptables-wrappers: the one with kubelet's chains,
  * else the one with more rules, else the plain programs. One whose programs do not work is out. Never throws.
  */
-export async function detectVariant(host: Host = LINUX): Promise<IptablesVariant> {
+export async function detectVariant(host: Host = linuxHost()): Promise<IptablesVariant> {
   const found = await Promise.all(VARIANTS.map((name) => inspect(host, name)))
   const candidates = found.filter((candidate) => candidate !== undefined)
   const chosen = ({ name, texts }: Candidate, reason: string): IptablesVariant => ({ name, texts, reason })
@@ -167,7 +171,7 @@ export class Iptables {
   /** The family's rules in this network namespace; `detect` says which variant the host uses, when it is needed. */
   constructor(
     family: Family,
-    host: Host = LINUX,
+    host: Host = linuxHost(),
     detect = () => detectVariant(host),
     generation: Generation = () => Promise.resolve(undefined),
   ) {
@@ -178,10 +182,14 @@ export class Iptables {
   }
 
   /** Each family; the host is looked at once, from now on. */
-  static ofFamilies(families: Iterable<Family>, generation?: Generation): ReadonlyMap<Family, Iptables> {
-    const variant = detectVariant()
+  static ofFamilies(
+    families: Iterable<Family>,
+    host: Host,
+    generation?: Generation,
+  ): ReadonlyMap<Family, Iptables> {
+    const variant = detectVariant(host)
     const detect = (): Promise<IptablesVariant> => variant
-    return new Map([...families].map((family) => [family, new Iptables(family, LINUX, detect, generation)]))
+    return new Map([...families].map((family) => [family, new Iptables(family, host, detect, generation)]))
   }
 
   /** Where the rules are; undefined before the first look at them. */
@@ -299,7 +307,7 @@ export class Iptables {
  * Takes away all that is ours, and kube-proxy's, of a family, whichever variant has it. Returns whether there was
  * anything; where there are no programs, there is nothing. Throws an Error as `ensure`.
  */
-export async function removeRules(family: Family, host: Host = LINUX): Promise<boolean> {
+export async function removeRules(family: Family, host: Host = linuxHost()): Promise<boolean> {
   let isRemoved = false
   for (const name of VARIANTS) {
     const text = await look(host, family, name).catch(() => '')

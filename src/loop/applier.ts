@@ -16,7 +16,7 @@ const LISTED = 10
 
 export interface ApplierOptions {
   readonly kernel: Kernel
-  /** Resolves when the rules of iptables stand: before, no address leads to a virtual server. */
+  /** Resolves when the rules of iptables stand, rejects when they will not: before, no address leads to a virtual server. */
   readonly ruled: Promise<unknown>
   readonly auditor: Pick<Auditor, 'known' | 'noteChange'>
   readonly failures: Failures

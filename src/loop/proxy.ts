@@ -43,7 +43,10 @@ export interface ProxyOptions extends Omit<MapperOptions, 'ledger' | 'touched'> 
   readonly log: Logger
   readonly metrics: Metrics
   readonly reporter: Reporter
-  /** Resolves when the rules of iptables stand: before, no address leads to a virtual server. */
+  /**
+   * Resolves when the rules of iptables stand: before, no address leads to a virtual server. Rejects when the signal aborts
+   * first.
+   */
   readonly ruled: Promise<unknown>
   /** Called once when this node has been listed, before anything is mapped. */
   readonly nodeListed: () => Promise<void>
@@ -118,9 +121,13 @@ export class Proxy {
   /** Runs until `signal` aborts, and leaves the kernel as it then is. */
   async run(signal: AbortSignal): Promise<void> {
     const { ruled, doorbell, metrics, now } = this.#options
-    void ruled.then(() => {
-      this.#isRuled = true
-    })
+    ruled.then(
+      () => {
+        this.#isRuled = true
+      },
+      // Whoever waits for them is told.
+      () => undefined,
+    )
     await this.#start(signal)
     while (!signal.aborted) {
       if (await this.#step(signal)) continue
@@ -133,7 +140,7 @@ export class Proxy {
   /** Up to the first step: what the forerunner has on its way is waited for in any case. */
   async #start(signal: AbortSignal): Promise<void> {
     const forerunner = await this.#getReady(signal)
-    await this.#guarded(signal, () => (signal.aborted ? forerunner.end() : this.#begin(forerunner)))
+    await this.#guarded(signal, () => (signal.aborted ? forerunner.end() : this.#begin(forerunner, signal)))
   }
 
   /**
@@ -233,6 +240,8 @@ export class Proxy {
     try {
       await act()
     } catch (err) {
+      // What waited for rules does so no longer; what the kernel has will be read by the next start.
+      if (signal.aborted) return
       this.#options.log.warn({ err }, 'the kernel did not answer as it should: reading all of it')
       await this.#readKernel(signal)
     }
@@ -260,18 +269,21 @@ export class Proxy {
    * come first, as they win conflicts: what is planned for one is not changed by another. What nobody wants waits
    * until all are mapped.
    */
-  async #begin(forerunner: Forerunner): Promise<void> {
+  async #begin(forerunner: Forerunner, signal: AbortSignal): Promise<void> {
     this.#takeChanges()
     this.#roundStarted ??= this.#options.now()
-    const both = [forerunner.end(), this.#pipeline.run(this.#allPending(), Infinity)]
+    const both = [forerunner.end(), this.#pipeline.run(this.#allPending(signal), Infinity)]
     // When one fails, the other is not left behind.
     await Promise.allSettled(both)
     await Promise.all(both)
   }
 
-  /** What is pending of all Services, each mapped as its objects are asked for. */
-  *#allPending(): Generator<ObjectKey> {
-    for (const key of this.#mapper.mapAll()) if (this.#pending.has(key)) yield key
+  /** What is pending of all Services, each mapped as its objects are asked for, until the signal aborts. */
+  *#allPending(signal: AbortSignal): Generator<ObjectKey> {
+    for (const key of this.#mapper.mapAll()) {
+      if (signal.aborted) return
+      if (this.#pending.has(key)) yield key
+    }
   }
 
   #reportConflicts(key: ObjectKey): void {

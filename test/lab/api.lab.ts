@@ -53,7 +53,7 @@ describe('recorded traffic of a real API server', () => {
     await server.close()
   })
 
-  function begin(proxy?: string): Program {
+  function begin(proxy?: string, ...action: readonly string[]): Program {
     const tokenFile = join(folder, 'token')
     writeFileSync(tokenFile, server.token)
     writeFileSync(join(folder, 'kubeconfig'), server.kubeconfig(tokenFile, proxy))
@@ -62,6 +62,7 @@ describe('recorded traffic of a real API server', () => {
       `apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\nmode: ipvs\nclientConnection: {kubeconfig: ${folder}/kubeconfig}\n`,
     )
     program = new Program([
+      ...action,
       '--config',
       join(folder, 'config.yaml'),
       '--hostname-override',
@@ -169,6 +170,24 @@ describe('recorded traffic of a real API server', () => {
     expect(await boundAddresses()).to.include('10.96.200.249')
     expect(program.complaints()).to.deep.equal([])
     expect(deletions()).to.deep.equal([])
+  })
+
+  it('a plan that is stopped before all is listed prints nothing', async () => {
+    await begin().logged('first sync finished')
+    await program.stop()
+    let lists = 0
+    server.faults.push({
+      matches: (url) => isList(url) && ++lists === 3,
+      until: new Promise(() => undefined),
+    })
+    begin(undefined, 'plan')
+    await eventually(() => expect(lists).to.be.at.least(3), 90_000)
+
+    expect(await program.stop('SIGINT')).to.equal(1)
+    expect(program.stdout).to.equal('')
+    expect(program.complaints(60).map(({ msg }) => msg)).to.deep.equal([
+      'Stopped before the plan was complete',
+    ])
   })
 
   for (const form of ['status', 'event'] as const) {

@@ -4,7 +4,16 @@ import { join } from 'node:path'
 import { expect } from 'chai'
 import { service, slice } from '../support/builders.ts'
 import { eventually } from '../support/eventually.ts'
-import { ipvsadm, prepareNode, Program, run, sh, temporaryFolder, clearNode } from '../support/lab.ts'
+import {
+  boundAddresses,
+  clearNode,
+  ipvsadm,
+  prepareNode,
+  Program,
+  run,
+  sh,
+  temporaryFolder,
+} from '../support/lab.ts'
 
 const WEB = ['-A -t 10.96.0.10:80 -s rr', '-a -t 10.96.0.10:80 -r 10.244.0.1:8080 -m -w 1']
 const HEAD = 'apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\nmode: ipvs\n'
@@ -117,6 +126,21 @@ describe('bad input', () => {
     expect(program.complaints().map(({ conflict }) => conflict)).to.deep.equal([
       'shop/seven is not served: somebody else has virtual servers on 10.96.0.77',
     ])
+  })
+
+  it('an iptables that hangs: no address leads anywhere before its rules, and nobody waits for it at the end', async () => {
+    const programs = temporaryFolder()
+    for (const name of ['iptables-restore', 'iptables-nft-restore', 'iptables-legacy-restore'])
+      writeFileSync(join(programs, name), '#!/bin/sh\nexec sleep 4242\n', { mode: 0o755 })
+    program = new Program(['--manifests', folder], ['env', `PATH=${programs}:${process.env.PATH}`])
+    await eventually(async () => expect(await ipvsadm()).to.deep.equal(WEB), 90_000, 250)
+    await eventually(() => run('pgrep', '-f', 'sleep 4242'), 60_000, 250)
+    expect(await boundAddresses()).to.deep.equal([])
+
+    expect(await program.stop()).to.equal(0)
+    expect(messages()).to.deep.equal([])
+    expect(await boundAddresses()).to.deep.equal([])
+    expect(await run('pgrep', '-f', 'sleep 4242').catch(() => 'none')).to.equal('none')
   })
 
   it('no NET_ADMIN: exit code and remedy', async () => {

@@ -221,6 +221,22 @@ describe('Proxy', () => {
       expect(story.proxy.synced).to.equal(true)
     })
 
+    it('binds no address when it ends before the rules are there, and complains of nothing', async () => {
+      const ruled = Promise.withResolvers<undefined>()
+      story = new Story(undefined, { ruled: ruled.promise })
+      void story.list(sharing())
+      for (let turns = 0; turns < 1_000 && story.kernel.state.virtualServers.size < 2 * COUNT; turns++)
+        await new Promise(setImmediate)
+      const stopped = story.stop()
+      ruled.reject(new Error('stopped'))
+      await stopped
+
+      const executed = story.takeExecuted()
+      expect(executed.filter((line) => line.startsWith('-A '))).to.have.length(2 * COUNT)
+      expect(executed.filter((line) => line.startsWith('addr '))).to.deep.equal([])
+      expect(story.takeComplaints()).to.deep.equal([])
+    })
+
     it('maps the oldest first, so that no virtual server is taken from its Service', async () => {
       story = new Story()
       const claims = sharing().map((object, i) => {

@@ -474,13 +474,17 @@ export class ApiServer {
 
   /** The first so many objects; the others can be had under a continue token. */
   #page(resource: Resource, objects: readonly ApiObject[], limit: number): { body: object; next?: string } {
-    const metadata = { resourceVersion: String(this.#version) }
-    const page = { kind: KINDS[resource], apiVersion: 'v1', items: objects.slice(0, limit) }
+    const apiVersion = resource === 'endpointslices' ? 'discovery.k8s.io/v1' : 'v1'
+    const kind = { kind: KINDS[resource], apiVersion }
+    const resourceVersion = String(this.#version)
+    const items = objects.slice(0, limit)
     const rest = objects.slice(limit)
-    if (rest.length === 0) return { body: { ...page, metadata } }
+    if (rest.length === 0) return { body: { ...kind, metadata: { resourceVersion }, items } }
     const next = `${this.#version}-${resource}-${rest.length}-${this.#pages.size}`
     this.#pages.set(next, rest)
-    return { body: { ...page, metadata: { ...metadata, continue: next } }, next }
+    // In the order in which Go writes it.
+    const metadata = { resourceVersion, continue: next, remainingItemCount: rest.length }
+    return { body: { ...kind, metadata, items }, next }
   }
 
   /** Of the selectors only those by name are honoured: a client must not rely on the others. */
