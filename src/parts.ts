@@ -192,15 +192,12 @@ export function openHealthNodePorts(program: Program): HealthNodePorts {
 }
 
 /** Tells the health-check node port of a Service what it is to say. */
-export function updateHealth(
-  { cluster, ...place }: Program,
-  health: HealthNodePorts,
-  name: ServiceName,
-): void {
+export function updateHealth(program: Program, health: HealthNodePorts, name: ServiceName): void {
+  const { cluster } = program
   const service = cluster.service(name)
   const port = service?.healthCheckNodePort ?? 0
   if (service === undefined || port === 0) health.update(name, undefined)
-  else health.update(name, { port, localEndpoints: localEndpoints(service, cluster.slicesOf(name), place) })
+  else health.update(name, { port, localEndpoints: localEndpoints(service, cluster.slicesOf(name), program) })
 }
 
 /** Follows the addresses of the node's interfaces. */

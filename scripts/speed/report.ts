@@ -78,6 +78,13 @@ const ROWS: readonly Row[] = [
     digits: 1,
   },
   { what: 'changing messages of it', unit: '', of: named('restartChanges') },
+  {
+    what: 'the same after all of the above',
+    unit: 's',
+    of: ({ lateMs }) => lateMs && lateMs / 1000,
+    digits: 1,
+  },
+  { what: 'changing messages of it', unit: '', of: named('lateChanges') },
 ]
 
 function cell({ of, unit, digits = 0 }: Row, figures: Figures): string {

@@ -71,7 +71,7 @@ function countAll(): readonly number[] {
   ]
 }
 
-/** While the network namespace of another size is taken down, the kernel does not show all of ours: it is asked again. */
+/** While what the floor has left is taken down, the kernel does not show all of ours: it is asked again. */
 async function checkComplete({ services, endpoints }: Size): Promise<void> {
   const wanted = [services, services * endpoints, services, services, services].join(', ')
   const check = (): void => {
@@ -99,11 +99,35 @@ function latencies(changes: readonly Change[], seen: readonly Seen[]): number[] 
   })
 }
 
-export async function runScenario(size: Size, plan: Plan, report: (figures: Figures) => void): Promise<void> {
+interface Running {
+  readonly api: Api
+  readonly kubeconfig: string
+  readonly program: Watched
+}
+
+/** The program and its API server, until `act` is over. */
+async function withProgram(size: Size, act: (running: Running) => Promise<void>): Promise<void> {
   const api = new Api()
   const kubeconfig = await api.order<string>({ do: 'start', size })
   const program = new Watched(kubeconfig)
   try {
+    await act({ api, kubeconfig, program })
+  } finally {
+    await program.stop(ENDING)
+    api.stop()
+  }
+}
+
+/** A small start: what the emulator translates for it need not be translated for the next one, as a processor never would. */
+export async function warmUp(size: Size): Promise<void> {
+  await withProgram(size, async ({ program }) => {
+    await start(program, size)
+  })
+}
+
+export async function runScenario(size: Size, plan: Plan, report: (figures: Figures) => void): Promise<void> {
+  await withProgram(size, async (running) => {
+    const { api, program } = running
     report(await start(program, size))
     const wire = await Wire.tap()
     await settle()
@@ -115,11 +139,19 @@ export async function runScenario(size: Size, plan: Plan, report: (figures: Figu
     await wire.close()
     if (plan.churnMinutes > 0) report(await memoryUnderChurn(api, program, plan.churnMinutes))
     if (plan.idleMinutes > 0) report(await idle(program, plan.idleMinutes))
-    report(await restart(api, program, kubeconfig))
-  } finally {
-    await program.stop(ENDING)
-    api.stop()
-  }
+    const { restartMs, restartChanges } = await restart(running)
+    if (plan.churnMinutes > 0) report({ lateMs: restartMs!, lateChanges: restartChanges! })
+    else report({ restartMs: restartMs!, restartChanges: restartChanges! })
+  })
+}
+
+/** A restart, with nothing but a start before it. */
+export async function runRestart(size: Size, report: (figures: Figures) => void): Promise<void> {
+  await withProgram(size, async (running) => {
+    await start(running.program, size)
+    await settle()
+    report(await restart(running))
+  })
 }
 
 /** What begins with the start is over: the probe of the kernel, and whatever V8 compiles for later. */
@@ -237,7 +269,7 @@ async function idle(program: Watched, minutes: number): Promise<Figures> {
 }
 
 /** Killed, and started again on a kernel that is as it should be: what changed last has been drained. */
-async function restart(api: Api, program: Watched, kubeconfig: string): Promise<Figures> {
+async function restart({ api, program, kubeconfig }: Running): Promise<Figures> {
   await converged(api, 2 * MINUTE)
   await program.stop(ENDING)
   await api.order({ do: 'prepare' })

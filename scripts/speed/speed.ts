@@ -6,13 +6,13 @@
 import { execFileSync, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdirSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { join, relative } from 'node:path'
 import { createInterface } from 'node:readline'
 import { serve } from './api.ts'
 import { measureFloor } from './floor.ts'
 import type { Size } from './load.ts'
-import { plot, table } from './report.ts'
-import { type Figures, type Plan, runScenario } from './scenario.ts'
+import { plot, type Result, table } from './report.ts'
+import { type Figures, type Plan, runRestart, runScenario, warmUp } from './scenario.ts'
 
 const OUT = join(process.env.LAB_OUT ?? '.', 'speed')
 const SHORT: Plan = { churnMinutes: 0, idleMinutes: 0, isThorough: false }
@@ -32,27 +32,25 @@ const SIZES: readonly (Size & Plan)[] = [
   { services: 44_000, endpoints: 1, ...SHORT },
 ]
 
-/** Runs a part of this program in a network namespace of its own; `heard` is called with each line of JSON. */
-async function apart(args: readonly string[], heard: (figures: Figures) => void): Promise<void> {
-  const namespace = `speed-${process.pid}`
-  execFileSync('ip', ['netns', 'add', namespace])
-  execFileSync('ip', ['-n', namespace, 'link', 'set', 'lo', 'up'])
-  const command = [
-    'netns',
-    'exec',
-    namespace,
-    process.execPath,
-    '--max-old-space-size=3000',
-    process.argv[1]!,
-    ...args,
-  ]
-  const child = spawn('ip', command, { stdio: ['ignore', 'pipe', 'inherit'] })
-  createInterface({ input: child.stdout }).on('line', (line) => {
-    heard(JSON.parse(line) as Figures)
+const WARM_UP = 'warm 100 10'
+
+/** Runs a command in a network namespace of its own. */
+const APART = `apart() {
+  ip netns add apart && ip -n apart link set lo up && ip netns exec apart "$@" && ip netns del apart
+}`
+
+/** Runs parts of this program, one after the other, in a lab that has just booted; `heard` is called with each line of JSON. */
+async function inLab(parts: readonly string[], heard: (figures: Figures) => void): Promise<void> {
+  const node = `apart node --max-old-space-size=3000 ${relative('.', process.argv[1]!)}`
+  const line = [APART, parts.map((part) => `${node} ${part}`).join(' && ')].join('\n')
+  const command = ['-m', '8G', '-t', '3600', 'bash', '-c', line]
+  const child = spawn('scripts/lab', command, { stdio: ['ignore', 'pipe', 'inherit'] })
+  createInterface({ input: child.stdout }).on('line', (text) => {
+    if (text.startsWith('{')) heard(JSON.parse(text) as Figures)
+    else console.error(text)
   })
   const [code] = (await once(child, 'close')) as [number | null]
-  execFileSync('ip', ['netns', 'del', namespace])
-  if (code !== 0) throw new Error(`${args.join(' ')} ended with ${code}`)
+  if (code !== 0) throw new Error(`${parts.join(', ')}: the lab ended with ${code}`)
 }
 
 /** What Node needs to do nothing at all, in MiB. */
@@ -62,21 +60,26 @@ function nodeAlone(): number {
   return Number(execFileSync(process.execPath, ['-e', script], { encoding: 'utf8' })) / 1024
 }
 
+async function measure({ services, endpoints, ...plan }: Size & Plan): Promise<Figures> {
+  const figures: Figures = {}
+  const heard = (more: Figures): void => {
+    Object.assign(figures, more)
+    console.log(`${services} x ${endpoints}: ${JSON.stringify(more)}`)
+  }
+  const size = `${services} ${endpoints}`
+  const asked: Plan = { ...plan, ...LESS }
+  await inLab([WARM_UP, `floor ${size}`, `run ${size} '${JSON.stringify(asked)}'`], heard)
+  // What has run for long before it makes the emulator slower.
+  if (asked.churnMinutes > 0) await inLab([`restart ${size}`], heard)
+  return figures
+}
+
 async function main(wanted: readonly number[]): Promise<void> {
   mkdirSync(OUT, { recursive: true })
-  const results: (Size & { figures: Figures })[] = []
-  const alone = nodeAlone()
-  for (const { services, endpoints, ...plan } of SIZES) {
-    if (wanted.length > 0 && !wanted.includes(services)) continue
-    const figures: Figures = { nodeAlone: alone }
-    const heard = (more: Figures): void => {
-      Object.assign(figures, more)
-      console.log(`${services} x ${endpoints}: ${JSON.stringify(more)}`)
-    }
-    const size = [String(services), String(endpoints)]
-    await apart(['floor', ...size], heard)
-    await apart(['run', ...size, JSON.stringify({ ...plan, ...LESS })], heard)
-    results.push({ services, endpoints, figures })
+  const results: Result[] = []
+  for (const size of SIZES) {
+    if (wanted.length > 0 && !wanted.includes(size.services)) continue
+    results.push({ ...size, figures: await measure(size) })
   }
   const report = table(results)
   writeFileSync(join(OUT, 'report.md'), report)
@@ -91,6 +94,9 @@ const print = (figures: Figures): void => {
 const [what = '', services, endpoints, plan = '{}'] = process.argv.slice(2)
 const size = { services: Number(services), endpoints: Number(endpoints) }
 if (what === 'api') serve()
-else if (what === 'floor') void measureFloor(size).then((floor) => (print({ floor }), process.exit(0)))
+else if (what === 'floor')
+  void measureFloor(size).then((floor) => (print({ floor, nodeAlone: nodeAlone() }), process.exit(0)))
+else if (what === 'warm') void warmUp(size).then(() => process.exit(0))
 else if (what === 'run') void runScenario(size, JSON.parse(plan) as Plan, print).then(() => process.exit(0))
+else if (what === 'restart') void runRestart(size, print).then(() => process.exit(0))
 else void main(process.argv.slice(2).map(Number))

@@ -33,6 +33,20 @@ describe('openPageReader', () => {
     expect(longOnes).to.equal(0)
   })
 
+  it('counts the pages of all lists that are read together', async () => {
+    const read = openPageReader(abort.signal)
+    for (let i = 0; i < 3; i++) await read('services', page('web', i === 2))
+    for (let i = 0; i < 4; i++) {
+      await read('services', page('web'))
+      await read('endpointSlices', page('web'))
+    }
+    await turn()
+    expect(threads).to.deep.equal([])
+    await read('endpointSlices', page('web'))
+    await turn()
+    expect(threads).to.have.length(1)
+  })
+
   it('begins a thread for the ninth page, and waits for none: a page is read where it can be at once', async () => {
     const read = openPageReader(abort.signal)
     for (let i = 0; i < 9; i++) await read('services', page('web'))
