@@ -88,7 +88,7 @@ const NO_TEXTS: ReadonlyMap<Family, string> = new Map()
  * Which variant the host uses, in the manner of kubernetes-sigs/iptables-wrappers: the one with kubelet's chains,
  * else the one with more rules, else the plain programs. One whose programs do not work is out. Never throws.
  */
-export async function detectVariant(host: Host = linuxHost()): Promise<IptablesVariant> {
+export async function detectVariant(host: Host): Promise<IptablesVariant> {
   const found = await Promise.all(VARIANTS.map((name) => inspect(host, name)))
   const candidates = found.filter((candidate) => candidate !== undefined)
   const chosen = ({ name, texts }: Candidate, reason: string): IptablesVariant => ({ name, texts, reason })

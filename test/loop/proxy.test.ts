@@ -204,12 +204,17 @@ describe('Proxy', () => {
       expect(story.takeComplaints()).to.deep.equal([])
     })
 
+    /** All virtual servers of `sharing` are there. */
+    const madeWithoutRules = async (): Promise<void> => {
+      for (let turns = 0; turns < 1_000 && story.kernel.state.virtualServers.size < 2 * COUNT; turns++)
+        await new Promise(setImmediate)
+    }
+
     it('makes everything but addresses while the rules are not there', async () => {
       const ruled = Promise.withResolvers<undefined>()
       story = new Story(undefined, { ruled: ruled.promise })
       const listed = story.list(sharing())
-      for (let turns = 0; turns < 1_000 && story.kernel.state.virtualServers.size < 2 * COUNT; turns++)
-        await new Promise(setImmediate)
+      await madeWithoutRules()
       const before = story.takeExecuted()
       expect(before.filter((line) => line.startsWith('-A '))).to.have.length(2 * COUNT)
       expect(before.filter((line) => line.startsWith('addr '))).to.deep.equal([])
@@ -225,8 +230,7 @@ describe('Proxy', () => {
       const ruled = Promise.withResolvers<undefined>()
       story = new Story(undefined, { ruled: ruled.promise })
       void story.list(sharing())
-      for (let turns = 0; turns < 1_000 && story.kernel.state.virtualServers.size < 2 * COUNT; turns++)
-        await new Promise(setImmediate)
+      await madeWithoutRules()
       const stopped = story.stop()
       ruled.reject(new Error('stopped'))
       await stopped
