@@ -53,27 +53,27 @@ export interface AddressHeader {
 }
 
 /** Cheap: it reads no attribute. Throws DecodeError. */
-export function decodeAddressHeader({ body }: Message): AddressHeader {
-  if (body.length < IFADDRMSG_BYTES) throw new DecodeError(`Cannot decode an address: ${body.length} bytes`)
+export function decodeAddressHeader({ buffer, start, end }: Message): AddressHeader {
+  if (end - start < IFADDRMSG_BYTES) throw new DecodeError(`Cannot decode an address: ${end - start} bytes`)
   return {
-    interfaceIndex: body.readUInt32LE(4),
-    isLinkLocal: body.readUInt8(0) === AF_INET6 && body.readUInt8(3) === RT_SCOPE_LINK,
+    interfaceIndex: buffer.readUInt32LE(start + 4),
+    isLinkLocal: buffer.readUInt8(start) === AF_INET6 && buffer.readUInt8(start + 3) === RT_SCOPE_LINK,
   }
 }
 
 /** An address of the interface; undefined for one of another interface. Throws DecodeError. */
 export function decodeAddressMessage(message: Message, interfaceIndex: number): Address | undefined {
   if (decodeAddressHeader(message).interfaceIndex !== interfaceIndex) return undefined
-  const { body } = message
+  const { buffer, start, end } = message
   let local: Address | undefined
   let peer: Address | undefined
-  const decode = (start: number, length: number): Address => {
+  const decode = (at: number, length: number): Address => {
     if (length !== 4 && length !== 16) throw new DecodeError(`Cannot decode an address: ${length} bytes`)
-    return addressFromBytes(body, start, length)
+    return addressFromBytes(buffer, at, length)
   }
-  visitAttributes(body, IFADDRMSG_BYTES, body.length, (type, start, length) => {
-    if (type === IFA_LOCAL) local = decode(start, length)
-    if (type === IFA_ADDRESS) peer = decode(start, length)
+  visitAttributes(buffer, start + IFADDRMSG_BYTES, end, (type, at, length) => {
+    if (type === IFA_LOCAL) local = decode(at, length)
+    if (type === IFA_ADDRESS) peer = decode(at, length)
   })
   return local ?? peer
 }

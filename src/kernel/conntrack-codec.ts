@@ -225,20 +225,20 @@ interface FlowFields {
   id?: number
 }
 
-function readFlow(body: Buffer): FlowFields {
+function readFlow({ buffer, start, end }: Message): FlowFields {
   const fields: FlowFields = {}
-  visitAttributes(body, NFGENMSG_BYTES, body.length, (type, start, length) => {
-    if (type === CTA_TUPLE_ORIG) fields.original = body.subarray(start, start + length)
-    else if (type === CTA_TUPLE_REPLY) fields.reply = body.subarray(start, start + length)
-    else if (type === CTA_ZONE) fields.zone = readU16be(body, start, length, 'CTA_ZONE')
-    else if (type === CTA_ID) fields.id = readU32be(body, start, length, 'CTA_ID')
+  visitAttributes(buffer, start + NFGENMSG_BYTES, end, (type, at, length) => {
+    if (type === CTA_TUPLE_ORIG) fields.original = buffer.subarray(at, at + length)
+    else if (type === CTA_TUPLE_REPLY) fields.reply = buffer.subarray(at, at + length)
+    else if (type === CTA_ZONE) fields.zone = readU16be(buffer, at, length, 'CTA_ZONE')
+    else if (type === CTA_ID) fields.id = readU32be(buffer, at, length, 'CTA_ID')
   })
   return fields
 }
 
 /** A UDP flow; undefined for one of another protocol. Throws DecodeError. */
-export function decodeFlow({ body }: Message): Flow | undefined {
-  const { original, reply, zone, id } = readFlow(body)
+export function decodeFlow(message: Message): Flow | undefined {
+  const { original, reply, zone, id } = readFlow(message)
   if (original === undefined || reply === undefined)
     throw new DecodeError('Cannot decode a flow: a tuple is missing')
   const destination = decodeEnd(original, DESTINATION)

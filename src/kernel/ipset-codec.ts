@@ -82,10 +82,10 @@ export function encodeSetTypeGet(
 }
 
 /** The newest revision. */
-export function decodeSetType({ body }: Message): number {
+export function decodeSetType({ buffer, start, end }: Message): number {
   let revision: number | undefined
-  visitAttributes(body, NFGENMSG_BYTES, body.length, (type, start, length) => {
-    if (type === IPSET_ATTR_REVISION) revision = readU8(body, start, length, 'IPSET_ATTR_REVISION')
+  visitAttributes(buffer, start + NFGENMSG_BYTES, end, (type, at, length) => {
+    if (type === IPSET_ATTR_REVISION) revision = readU8(buffer, at, length, 'IPSET_ATTR_REVISION')
   })
   if (revision === undefined)
     throw new DecodeError('Cannot decode a set type: IPSET_ATTR_REVISION is missing')
@@ -265,17 +265,18 @@ function readHeaderData(body: Buffer, start: number, length: number, header: Hea
 }
 
 /** Throws DecodeError. */
-export function decodeSetPart({ body }: Message): SetPart {
+export function decodeSetPart({ buffer, start: from, end }: Message): SetPart {
   const header: HeaderFields = { family: 0, maxElements: 0, isOdd: false }
   const elements: string[] = []
-  visitAttributes(body, NFGENMSG_BYTES, body.length, (attribute, start, length) => {
-    if (attribute === IPSET_ATTR_SETNAME) header.name = readString(body, start, length)
-    else if (attribute === IPSET_ATTR_TYPENAME) header.type = readString(body, start, length)
-    else if (attribute === IPSET_ATTR_FAMILY) header.family = readU8(body, start, length, 'IPSET_ATTR_FAMILY')
-    else if (attribute === IPSET_ATTR_DATA) readHeaderData(body, start, length, header)
+  visitAttributes(buffer, from + NFGENMSG_BYTES, end, (attribute, start, length) => {
+    if (attribute === IPSET_ATTR_SETNAME) header.name = readString(buffer, start, length)
+    else if (attribute === IPSET_ATTR_TYPENAME) header.type = readString(buffer, start, length)
+    else if (attribute === IPSET_ATTR_FAMILY)
+      header.family = readU8(buffer, start, length, 'IPSET_ATTR_FAMILY')
+    else if (attribute === IPSET_ATTR_DATA) readHeaderData(buffer, start, length, header)
     else if (attribute === IPSET_ATTR_ADT) {
-      visitAttributes(body, start, start + length, (_data, at, size) => {
-        const element = formatMember(readMember(body, at, size))
+      visitAttributes(buffer, start, start + length, (_data, at, size) => {
+        const element = formatMember(readMember(buffer, at, size))
         if (element !== undefined) elements.push(element)
       })
     }

@@ -16,17 +16,7 @@ import {
   type VirtualServerId,
   type VirtualServerSettings,
 } from '../model/virtual-server.ts'
-import {
-  expectLength,
-  readString,
-  readU16,
-  readU16be,
-  readU32,
-  readU32be,
-  readU64,
-  readU8,
-  visitAttributes,
-} from '../netlink/attribute.ts'
+import { Attributes, expectLength, readU32, readU64, visitAttributes } from '../netlink/attribute.ts'
 import { DecodeError } from '../netlink/error.ts'
 import { appendGenericHeader, GENERIC_HEADER_BYTES } from '../netlink/generic.ts'
 import { type Message, type MessageWriter, NLM_F_DUMP } from '../netlink/message.ts'
@@ -56,6 +46,9 @@ export interface Statistics {
   readonly bytesInPerSecond: number
   readonly bytesOutPerSecond: number
 }
+
+/** The kernel's words for a virtual and for a real server, within the names of its attributes. */
+type Kind = 'SVC' | 'DEST'
 
 /** A virtual server as the kernel has it. */
 export interface ServiceRecord {
@@ -236,115 +229,73 @@ export function encodeInfoGet(batch: MessageWriter, family: number): void {
 
 // --- Answers --------------------------------------------------------------------------------------------
 
-/** The kernel sends 16 bytes for either family. */
-function decodeAddress(body: Buffer, start: number, length: number, family: number, name: string): Address {
-  const expected = family === ip_vs.AF_INET ? 4 : 16
-  if (length < expected)
-    throw new DecodeError(`Cannot decode attribute ${name}: expected ${expected} bytes, got ${length}`)
-  return addressFromBytes(body, start, expected)
+/** Names attribute types in errors: those of a virtual (`SVC`) or of a real server (`DEST`). */
+const nameOf =
+  (kind: Kind) =>
+  (type: number): string => {
+    const prefix = `IPVS_${kind}_ATTR_`
+    const named = Object.entries(ip_vs).find(([name, value]) => name.startsWith(prefix) && value === type)
+    return named?.[0] ?? `${prefix}${type}`
+  }
+
+/** The attributes that a message is about, those of a virtual or of a real server. */
+const ATTRIBUTES: Readonly<Record<Kind, Attributes>> = {
+  SVC: new Attributes(nameOf('SVC')),
+  DEST: new Attributes(nameOf('DEST')),
 }
+const NESTS = { SVC: 'IPVS_CMD_ATTR_SERVICE', DEST: 'IPVS_CMD_ATTR_DEST' } as const
 
-/** The leading ones of an IPv4 mask. */
-function readMask(buffer: Buffer, start: number, length: number, name: string): number {
-  return Math.clz32(~readU32be(buffer, start, length, name))
-}
-
-/** Attribute types of IPVS are below this. */
-const TYPES = 32
-
-/** Where each attribute of a nested attribute is, by type, so that they can be read in any order. */
-class Slots {
-  readonly #starts = new Int32Array(TYPES)
-  readonly #lengths = new Int32Array(TYPES)
-
-  clear(): void {
-    this.#starts.fill(0)
-  }
-
-  add(type: number, start: number, length: number): void {
-    if (type >= TYPES) return
-    this.#starts[type] = start
-    this.#lengths[type] = length
-  }
-
-  has(type: number): boolean {
-    return this.#starts[type] !== 0
-  }
-
-  start(type: number): number {
-    return this.#starts[type]!
-  }
-
-  length(type: number): number {
-    return this.#lengths[type]!
-  }
-}
-
-/** One for all, as messages are decoded one after the other, by the hundred thousand. */
-const shared = new Slots()
-
-/** The attributes in a nested one, until the next call; undefined when there is none. Throws DecodeError. */
-function index({ body }: Message, nest: number, name: string): Slots | undefined {
-  let count = 0 as number
-  shared.clear()
-  visitAttributes(body, GENERIC_HEADER_BYTES, body.length, (outer, outerStart, outerLength) => {
-    if (outer !== nest) return
-    if (count++ > 0) throw new DecodeError(`Cannot decode a message: ${name} occurs twice`)
-    visitAttributes(body, outerStart, outerStart + outerLength, addSlot)
+/** Until the next call for this kind; undefined when there are none. Throws DecodeError. */
+function findAttributes({ buffer, start: from, end }: Message, kind: Kind): Attributes | undefined {
+  const nest = NESTS[kind]
+  let found: Attributes | undefined
+  visitAttributes(buffer, from + GENERIC_HEADER_BYTES, end, (type, start, length) => {
+    if (type !== ip_vs[nest]) return
+    if (found !== undefined) throw new DecodeError(`Cannot decode a message: ${nest} occurs twice`)
+    found = ATTRIBUTES[kind]
+    found.take(buffer, start, start + length)
   })
-  return count > 0 ? shared : undefined
+  return found
 }
 
-const addSlot = (type: number, start: number, length: number): void => {
-  shared.add(type, start, length)
+/** The same; throws DecodeError when there are none. */
+function attributesOf(message: Message, kind: Kind): Attributes {
+  const found = findAttributes(message, kind)
+  if (found === undefined) throw new DecodeError(`Cannot decode a message: ${NESTS[kind]} is missing`)
+  return found
 }
 
-type Reader<Value> = (buffer: Buffer, start: number, length: number, name: string) => Value
-
-function required<Value>(
-  message: Message,
-  slots: Slots,
-  name: keyof typeof ip_vs,
-  read: Reader<Value>,
-): Value {
-  const type = ip_vs[name] as number
-  if (!slots.has(type)) throw new DecodeError(`Cannot decode a message: ${name} is missing`)
-  return read(message.body, slots.start(type), slots.length(type), name)
-}
-
-function optional<Value>(
-  message: Message,
-  slots: Slots,
-  name: keyof typeof ip_vs,
-  read: Reader<Value>,
-): Value | undefined {
-  return slots.has(ip_vs[name] as number) ? required(message, slots, name, read) : undefined
+/** The kernel sends 16 bytes for either family. */
+function decodeAddress({ buffer }: Message, from: Attributes, type: number, family: number): Address {
+  const expected = family === ip_vs.AF_INET ? 4 : 16
+  const start = from.start(type)
+  const length = from.length(type)
+  if (length < expected)
+    throw new DecodeError(`Cannot decode an address: expected ${expected} bytes, got ${length}`)
+  return addressFromBytes(buffer, start, expected)
 }
 
 /** STATS carries counts and rates in 32 bits and bytes in 64, STATS64 everything in 64. */
-function readStatistics(bits: 32 | 64): Reader<Statistics> {
-  return (buffer, start, length) => {
-    const statistics: { -readonly [field in keyof Statistics]: number } = { ...NO_STATISTICS }
-    visitAttributes(buffer, start, start + length, (type, at, size) => {
-      const field = STATISTICS_FIELDS[type]
-      if (field === undefined) return
-      const read = bits === 64 || size === 8 ? readU64 : readU32
-      statistics[field] = read(buffer, at, size, field)
-    })
-    return statistics
-  }
+function readStatistics(buffer: Buffer, start: number, length: number, bits: 32 | 64): Statistics {
+  const statistics: { -readonly [field in keyof Statistics]: number } = { ...NO_STATISTICS }
+  visitAttributes(buffer, start, start + length, (type, at, size) => {
+    const field = STATISTICS_FIELDS[type]
+    if (field === undefined) return
+    const read = bits === 64 || size === 8 ? readU64 : readU32
+    statistics[field] = read(buffer, at, size, field)
+  })
+  return statistics
 }
 
 /** The counters of a virtual (`SVC`) or real server (`DEST`): of 64 bits where the kernel sends them (since 4.1). */
-export function decodeStatistics(message: Message, kind: 'SVC' | 'DEST'): Statistics {
-  const nest = kind === 'SVC' ? 'IPVS_CMD_ATTR_SERVICE' : 'IPVS_CMD_ATTR_DEST'
-  const slots = index(message, ip_vs[nest], nest)
-  if (slots === undefined) return NO_STATISTICS
-  return (
-    optional(message, slots, `IPVS_${kind}_ATTR_STATS64`, readStatistics(64)) ??
-    optional(message, slots, `IPVS_${kind}_ATTR_STATS`, readStatistics(32)) ??
-    NO_STATISTICS
-  )
+export function decodeStatistics(message: Message, kind: Kind): Statistics {
+  const attributes = findAttributes(message, kind)
+  for (const bits of [64, 32] as const) {
+    const type = ip_vs[`IPVS_${kind}_ATTR_STATS${bits === 64 ? '64' : ''}`]
+    if (attributes?.has(type) === true)
+      return readStatistics(message.buffer, attributes.start(type), attributes.length(type), bits)
+  }
+  return NO_STATISTICS
 }
 
 function decodeFamily(family: number): Family {
@@ -355,101 +306,107 @@ function decodeFamily(family: number): Family {
 
 /** A virtual server; undefined for one by firewall mark or of another protocol, which is never ours. Throws DecodeError. */
 export function decodeService(message: Message): ServiceRecord | undefined {
-  const slots = index(message, ip_vs.IPVS_CMD_ATTR_SERVICE, 'IPVS_CMD_ATTR_SERVICE')
-  if (slots === undefined) throw new DecodeError('Cannot decode a message: IPVS_CMD_ATTR_SERVICE is missing')
-  const af = required(message, slots, 'IPVS_SVC_ATTR_AF', readU16)
+  const from = attributesOf(message, 'SVC')
+  const af = from.u16(ip_vs.IPVS_SVC_ATTR_AF)
   const family = decodeFamily(af)
-  const protocol = PROTOCOL_NAMES.get(optional(message, slots, 'IPVS_SVC_ATTR_PROTOCOL', readU16) ?? 0)
-  if (slots.has(ip_vs.IPVS_SVC_ATTR_FWMARK) || protocol === undefined) return undefined
-  const address = required(message, slots, 'IPVS_SVC_ATTR_ADDR', (buffer, start, length, name) =>
-    decodeAddress(buffer, start, length, af, name),
-  )
-  const engine = optional(message, slots, 'IPVS_SVC_ATTR_PE_NAME', readString)
+  if (from.has(ip_vs.IPVS_SVC_ATTR_FWMARK) || !from.has(ip_vs.IPVS_SVC_ATTR_PROTOCOL)) return undefined
+  const protocol = PROTOCOL_NAMES.get(from.u16(ip_vs.IPVS_SVC_ATTR_PROTOCOL))
+  if (protocol === undefined) return undefined
+  const address = decodeAddress(message, from, ip_vs.IPVS_SVC_ATTR_ADDR, af)
   return {
-    id: virtualServerId(address, required(message, slots, 'IPVS_SVC_ATTR_PORT', readU16be), protocol),
-    settings: {
-      scheduler: required(message, slots, 'IPVS_SVC_ATTR_SCHED_NAME', readString),
-      flags: required(message, slots, 'IPVS_SVC_ATTR_FLAGS', readFlags),
-      persistenceSeconds: required(message, slots, 'IPVS_SVC_ATTR_TIMEOUT', readU32),
-      persistencePrefix: required(
-        message,
-        slots,
-        'IPVS_SVC_ATTR_NETMASK',
-        family === 'IPv6' ? readU32 : readMask,
-      ),
-      ...(engine === undefined ? {} : { persistenceEngine: engine }),
-    },
+    id: virtualServerId(address, from.u16be(ip_vs.IPVS_SVC_ATTR_PORT), protocol),
+    settings: decodeVirtualServerSettings(message, from, family),
   }
 }
 
+function decodeVirtualServerSettings(
+  { buffer }: Message,
+  from: Attributes,
+  family: Family,
+): VirtualServerSettings {
+  const settings: VirtualServerSettings = {
+    scheduler: from.string(ip_vs.IPVS_SVC_ATTR_SCHED_NAME),
+    flags: decodeFlags(buffer, from),
+    persistenceSeconds: from.u32(ip_vs.IPVS_SVC_ATTR_TIMEOUT),
+    persistencePrefix: decodePrefix(from, family),
+  }
+  if (!from.has(ip_vs.IPVS_SVC_ATTR_PE_NAME)) return settings
+  return { ...settings, persistenceEngine: from.string(ip_vs.IPVS_SVC_ATTR_PE_NAME) }
+}
+
+/** Of IPv4 the leading ones of a mask. */
+function decodePrefix(from: Attributes, family: Family): number {
+  if (family === 'IPv6') return from.u32(ip_vs.IPVS_SVC_ATTR_NETMASK)
+  return Math.clz32(~from.u32be(ip_vs.IPVS_SVC_ATTR_NETMASK))
+}
+
 /** struct ip_vs_flags: flags, then a mask of no meaning here. */
-function readFlags(buffer: Buffer, start: number, length: number, name: string): number {
-  expectLength(name, length, 8)
+function decodeFlags(buffer: Buffer, from: Attributes): number {
+  const start = from.start(ip_vs.IPVS_SVC_ATTR_FLAGS)
+  expectLength('IPVS_SVC_ATTR_FLAGS', from.length(ip_vs.IPVS_SVC_ATTR_FLAGS), 8)
   return buffer.readUInt32LE(start) & ~ip_vs.IP_VS_SVC_F_HASHED
 }
 
-function decodeTunnel(message: Message, slots: Slots): Tunnel | undefined {
-  const type = optional(message, slots, 'IPVS_DEST_ATTR_TUN_TYPE', readU8)
-  if (type === undefined) return undefined
+function decodeTunnel(from: Attributes): Tunnel | undefined {
+  if (!from.has(ip_vs.IPVS_DEST_ATTR_TUN_TYPE)) return undefined
+  const type = from.u8(ip_vs.IPVS_DEST_ATTR_TUN_TYPE)
   const name = TUNNEL_TYPES[type]
   if (name === undefined) throw new DecodeError(`Cannot decode attribute IPVS_DEST_ATTR_TUN_TYPE: ${type}`)
   return {
     type: name,
-    port: optional(message, slots, 'IPVS_DEST_ATTR_TUN_PORT', readU16be) ?? 0,
-    flags: optional(message, slots, 'IPVS_DEST_ATTR_TUN_FLAGS', readU16) ?? 0,
+    port: from.has(ip_vs.IPVS_DEST_ATTR_TUN_PORT) ? from.u16be(ip_vs.IPVS_DEST_ATTR_TUN_PORT) : 0,
+    flags: from.has(ip_vs.IPVS_DEST_ATTR_TUN_FLAGS) ? from.u16(ip_vs.IPVS_DEST_ATTR_TUN_FLAGS) : 0,
   }
 }
 
-function decodeRealServerSettings(message: Message, slots: Slots): RealServerSettings {
-  const method = required(message, slots, 'IPVS_DEST_ATTR_FWD_METHOD', readU32) & ip_vs.IP_VS_CONN_F_FWD_MASK
+function decodeRealServerSettings(from: Attributes): RealServerSettings {
+  const method = from.u32(ip_vs.IPVS_DEST_ATTR_FWD_METHOD) & ip_vs.IP_VS_CONN_F_FWD_MASK
   const forwarding = FORWARDING_METHODS[method]
   if (forwarding === undefined)
     throw new DecodeError(`Cannot decode attribute IPVS_DEST_ATTR_FWD_METHOD: ${method}`)
-  const weight = required(message, slots, 'IPVS_DEST_ATTR_WEIGHT', readU32)
-  const upperThreshold = required(message, slots, 'IPVS_DEST_ATTR_U_THRESH', readU32)
-  const lowerThreshold = required(message, slots, 'IPVS_DEST_ATTR_L_THRESH', readU32)
+  const weight = from.u32(ip_vs.IPVS_DEST_ATTR_WEIGHT)
+  const upperThreshold = from.u32(ip_vs.IPVS_DEST_ATTR_U_THRESH)
+  const lowerThreshold = from.u32(ip_vs.IPVS_DEST_ATTR_L_THRESH)
   // Nearly all are as every Service wants them: they share one object.
   if (forwarding === 'masquerade' && weight === 1 && upperThreshold === 0 && lowerThreshold === 0)
     return IN_SERVICE
   const settings: RealServerSettings = { forwarding, weight, upperThreshold, lowerThreshold }
-  const tunnel = forwarding === 'tunnel' ? decodeTunnel(message, slots) : undefined
+  const tunnel = forwarding === 'tunnel' ? decodeTunnel(from) : undefined
   return tunnel === undefined ? settings : { ...settings, tunnel }
 }
 
 const NO_CONNECTIONS: Connections = { active: 0, inactive: 0, persistent: 0 }
 
-function decodeConnections(message: Message, slots: Slots): Connections {
-  const active = required(message, slots, 'IPVS_DEST_ATTR_ACTIVE_CONNS', readU32)
-  const inactive = required(message, slots, 'IPVS_DEST_ATTR_INACT_CONNS', readU32)
-  const persistent = required(message, slots, 'IPVS_DEST_ATTR_PERSIST_CONNS', readU32)
+function decodeConnections(from: Attributes): Connections {
+  const active = from.u32(ip_vs.IPVS_DEST_ATTR_ACTIVE_CONNS)
+  const inactive = from.u32(ip_vs.IPVS_DEST_ATTR_INACT_CONNS)
+  const persistent = from.u32(ip_vs.IPVS_DEST_ATTR_PERSIST_CONNS)
   return active + inactive + persistent === 0 ? NO_CONNECTIONS : { active, inactive, persistent }
 }
 
 /** A real server of a virtual server of `family`. Kernels before 3.18 do not send the address family: it is `family`. */
 export function decodeDestination(message: Message, family: Family): DestinationRecord {
-  const slots = index(message, ip_vs.IPVS_CMD_ATTR_DEST, 'IPVS_CMD_ATTR_DEST')
-  if (slots === undefined) throw new DecodeError('Cannot decode a message: IPVS_CMD_ATTR_DEST is missing')
-  const af = optional(message, slots, 'IPVS_DEST_ATTR_ADDR_FAMILY', readU16) ?? ip_vs.familyNumber(family)
+  const from = attributesOf(message, 'DEST')
+  const isTold = from.has(ip_vs.IPVS_DEST_ATTR_ADDR_FAMILY)
+  const af = isTold ? from.u16(ip_vs.IPVS_DEST_ATTR_ADDR_FAMILY) : ip_vs.familyNumber(family)
   decodeFamily(af)
-  const address = required(message, slots, 'IPVS_DEST_ATTR_ADDR', (buffer, start, length, name) =>
-    decodeAddress(buffer, start, length, af, name),
-  )
-  const port = required(message, slots, 'IPVS_DEST_ATTR_PORT', readU16be)
-  const settings = decodeRealServerSettings(message, slots)
+  const address = decodeAddress(message, from, ip_vs.IPVS_DEST_ATTR_ADDR, af)
+  const port = from.u16be(ip_vs.IPVS_DEST_ATTR_PORT)
+  const settings = decodeRealServerSettings(from)
   return {
     key: realServerKeyOf(address, port),
     address,
     port,
     settings,
-    connections: decodeConnections(message, slots),
+    connections: decodeConnections(from),
   }
 }
 
 /** All numbers among the attributes of a message without nesting. */
-function decodeNumbers({ body }: Message): Map<number, number> {
+function decodeNumbers({ buffer, start, end }: Message): Map<number, number> {
   const numbers = new Map<number, number>()
-  visitAttributes(body, GENERIC_HEADER_BYTES, body.length, (type, start, length) => {
-    numbers.set(type, readU32(body, start, length, `${type}`))
+  visitAttributes(buffer, start + GENERIC_HEADER_BYTES, end, (type, at, length) => {
+    numbers.set(type, readU32(buffer, at, length, `${type}`))
   })
   return numbers
 }

@@ -50,10 +50,10 @@ export async function rulesGeneration(addon: Socket): Promise<number | undefined
   }
 }
 
-function decodeGeneration({ body }: Message): number | undefined {
+function decodeGeneration({ buffer, start, end }: Message): number | undefined {
   let generation: number | undefined
-  visitAttributes(body, NFGENMSG_BYTES, body.length, (type, start, length) => {
-    if (type === NFTA_GEN_ID) generation = readU32be(body, start, length, 'NFTA_GEN_ID')
+  visitAttributes(buffer, start + NFGENMSG_BYTES, end, (type, at, length) => {
+    if (type === NFTA_GEN_ID) generation = readU32be(buffer, at, length, 'NFTA_GEN_ID')
   })
   return generation
 }

@@ -61,13 +61,13 @@ export function usable<Item>(
 } {
   const items: Item[] = []
   const faults: string[] = []
-  for (const [i, value] of values.entries()) {
+  values.forEach((value, i) => {
     try {
       items.push(item(path, i, value, parse))
     } catch (error) {
       if (!(error instanceof Fault)) throw error
       faults.push(error.message)
     }
-  }
+  })
   return { items, faults }
 }

@@ -19,16 +19,21 @@ const TYPE_MASK = 0x3fff
 /** Called for each attribute with its type and where its payload begins and how long it is. */
 export type AttributeVisitor = (type: number, start: number, length: number) => void
 
+/** The length of the attribute at `offset`, header and payload. */
+function attributeLength(buffer: Buffer, offset: number, end: number): number {
+  if (end - offset < 4)
+    throw new DecodeError(`Cannot decode an attribute at ${offset}: ${end - offset} bytes left`)
+  const length = buffer.readUInt16LE(offset)
+  if (length < 4 || offset + length > end)
+    throw new DecodeError(`Cannot decode an attribute at ${offset}: length ${length}, ${end - offset} left`)
+  return length
+}
+
 /** Walks over the attributes between `start` and `end`. Throws DecodeError where a length does not fit. */
 export function visitAttributes(buffer: Buffer, start: number, end: number, visit: AttributeVisitor): void {
   let offset = start
   while (offset < end) {
-    if (end - offset < 4)
-      throw new DecodeError(`Cannot decode an attribute at ${offset}: ${end - offset} bytes left`)
-    const length = buffer.readUInt16LE(offset)
-    if (length < 4 || offset + length > end) {
-      throw new DecodeError(`Cannot decode an attribute at ${offset}: length ${length}, ${end - offset} left`)
-    }
+    const length = attributeLength(buffer, offset, end)
     visit(buffer.readUInt16LE(offset + 2) & TYPE_MASK, offset + 4, length - 4)
     offset += (length + 3) & ~3
   }
@@ -78,4 +83,89 @@ export function readU64(buffer: Buffer, start: number, length: number, name: str
 export function readString(buffer: Buffer, start: number, length: number): string {
   const terminator = buffer.subarray(start, start + length).indexOf(0)
   return buffer.toString('latin1', start, start + (terminator < 0 ? length : terminator))
+}
+
+/** Attribute types of the families read here are below this; greater ones are passed over. */
+const TYPES = 32
+
+/**
+ * The attributes of one message after another, to be read by type in any order. There is one of it for messages of a
+ * kind, which come by the hundred thousand: nothing is made for an attribute.
+ */
+export class Attributes {
+  readonly #nameOf: (type: number) => string
+  readonly #starts = new Int32Array(TYPES)
+  readonly #lengths = new Int32Array(TYPES)
+  #buffer: Buffer = Buffer.alloc(0)
+
+  /** `nameOf` names a type in errors. */
+  constructor(nameOf: (type: number) => string) {
+    this.#nameOf = nameOf
+  }
+
+  /** Takes the attributes between `start` and `end` in place of those before. Throws DecodeError where a length does not fit. */
+  take(buffer: Buffer, start: number, end: number): void {
+    this.#buffer = buffer
+    for (let type = 0; type < TYPES; type++) this.#starts[type] = 0
+    let offset = start
+    while (offset < end) {
+      const length = attributeLength(buffer, offset, end)
+      const type = buffer.readUInt16LE(offset + 2) & TYPE_MASK
+      if (type < TYPES) {
+        this.#starts[type] = offset + 4
+        this.#lengths[type] = length - 4
+      }
+      offset += (length + 3) & ~3
+    }
+  }
+
+  has(type: number): boolean {
+    return this.#starts[type] !== 0
+  }
+
+  // Each throws DecodeError for an attribute that is missing or has another length.
+
+  u8(type: number): number {
+    return this.#buffer.readUInt8(this.#expect(type, 1))
+  }
+
+  u16(type: number): number {
+    return this.#buffer.readUInt16LE(this.#expect(type, 2))
+  }
+
+  /** Network byte order. */
+  u16be(type: number): number {
+    return this.#buffer.readUInt16BE(this.#expect(type, 2))
+  }
+
+  u32(type: number): number {
+    return this.#buffer.readUInt32LE(this.#expect(type, 4))
+  }
+
+  /** Network byte order. */
+  u32be(type: number): number {
+    return this.#buffer.readUInt32BE(this.#expect(type, 4))
+  }
+
+  string(type: number): string {
+    return readString(this.#buffer, this.start(type), this.length(type))
+  }
+
+  /** Where the payload begins. */
+  start(type: number): number {
+    const start = this.#starts[type]!
+    if (start === 0) throw new DecodeError(`Cannot decode a message: ${this.#nameOf(type)} is missing`)
+    return start
+  }
+
+  /** Bytes of the payload. */
+  length(type: number): number {
+    return this.#lengths[type]!
+  }
+
+  #expect(type: number, length: number): number {
+    const start = this.start(type)
+    if (this.#lengths[type] !== length) expectLength(this.#nameOf(type), this.#lengths[type]!, length)
+    return start
+  }
 }

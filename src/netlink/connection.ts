@@ -36,11 +36,12 @@ export interface Reply {
 
 /** The acknowledgement of one request: undefined for success. Throws DecodeError. */
 export function decodeAcknowledgement(message: Message, action: string): NetlinkError | undefined {
-  const { body, flags } = message
-  if (body.length < 4) throw new DecodeError(`Cannot decode an acknowledgement: ${body.length} bytes`)
-  const errno = -body.readInt32LE(0)
+  const { buffer, start, end, flags } = message
+  if (end - start < 4) throw new DecodeError(`Cannot decode an acknowledgement: ${end - start} bytes`)
+  const errno = -buffer.readInt32LE(start)
   if (errno === 0) return undefined
   if (errno < 0) throw new DecodeError(`Cannot decode an acknowledgement: errno ${errno}`)
+  const body = buffer.subarray(start, end)
   let kernelMessage: string | undefined
   let offset: number | undefined
   if ((flags & NLM_F_ACK_TLVS) !== 0 && message.type === NLMSG_ERROR) {
@@ -49,9 +50,9 @@ export function decodeAcknowledgement(message: Message, action: string): Netlink
     const echoed = (flags & NLM_F_CAPPED) !== 0 ? HEADER_BYTES : body.readUInt32LE(4)
     if (echoed > body.length)
       throw new DecodeError(`Cannot decode an acknowledgement: it echoes ${echoed} bytes`)
-    visitAttributes(body, 4 + align(echoed), body.length, (type, start, length) => {
-      if (type === NLMSGERR_ATTR_MSG) kernelMessage = readString(body, start, length)
-      if (type === NLMSGERR_ATTR_OFFS) offset = readU32(body, start, length, 'NLMSGERR_ATTR_OFFS')
+    visitAttributes(body, 4 + align(echoed), body.length, (type, at, length) => {
+      if (type === NLMSGERR_ATTR_MSG) kernelMessage = readString(body, at, length)
+      if (type === NLMSGERR_ATTR_OFFS) offset = readU32(body, at, length, 'NLMSGERR_ATTR_OFFS')
     })
   }
   return new NetlinkError(action, errno, { kernelMessage, offset })
@@ -65,7 +66,7 @@ export function decodeReply(replies: Buffer, action: string): Reply {
     if ((message.flags & NLM_F_DUMP_INTR) !== 0) {
       errors.set(message.sequence, new NetlinkError(`${action} (interrupted dump)`, 4))
     }
-    if (message.type === NLMSG_ERROR || (message.type === NLMSG_DONE && message.body.length >= 4)) {
+    if (message.type === NLMSG_ERROR || (message.type === NLMSG_DONE && message.end - message.start >= 4)) {
       const error = decodeAcknowledgement(message, action)
       if (error !== undefined) errors.set(message.sequence, error)
     } else if (message.type !== NLMSG_DONE) {

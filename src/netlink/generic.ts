@@ -27,9 +27,9 @@ export async function resolveFamily(connection: NetlinkConnection, name: string)
     batch.end()
   }, `Cannot find the generic netlink family ${name}`)
   let id: number | undefined
-  for (const { body } of messages) {
-    visitAttributes(body, GENERIC_HEADER_BYTES, body.length, (type, start, length) => {
-      if (type === CTRL_ATTR_FAMILY_ID) id = readU16(body, start, length, 'CTRL_ATTR_FAMILY_ID')
+  for (const { buffer, start, end } of messages) {
+    visitAttributes(buffer, start + GENERIC_HEADER_BYTES, end, (type, at, length) => {
+      if (type === CTRL_ATTR_FAMILY_ID) id = readU16(buffer, at, length, 'CTRL_ATTR_FAMILY_ID')
     })
   }
   if (id === undefined) throw new DecodeError(`Cannot decode the generic netlink family ${name}: no id`)

@@ -23,8 +23,11 @@ export interface Message {
   readonly type: number
   readonly flags: number
   readonly sequence: number
-  /** What follows the header. */
-  readonly body: Buffer
+  /** What it came in, with others. */
+  readonly buffer: Buffer
+  /** Where in it what follows the header begins and ends. */
+  readonly start: number
+  readonly end: number
 }
 
 export function align(length: number): number {
@@ -50,7 +53,9 @@ export function* readMessages(buffer: Buffer): Generator<Message> {
       type: buffer.readUInt16LE(offset + 4),
       flags: buffer.readUInt16LE(offset + 6),
       sequence: buffer.readUInt32LE(offset + 8),
-      body: buffer.subarray(offset + HEADER_BYTES, offset + length),
+      buffer,
+      start: offset + HEADER_BYTES,
+      end: offset + length,
     }
     offset += align(length)
   }

@@ -58,7 +58,10 @@ export interface RequestOutcome {
 
 /** The standard `tokenFile` of a kubeconfig user, which client-node knows only for pods: it is read anew every minute. */
 function honourTokenFiles(config: KubeConfig, file: string): void {
-  const { users } = (parse(readFileSync(file, 'utf8')) ?? {}) as {
+  const text = readFileSync(file, 'utf8')
+  // Few have one, and certificates take long to parse: to look is faster.
+  if (!text.includes('tokenFile')) return
+  const { users } = (parse(text) ?? {}) as {
     users?: { name?: string; user?: { tokenFile?: string } }[]
   }
   for (const { name, user } of users ?? []) {

@@ -21,6 +21,7 @@ import {
   readMessages,
 } from '../../src/netlink/message.ts'
 import type { Socket } from '../../src/netlink/socket.ts'
+import { bodyOf, withBody } from '../support/message.ts'
 import { type Random, withRandom } from '../support/random.ts'
 import { rejectionOf } from '../support/rejection.ts'
 
@@ -112,8 +113,8 @@ describe('encodeFlowDelete', () => {
     const readAgain = flows.map((flow) => {
       const batch = new MessageWriter()
       encodeFlowDelete(batch, 'IPv4', flow)
-      const [{ body } = { body: Buffer.alloc(0) }] = readMessages(Buffer.from(batch.bytes()))
-      return body.toString('hex')
+      const [message] = readMessages(Buffer.from(batch.bytes()))
+      return bodyOf(message!).toString('hex')
     })
     const CTA_ZONE_7 = '06001200' + '00070000'
     const CTA_TUPLE_ZONE_8 = '06000300' + '00080000'
@@ -165,11 +166,8 @@ describe('decodeFlow', () => {
   describe('of bytes that are wrong', () => {
     it('refuses an address of another family than its attribute', () => {
       const [message] = recordedMessages('flows to one frontend')
-      const hex = message!.body.toString('hex').replace('080002000a60000a', '080004000a60000a')
-      expect(() => decodeFlow({ ...message!, body: Buffer.from(hex, 'hex') })).to.throw(
-        DecodeError,
-        '16 bytes',
-      )
+      const hex = bodyOf(message!).toString('hex').replace('080002000a60000a', '080004000a60000a')
+      expect(() => decodeFlow(withBody(message!, Buffer.from(hex, 'hex')))).to.throw(DecodeError, '16 bytes')
     })
 
     const messages = ['flows', 'flows of IPv6', 'flows to one frontend'].flatMap(recordedMessages)
@@ -177,8 +175,9 @@ describe('decodeFlow', () => {
     it('reads or refuses every truncation, with its own error', () => {
       let refused = 0
       for (const message of messages) {
-        for (let length = 0; length < message.body.length; length++) {
-          if (refuses({ ...message, body: message.body.subarray(0, length) })) refused++
+        const body = bodyOf(message)
+        for (let length = 0; length < body.length; length++) {
+          if (refuses(withBody(message, body.subarray(0, length)))) refused++
         }
       }
       expect(refused).to.be.greaterThan(0)
@@ -189,7 +188,7 @@ describe('decodeFlow', () => {
         let refused = 0
         for (let i = 0; i < MUTATIONS; i++) {
           const message = random.pick(messages)
-          if (refuses({ ...message, body: mutate(message.body, random) })) refused++
+          if (refuses(withBody(message, mutate(bodyOf(message), random)))) refused++
         }
         expect(refused).to.be.within(1, MUTATIONS - 1)
       }))
@@ -252,8 +251,8 @@ describe('Conntrack', () => {
       exchange: (_: unknown, requests: Buffer) => {
         const messages = [...readMessages(requests)]
         const isDump = (messages[0]!.type & 0xff) === 1
-        if (isDump) kernel.dumps.push(messages[0]!.body[0]!)
-        else kernel.deletions.push(...messages.map(({ body }) => body))
+        if (isDump) kernel.dumps.push(bodyOf(messages[0]!)[0]!)
+        else kernel.deletions.push(...messages.map(bodyOf))
         const code = (isDump ? errno.dump : errno.deletion) ?? 0
         const replies = isDump && code === 0 ? answered(messages[0]!) : acknowledged(messages, code)
         return Promise.resolve({ replies, errno: 0, step: '', sent: messages.length })
@@ -273,10 +272,8 @@ describe('Conntrack', () => {
   }
   const answered = ({ sequence }: Message): Buffer => {
     const replies = recordedReplies('flows')
-    let offset = 0
-    for (const { type, body } of readMessages(recordedReplies('flows'))) {
-      replies.writeUInt32LE(sequence, offset + 8)
-      offset += 16 + body.length
+    for (const { type, start } of readMessages(recordedReplies('flows'))) {
+      replies.writeUInt32LE(sequence, start - 8)
       if (type === NLMSG_DONE) break
     }
     return replies

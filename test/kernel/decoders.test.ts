@@ -11,6 +11,7 @@ import {
 import { decodeReply } from '../../src/netlink/connection.ts'
 import { DecodeError } from '../../src/netlink/error.ts'
 import type { Message } from '../../src/netlink/message.ts'
+import { bodyOf, withBody } from '../support/message.ts'
 import { withRandom } from '../support/random.ts'
 import { RECORDED, recordedMessages, recordedReplies } from '../support/recorded.ts'
 
@@ -83,8 +84,9 @@ for (const [name, { decode, exchanges }] of Object.entries(DECODERS)) {
     it('reads or refuses every truncation, with its own error', () => {
       let refused = 0
       for (const message of messages) {
-        for (let length = 0; length < message.body.length; length++) {
-          if (refuses(() => decode({ ...message, body: message.body.subarray(0, length) }))) refused++
+        const body = bodyOf(message)
+        for (let length = 0; length < body.length; length++) {
+          if (refuses(() => decode(withBody(message, body.subarray(0, length))))) refused++
         }
       }
       expect(refused).to.be.greaterThan(0)
@@ -95,7 +97,7 @@ for (const [name, { decode, exchanges }] of Object.entries(DECODERS)) {
         let refused = 0
         for (let i = 0; i < MUTATIONS; i++) {
           const message = random.pick(messages)
-          if (refuses(() => decode({ ...message, body: mutate(message.body, random) }))) refused++
+          if (refuses(() => decode(withBody(message, mutate(bodyOf(message), random))))) refused++
         }
         expect(refused).to.be.within(1, MUTATIONS - 1)
       }))

@@ -21,6 +21,7 @@ import {
 } from '../../src/model/virtual-server.ts'
 import { decodeReply } from '../../src/netlink/connection.ts'
 import { type Message, MessageWriter, readMessages } from '../../src/netlink/message.ts'
+import { bodyOf, withBody } from '../support/message.ts'
 import { type Random, withRandom } from '../support/random.ts'
 import { recordedMessages, recordedReplies } from '../support/recorded.ts'
 
@@ -78,12 +79,12 @@ describe('decodeDestination', () => {
 
   it('takes the family of the virtual server where a kernel before 3.18 does not send one', () => {
     const [message] = recordedMessages('destinations of IPv6')
-    const body = Buffer.from(message!.body)
+    const body = Buffer.from(bodyOf(message!))
     // IPVS_DEST_ATTR_ADDR_FAMILY, 2 bytes, becomes an attribute nobody knows.
     const at = body.indexOf(Buffer.from([6, 0, 11, 0, 10, 0]))
     body.writeUInt16LE(99, at + 2)
 
-    expect(decodeDestination({ ...message!, body }, 'IPv6').key).to.equal('[fd00:1::1]:5060')
+    expect(decodeDestination(withBody(message!, body), 'IPv6').key).to.equal('[fd00:1::1]:5060')
   })
 })
 
@@ -239,9 +240,9 @@ describe('codec', () => {
         const message = only((batch) => {
           encodeDestination(batch, FAMILY, 'NEW', of, real)
         })
-        const counters = counted(message.body)
+        const counters = counted(bodyOf(message))
 
-        expect(decodeDestination({ ...message, body: counters }, familyOf(of.address))).to.deep.equal({
+        expect(decodeDestination(withBody(message, counters), familyOf(of.address))).to.deep.equal({
           ...real,
           connections: { active: 3, inactive: 2, persistent: 1 },
         })

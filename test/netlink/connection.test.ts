@@ -5,6 +5,7 @@ import { DecodeError, isInterrupted, NetlinkError } from '../../src/netlink/erro
 import { type MessageWriter, readMessages } from '../../src/netlink/message.ts'
 import type { Socket } from '../../src/netlink/socket.ts'
 import { rejectionOf } from '../support/rejection.ts'
+import { bodyOf } from '../support/message.ts'
 
 const NLMSG_ERROR = 2
 const NLMSG_DONE = 3
@@ -173,7 +174,9 @@ describe('NetlinkConnection.read', () => {
   it('returns the messages of a dump without its end', async () => {
     const messages = await read(new NetlinkConnection(scriptedSocket(dump(0)), 0))
 
-    expect(messages.map(({ type, body }) => [type, [...body]])).to.deep.equal([[20, [1, 2, 3, 4]]])
+    expect(messages.map((message) => [message.type, [...bodyOf(message)]])).to.deep.equal([
+      [20, [1, 2, 3, 4]],
+    ])
   })
 
   it('asks again when the kernel says that the table changed meanwhile', async () => {

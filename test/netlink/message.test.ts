@@ -2,6 +2,7 @@ import { expect } from 'chai'
 import { visitAttributes } from '../../src/netlink/attribute.ts'
 import { DecodeError } from '../../src/netlink/error.ts'
 import { MessageWriter, readMessages } from '../../src/netlink/message.ts'
+import { bodyOf } from '../support/message.ts'
 
 describe('MessageWriter', () => {
   it('writes header, fixed fields and padded attributes, and counts their length', () => {
@@ -58,7 +59,7 @@ describe('MessageWriter', () => {
       batch.end()
     }
 
-    const bodies = [...readMessages(batch.bytes())].map(({ type, body }) => [type, body[4]])
+    const bodies = [...readMessages(batch.bytes())].map((message) => [message.type, bodyOf(message)[4]])
     expect(bodies).to.deep.equal(Array.from({ length: 100 }, (_, i) => [i, i]))
   })
 })
