@@ -1,7 +1,8 @@
 /** `kube-ipvs plan`: what a start would change on this node, as commands that can be run. Nothing is changed. */
 import type { Config } from './config/config.ts'
 import { supportedFamilies } from './kernel/families.ts'
-import { Iptables, linuxHost } from './kernel/iptables.ts'
+import { Iptables } from './kernel/iptables.ts'
+import { linuxHost } from './kernel/iptables-host.ts'
 import type { LinuxKernel } from './kernel/linux-kernel.ts'
 import { kubeProxyTables, tableDeletion } from './kernel/nftables.ts'
 import { followNodeAddresses } from './kernel/node-addresses.ts'

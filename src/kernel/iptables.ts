@@ -2,10 +2,8 @@
  * Our rules in iptables, through the host's programs: one that prints what stands, and, when something is not as it
  * should be, one that repairs it. No shell is started.
  */
-import { execFile } from 'node:child_process'
-import { readFile } from 'node:fs/promises'
-import { promisify } from 'node:util'
 import type { Family } from '../model/address.ts'
+import { type Host, isUnexplained, linuxHost, restoreRules, runTool, VARIANTS } from './iptables-host.ts'
 import {
   asPrinted,
   planRemoval,
@@ -15,138 +13,10 @@ import {
   type Rules,
 } from './iptables-rules.ts'
 import { asCommands, parseSave, type SavedRules } from './iptables-save.ts'
+import { detectVariant, type IptablesVariant, look } from './iptables-variant.ts'
 
-/** As kube-proxy has it: a program that looks for modules that are not there takes its time for every rule. */
-const LIMIT_MS = 300_000
-/** How long a program waits for /run/xtables.lock. */
-const LOCK_SECONDS = 5
 /** The first release of iptables with `MASQUERADE --random-fully`. */
 const RANDOM_FULLY_SINCE = [1, 6, 2]
-/** Chains by which kubelet says which variant it uses: in table mangle, since Kubernetes 1.17. */
-const HINTS = ['KUBE-IPTABLES-HINT', 'KUBE-KUBELET-CANARY']
-
-const FAMILIES: readonly Family[] = ['IPv4', 'IPv6']
-const VARIANTS = ['nft', 'legacy'] as const
-
-const execute = promisify(execFile)
-
-/** What this file needs of the machine. */
-export interface Host {
-  /** Standard output; throws, as execFile does, when the program cannot be started or fails. */
-  readonly run: (program: string, args: readonly string[], input?: string) => Promise<string>
-  /** The tables that the legacy variant has. */
-  readonly legacyTables: (family: Family) => Promise<string>
-}
-
-/** This machine. The signal ends programs that run, and lets no other one begin. */
-export function linuxHost(signal?: AbortSignal): Host {
-  const limits = { timeout: LIMIT_MS, killSignal: 'SIGKILL', maxBuffer: Infinity, signal } as const
-  return {
-    async run(program, args, input = '') {
-      signal?.throwIfAborted()
-      const running = execute(program, args, limits)
-      // A program that ends without reading says why by its exit code.
-      running.child.stdin?.on('error', () => undefined).end(input)
-      return (await running).stdout
-    },
-    legacyTables: (family) =>
-      readFile(`/proc/net/${family === 'IPv4' ? 'ip' : 'ip6'}_tables_names`, 'utf8').catch(() => ''),
-  }
-}
-
-// --- Which iptables -------------------------------------------------------------------------------------
-
-/** The kernel has two places for rules, and each has programs of its own: rules belong where the host's are. */
-export interface IptablesVariant {
-  /** `default`: what the plain `iptables` is. */
-  readonly name: (typeof VARIANTS)[number] | 'default'
-  /** For the log: "kubelet's chains are there". */
-  readonly reason: string
-  /** What its programs have just printed, by family, where they have. */
-  readonly texts: ReadonlyMap<Family, string>
-  /** What a program has said of its version, where one was asked. */
-  readonly version?: string
-}
-
-type Tool = 'save' | 'restore'
-
-function programOf(family: Family, { name }: Pick<IptablesVariant, 'name'>, tool: Tool): string {
-  const iptables = family === 'IPv4' ? 'iptables' : 'ip6tables'
-  return name === 'default' ? `${iptables}-${tool}` : `${iptables}-${name}-${tool}`
-}
-
-interface Candidate {
-  readonly name: (typeof VARIANTS)[number]
-  readonly hasHint: boolean
-  readonly rules: number
-  readonly texts: ReadonlyMap<Family, string>
-}
-
-const NO_TEXTS: ReadonlyMap<Family, string> = new Map()
-
-/**
- * Which variant the host uses, in the manner of kubernetes-sigs/iptables-wrappers: the one with kubelet's chains,
- * else the one with more rules, else the plain programs. One whose programs do not work is out. Never throws.
- */
-export async function detectVariant(host: Host): Promise<IptablesVariant> {
-  const found = await Promise.all(VARIANTS.map((name) => inspect(host, name)))
-  const candidates = found.filter((candidate) => candidate !== undefined)
-  const chosen = ({ name, texts }: Candidate, reason: string): IptablesVariant => ({ name, texts, reason })
-  const hinted = candidates.find(({ hasHint }) => hasHint)
-  if (hinted !== undefined) return chosen(hinted, "kubelet's chains are there")
-  const [first, second] = candidates.sort((a, b) => b.rules - a.rules)
-  if (first !== undefined && first.rules > (second?.rules ?? 0)) return chosen(first, 'most rules are there')
-  // Empty legacy tables were not looked at: their programs need not be there.
-  const proven = await Promise.all(
-    candidates.map(async (one) => {
-      const version = await provenVersion(host, one)
-      return version === undefined ? [] : [{ ...one, version }]
-    }),
-  )
-  const [only, other] = proven.flat()
-  if (only === undefined)
-    return { name: 'default', reason: 'neither variant has programs that work', texts: NO_TEXTS }
-  if (other === undefined) return chosen(only, 'only its programs work')
-  const isEmpty = [only, other].every(({ texts }) => [...texts.values()].join('') === '')
-  return {
-    name: 'default',
-    reason: 'both variants have as many rules',
-    // The plain programs are one of the two.
-    texts: isEmpty ? only.texts : NO_TEXTS,
-    version: only.version || other.version,
-  }
-}
-
-/** What a program of a variant says of its version, where it had to be asked whether it works; undefined: it does not. */
-async function provenVersion(host: Host, { name, rules }: Candidate): Promise<string | undefined> {
-  if (name === 'nft' || rules > 0) return ''
-  return host.run(programOf('IPv4', { name }, 'save'), ['--version']).catch(() => undefined)
-}
-
-async function inspect(host: Host, name: Candidate['name']): Promise<Candidate | undefined> {
-  const looks = FAMILIES.map(async (family) => {
-    const text = await look(host, family, name).catch(() => undefined)
-    return text === undefined ? [] : [[family, text] as const]
-  })
-  const texts = new Map((await Promise.all(looks)).flat())
-  if (texts.size === 0) return undefined
-  const saved = [...texts.values()]
-  return {
-    name,
-    hasHint: saved.some((text) => HINTS.some((hint) => parseSave(text).get('mangle')?.has(hint) === true)),
-    rules: saved.join('\n').match(/^-A /gm)?.length ?? 0,
-    texts,
-  }
-}
-
-/** What a variant holds. Looking at legacy tables may make them, so it is done only where there are some. */
-async function look(host: Host, family: Family, name: Candidate['name']): Promise<string> {
-  const program = programOf(family, { name }, 'save')
-  const isEmpty = name === 'legacy' && (await host.legacyTables(family)).trim() === ''
-  return isEmpty ? '' : host.run(program, [])
-}
-
-// --- The rules of a family ------------------------------------------------------------------------------
 
 /** A number that is another one whenever rules of nftables have changed, those of iptables-nft included; undefined where there is none. */
 export type Generation = () => Promise<number | undefined>
@@ -282,24 +152,16 @@ export class Iptables {
   }
 
   async #hasRandomFully(): Promise<boolean> {
-    return offersRandomFully(await this.#run('restore', ['--version'])) ?? false
+    const version = await runTool(this.#host, [this.#family, this.#variant!.name, 'restore'], ['--version'])
+    return offersRandomFully(version) ?? false
   }
 
   async #save(): Promise<SavedRules> {
-    return this.#read(await this.#run('save', []))
+    return this.#read(await runTool(this.#host, [this.#family, this.#variant!.name, 'save'], []))
   }
 
   async #restore(input: string): Promise<void> {
-    await this.#run('restore', ['-w', String(LOCK_SECONDS), '--noflush'], input)
-  }
-
-  async #run(tool: Tool, args: readonly string[], input?: string): Promise<string> {
-    const program = programOf(this.#family, this.#variant!, tool)
-    try {
-      return await this.#host.run(program, args, input)
-    } catch (error) {
-      throw explain(program, this.#family, error as Failure)
-    }
+    await restoreRules(this.#host, this.#family, this.#variant!.name, input)
   }
 }
 
@@ -313,10 +175,7 @@ export async function removeRules(family: Family, host: Host = linuxHost()): Pro
     const text = await look(host, family, name).catch(() => '')
     const input = planRemoval(parseSave(text))
     if (input === undefined) continue
-    const program = programOf(family, { name }, 'restore')
-    await host.run(program, ['-w', String(LOCK_SECONDS), '--noflush'], input).catch((error: unknown) => {
-      throw explain(program, family, error as Failure)
-    })
+    await restoreRules(host, family, name, input)
     isRemoved = true
   }
   return isRemoved
@@ -333,74 +192,4 @@ function offersRandomFully(version = ''): boolean | undefined {
 /** Equal for equal rules. */
 function keyOf(rules: Rules): string {
   return planRestore(rules, new Map()) ?? ''
-}
-
-// --- What goes wrong ------------------------------------------------------------------------------------
-
-/** What execFile throws. */
-interface Failure extends Error {
-  /** An errno when the program could not be started, else its exit code. */
-  readonly code?: string | number
-  readonly stderr?: string
-  readonly killed?: boolean
-}
-
-/** What the programs say when they fail, and what that means. The first that fits. */
-const REASONS: readonly (readonly [RegExp, (family: Family, ...groups: string[]) => string])[] = [
-  [
-    /Permission denied|Operation not permitted/,
-    () => 'we may not: run kube-ipvs as root with CAP_NET_ADMIN and CAP_NET_RAW',
-  ],
-  [
-    /xtables lock/,
-    () =>
-      `another program has held /run/xtables.lock for ${LOCK_SECONDS} s: find it with "fuser /run/xtables.lock"`,
-  ],
-  [
-    /open lock file (\S+): (.*)/,
-    (_, file, why) => `cannot open ${file} (${why}): mount it from the host, writable`,
-  ],
-  [/Set (\S+) doesn't exist/, (_, set) => `the set ${set} does not exist: something has destroyed it`],
-  [
-    /Kernel module (\S+) is not loaded/,
-    (_, module) => `this kernel has no ${module}: load it with "modprobe ${module}", on the host`,
-  ],
-  [
-    /Extension (\S+) (?:revision \d+ )?(?:is )?not supported/,
-    (_, extension) =>
-      `this kernel has no xt_${extension}: load it with "modprobe xt_${extension}", on the host`,
-  ],
-  [
-    /initialize table '(\w+)'/,
-    (family, table) => {
-      const module = `${family === 'IPv4' ? 'iptable' : 'ip6table'}_${table}`
-      return `there is no table ${table}: load it with "modprobe ${module}", on the host, and run kube-ipvs with CAP_NET_ADMIN`
-    },
-  ],
-  [
-    /Could not fetch rule set generation id/,
-    () => 'this kernel has no nf_tables: load it with "modprobe nf_tables", on the host',
-  ],
-]
-
-/** A failure that none of the reasons fits. */
-function isUnexplained(error: unknown): boolean {
-  const { stderr, killed, code } = ((error as Error).cause ?? {}) as Partial<Failure>
-  return typeof code === 'number' && killed !== true && !REASONS.some(([text]) => text.test(stderr ?? ''))
-}
-
-function explain(program: string, family: Family, failure: Failure): Error {
-  return new Error(`${program} failed for ${family}: ${reasonOf(program, family, failure)}`, {
-    cause: failure,
-  })
-}
-
-function reasonOf(program: string, family: Family, { code, stderr = '', killed, message }: Failure): string {
-  if (code === 'ENOENT') return `there is no program ${program}: install iptables`
-  if (killed === true) return `no result within ${LIMIT_MS / 1_000} s`
-  for (const [text, say] of REASONS) {
-    const match = text.exec(stderr)
-    if (match !== null) return say(family, ...match.slice(1))
-  }
-  return stderr.trim().replaceAll(/\s*\n\s*/g, '; ') || message
 }

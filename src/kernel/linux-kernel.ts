@@ -6,6 +6,7 @@ import type { ObservedRealServer, VirtualServerId, VirtualServerKey } from '../m
 import { byPlace, type NetlinkConnection } from '../netlink/connection.ts'
 import type { MessageWriter } from '../netlink/message.ts'
 import type { Socket } from '../netlink/socket.ts'
+import { together } from '../netlink/turns.ts'
 import { encodeAddress } from './address-codec.ts'
 import { Conntrack, type FlowsDeleted, type FlowTarget } from './conntrack.ts'
 import {
@@ -95,16 +96,13 @@ export class LinuxKernel implements Kernel {
   }
 
   async readTables(): Promise<KernelTables> {
-    const readings = [
+    const [virtualServers, addresses, setMembers] = await together([
       this.ipvs.readVirtualServers().catch((error: unknown) => {
         throw explainMissingIpvs(error)
       }),
       this.#readAddresses(),
       this.#ipset.read(this.#readOnly),
-    ] as const
-    // When one fails, none is left behind.
-    await Promise.allSettled(readings)
-    const [virtualServers, addresses, setMembers] = await Promise.all(readings)
+    ])
     return { virtualServers, addresses, setMembers }
   }
 

@@ -12,6 +12,7 @@ import { addressOf, type KernelTables, kindOf, type ObjectKey } from '../model/k
 import { Ledger } from '../model/ledger.ts'
 import { objectOf, type Operation } from '../model/operation.ts'
 import type { VirtualServerKey } from '../model/virtual-server.ts'
+import { together } from '../netlink/turns.ts'
 import type { Difference } from '../plan/audit.ts'
 import { backoffMs, Failures } from '../plan/backoff.ts'
 import { Patience } from '../plan/patience.ts'
@@ -272,10 +273,7 @@ export class Proxy {
   async #begin(forerunner: Forerunner, signal: AbortSignal): Promise<void> {
     this.#takeChanges()
     this.#roundStarted ??= this.#options.now()
-    const both = [forerunner.end(), this.#pipeline.run(this.#allPending(signal), Infinity)]
-    // When one fails, the other is not left behind.
-    await Promise.allSettled(both)
-    await Promise.all(both)
+    await together([forerunner.end(), this.#pipeline.run(this.#allPending(signal), Infinity)])
   }
 
   /** What is pending of all Services, each mapped as its objects are asked for, until the signal aborts. */

@@ -1,14 +1,9 @@
 import { expect } from 'chai'
+import { type Host, linuxHost } from '../../src/kernel/iptables-host.ts'
 import { planRestore, renderRules } from '../../src/kernel/iptables-rules.ts'
 import { parseSave, type SavedRules } from '../../src/kernel/iptables-save.ts'
-import {
-  detectVariant,
-  type Host,
-  Iptables,
-  linuxHost,
-  removeRules,
-  type WantedRules,
-} from '../../src/kernel/iptables.ts'
+import { detectVariant } from '../../src/kernel/iptables-variant.ts'
+import { Iptables, removeRules, type WantedRules } from '../../src/kernel/iptables.ts'
 import { setsOf } from '../../src/model/sets.ts'
 import { type Random, withRandom } from '../support/random.ts'
 import { rejectionOf } from '../support/rejection.ts'
