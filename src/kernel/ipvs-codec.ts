@@ -16,7 +16,7 @@ import {
   type VirtualServerId,
   type VirtualServerSettings,
 } from '../model/virtual-server.ts'
-import { Attributes, expectLength, readU32, readU64, visitAttributes } from '../netlink/attribute.ts'
+import { AttributeIndex, expectLength, readU32, readU64, visitAttributes } from '../netlink/attribute.ts'
 import { DecodeError } from '../netlink/error.ts'
 import { appendGenericHeader, GENERIC_HEADER_BYTES } from '../netlink/generic.ts'
 import { type Message, type MessageWriter, NLM_F_DUMP } from '../netlink/message.ts'
@@ -239,34 +239,34 @@ const nameOf =
   }
 
 /** The attributes that a message is about, those of a virtual or of a real server. */
-const ATTRIBUTES: Readonly<Record<Kind, Attributes>> = {
-  SVC: new Attributes(nameOf('SVC')),
-  DEST: new Attributes(nameOf('DEST')),
+const ATTRIBUTES: Readonly<Record<Kind, AttributeIndex>> = {
+  SVC: new AttributeIndex(nameOf('SVC')),
+  DEST: new AttributeIndex(nameOf('DEST')),
 }
 const NESTS = { SVC: 'IPVS_CMD_ATTR_SERVICE', DEST: 'IPVS_CMD_ATTR_DEST' } as const
 
 /** Until the next call for this kind; undefined when there are none. Throws DecodeError. */
-function findAttributes({ buffer, start: from, end }: Message, kind: Kind): Attributes | undefined {
+function findAttributes({ buffer, start: from, end }: Message, kind: Kind): AttributeIndex | undefined {
   const nest = NESTS[kind]
-  let found: Attributes | undefined
+  let found: AttributeIndex | undefined
   visitAttributes(buffer, from + GENERIC_HEADER_BYTES, end, (type, start, length) => {
     if (type !== ip_vs[nest]) return
     if (found !== undefined) throw new DecodeError(`Cannot decode a message: ${nest} occurs twice`)
     found = ATTRIBUTES[kind]
-    found.take(buffer, start, start + length)
+    found.fill(buffer, start, start + length)
   })
   return found
 }
 
 /** The same; throws DecodeError when there are none. */
-function attributesOf(message: Message, kind: Kind): Attributes {
+function attributesOf(message: Message, kind: Kind): AttributeIndex {
   const found = findAttributes(message, kind)
   if (found === undefined) throw new DecodeError(`Cannot decode a message: ${NESTS[kind]} is missing`)
   return found
 }
 
 /** The kernel sends 16 bytes for either family. */
-function decodeAddress({ buffer }: Message, from: Attributes, type: number, family: number): Address {
+function decodeAddress(buffer: Buffer, from: AttributeIndex, type: number, family: number): Address {
   const expected = family === ip_vs.AF_INET ? 4 : 16
   const start = from.start(type)
   const length = from.length(type)
@@ -307,98 +307,100 @@ function decodeFamily(family: number): Family {
 /** A virtual server; undefined for one by firewall mark or of another protocol, which is never ours. Throws DecodeError. */
 export function decodeService(message: Message): ServiceRecord | undefined {
   const from = attributesOf(message, 'SVC')
-  const af = from.u16(ip_vs.IPVS_SVC_ATTR_AF)
+  const { buffer } = message
+  const af = from.u16(buffer, ip_vs.IPVS_SVC_ATTR_AF)
   const family = decodeFamily(af)
   if (from.has(ip_vs.IPVS_SVC_ATTR_FWMARK) || !from.has(ip_vs.IPVS_SVC_ATTR_PROTOCOL)) return undefined
-  const protocol = PROTOCOL_NAMES.get(from.u16(ip_vs.IPVS_SVC_ATTR_PROTOCOL))
+  const protocol = PROTOCOL_NAMES.get(from.u16(buffer, ip_vs.IPVS_SVC_ATTR_PROTOCOL))
   if (protocol === undefined) return undefined
-  const address = decodeAddress(message, from, ip_vs.IPVS_SVC_ATTR_ADDR, af)
+  const address = decodeAddress(buffer, from, ip_vs.IPVS_SVC_ATTR_ADDR, af)
   return {
-    id: virtualServerId(address, from.u16be(ip_vs.IPVS_SVC_ATTR_PORT), protocol),
-    settings: decodeVirtualServerSettings(message, from, family),
+    id: virtualServerId(address, from.u16be(buffer, ip_vs.IPVS_SVC_ATTR_PORT), protocol),
+    settings: decodeVirtualServerSettings(buffer, from, family),
   }
 }
 
 function decodeVirtualServerSettings(
-  { buffer }: Message,
-  from: Attributes,
+  buffer: Buffer,
+  from: AttributeIndex,
   family: Family,
 ): VirtualServerSettings {
   const settings: VirtualServerSettings = {
-    scheduler: from.string(ip_vs.IPVS_SVC_ATTR_SCHED_NAME),
+    scheduler: from.string(buffer, ip_vs.IPVS_SVC_ATTR_SCHED_NAME),
     flags: decodeFlags(buffer, from),
-    persistenceSeconds: from.u32(ip_vs.IPVS_SVC_ATTR_TIMEOUT),
-    persistencePrefix: decodePrefix(from, family),
+    persistenceSeconds: from.u32(buffer, ip_vs.IPVS_SVC_ATTR_TIMEOUT),
+    persistencePrefix: decodePrefix(buffer, from, family),
   }
   if (!from.has(ip_vs.IPVS_SVC_ATTR_PE_NAME)) return settings
-  return { ...settings, persistenceEngine: from.string(ip_vs.IPVS_SVC_ATTR_PE_NAME) }
+  return { ...settings, persistenceEngine: from.string(buffer, ip_vs.IPVS_SVC_ATTR_PE_NAME) }
 }
 
 /** Of IPv4 the leading ones of a mask. */
-function decodePrefix(from: Attributes, family: Family): number {
-  if (family === 'IPv6') return from.u32(ip_vs.IPVS_SVC_ATTR_NETMASK)
-  return Math.clz32(~from.u32be(ip_vs.IPVS_SVC_ATTR_NETMASK))
+function decodePrefix(buffer: Buffer, from: AttributeIndex, family: Family): number {
+  if (family === 'IPv6') return from.u32(buffer, ip_vs.IPVS_SVC_ATTR_NETMASK)
+  return Math.clz32(~from.u32be(buffer, ip_vs.IPVS_SVC_ATTR_NETMASK))
 }
 
 /** struct ip_vs_flags: flags, then a mask of no meaning here. */
-function decodeFlags(buffer: Buffer, from: Attributes): number {
+function decodeFlags(buffer: Buffer, from: AttributeIndex): number {
   const start = from.start(ip_vs.IPVS_SVC_ATTR_FLAGS)
   expectLength('IPVS_SVC_ATTR_FLAGS', from.length(ip_vs.IPVS_SVC_ATTR_FLAGS), 8)
   return buffer.readUInt32LE(start) & ~ip_vs.IP_VS_SVC_F_HASHED
 }
 
-function decodeTunnel(from: Attributes): Tunnel | undefined {
+function decodeTunnel(buffer: Buffer, from: AttributeIndex): Tunnel | undefined {
   if (!from.has(ip_vs.IPVS_DEST_ATTR_TUN_TYPE)) return undefined
-  const type = from.u8(ip_vs.IPVS_DEST_ATTR_TUN_TYPE)
+  const type = from.u8(buffer, ip_vs.IPVS_DEST_ATTR_TUN_TYPE)
   const name = TUNNEL_TYPES[type]
   if (name === undefined) throw new DecodeError(`Cannot decode attribute IPVS_DEST_ATTR_TUN_TYPE: ${type}`)
   return {
     type: name,
-    port: from.has(ip_vs.IPVS_DEST_ATTR_TUN_PORT) ? from.u16be(ip_vs.IPVS_DEST_ATTR_TUN_PORT) : 0,
-    flags: from.has(ip_vs.IPVS_DEST_ATTR_TUN_FLAGS) ? from.u16(ip_vs.IPVS_DEST_ATTR_TUN_FLAGS) : 0,
+    port: from.has(ip_vs.IPVS_DEST_ATTR_TUN_PORT) ? from.u16be(buffer, ip_vs.IPVS_DEST_ATTR_TUN_PORT) : 0,
+    flags: from.has(ip_vs.IPVS_DEST_ATTR_TUN_FLAGS) ? from.u16(buffer, ip_vs.IPVS_DEST_ATTR_TUN_FLAGS) : 0,
   }
 }
 
-function decodeRealServerSettings(from: Attributes): RealServerSettings {
-  const method = from.u32(ip_vs.IPVS_DEST_ATTR_FWD_METHOD) & ip_vs.IP_VS_CONN_F_FWD_MASK
+function decodeRealServerSettings(buffer: Buffer, from: AttributeIndex): RealServerSettings {
+  const method = from.u32(buffer, ip_vs.IPVS_DEST_ATTR_FWD_METHOD) & ip_vs.IP_VS_CONN_F_FWD_MASK
   const forwarding = FORWARDING_METHODS[method]
   if (forwarding === undefined)
     throw new DecodeError(`Cannot decode attribute IPVS_DEST_ATTR_FWD_METHOD: ${method}`)
-  const weight = from.u32(ip_vs.IPVS_DEST_ATTR_WEIGHT)
-  const upperThreshold = from.u32(ip_vs.IPVS_DEST_ATTR_U_THRESH)
-  const lowerThreshold = from.u32(ip_vs.IPVS_DEST_ATTR_L_THRESH)
+  const weight = from.u32(buffer, ip_vs.IPVS_DEST_ATTR_WEIGHT)
+  const upperThreshold = from.u32(buffer, ip_vs.IPVS_DEST_ATTR_U_THRESH)
+  const lowerThreshold = from.u32(buffer, ip_vs.IPVS_DEST_ATTR_L_THRESH)
   // Nearly all are as every Service wants them: they share one object.
   if (forwarding === 'masquerade' && weight === 1 && upperThreshold === 0 && lowerThreshold === 0)
     return IN_SERVICE
   const settings: RealServerSettings = { forwarding, weight, upperThreshold, lowerThreshold }
-  const tunnel = forwarding === 'tunnel' ? decodeTunnel(from) : undefined
+  const tunnel = forwarding === 'tunnel' ? decodeTunnel(buffer, from) : undefined
   return tunnel === undefined ? settings : { ...settings, tunnel }
 }
 
 const NO_CONNECTIONS: Connections = { active: 0, inactive: 0, persistent: 0 }
 
-function decodeConnections(from: Attributes): Connections {
-  const active = from.u32(ip_vs.IPVS_DEST_ATTR_ACTIVE_CONNS)
-  const inactive = from.u32(ip_vs.IPVS_DEST_ATTR_INACT_CONNS)
-  const persistent = from.u32(ip_vs.IPVS_DEST_ATTR_PERSIST_CONNS)
+function decodeConnections(buffer: Buffer, from: AttributeIndex): Connections {
+  const active = from.u32(buffer, ip_vs.IPVS_DEST_ATTR_ACTIVE_CONNS)
+  const inactive = from.u32(buffer, ip_vs.IPVS_DEST_ATTR_INACT_CONNS)
+  const persistent = from.u32(buffer, ip_vs.IPVS_DEST_ATTR_PERSIST_CONNS)
   return active + inactive + persistent === 0 ? NO_CONNECTIONS : { active, inactive, persistent }
 }
 
 /** A real server of a virtual server of `family`. Kernels before 3.18 do not send the address family: it is `family`. */
 export function decodeDestination(message: Message, family: Family): DestinationRecord {
   const from = attributesOf(message, 'DEST')
+  const { buffer } = message
   const isTold = from.has(ip_vs.IPVS_DEST_ATTR_ADDR_FAMILY)
-  const af = isTold ? from.u16(ip_vs.IPVS_DEST_ATTR_ADDR_FAMILY) : ip_vs.familyNumber(family)
+  const af = isTold ? from.u16(buffer, ip_vs.IPVS_DEST_ATTR_ADDR_FAMILY) : ip_vs.familyNumber(family)
   decodeFamily(af)
-  const address = decodeAddress(message, from, ip_vs.IPVS_DEST_ATTR_ADDR, af)
-  const port = from.u16be(ip_vs.IPVS_DEST_ATTR_PORT)
-  const settings = decodeRealServerSettings(from)
+  const address = decodeAddress(buffer, from, ip_vs.IPVS_DEST_ATTR_ADDR, af)
+  const port = from.u16be(buffer, ip_vs.IPVS_DEST_ATTR_PORT)
+  const settings = decodeRealServerSettings(buffer, from)
   return {
     key: realServerKeyOf(address, port),
     address,
     port,
     settings,
-    connections: decodeConnections(from),
+    connections: decodeConnections(buffer, from),
   }
 }
 

@@ -89,23 +89,22 @@ export function readString(buffer: Buffer, start: number, length: number): strin
 const TYPES = 32
 
 /**
- * The attributes of one message after another, to be read by type in any order. There is one of it for messages of a
- * kind, which come by the hundred thousand: nothing is made for an attribute.
+ * Where the attributes of one message after another are, so that they can be read by type in any order. There is one of it
+ * for all messages of a kind, which come by the hundred thousand: nothing is made for a message or an attribute. It does
+ * not hold the buffer, which would outlive its messages.
  */
-export class Attributes {
+export class AttributeIndex {
   readonly #nameOf: (type: number) => string
   readonly #starts = new Int32Array(TYPES)
   readonly #lengths = new Int32Array(TYPES)
-  #buffer: Buffer = Buffer.alloc(0)
 
   /** `nameOf` names a type in errors. */
   constructor(nameOf: (type: number) => string) {
     this.#nameOf = nameOf
   }
 
-  /** Takes the attributes between `start` and `end` in place of those before. Throws DecodeError where a length does not fit. */
-  take(buffer: Buffer, start: number, end: number): void {
-    this.#buffer = buffer
+  /** Finds the attributes between `start` and `end`, in place of those before. Throws DecodeError where a length does not fit. */
+  fill(buffer: Buffer, start: number, end: number): void {
     for (let type = 0; type < TYPES; type++) this.#starts[type] = 0
     let offset = start
     while (offset < end) {
@@ -125,30 +124,30 @@ export class Attributes {
 
   // Each throws DecodeError for an attribute that is missing or has another length.
 
-  u8(type: number): number {
-    return this.#buffer.readUInt8(this.#expect(type, 1))
+  u8(buffer: Buffer, type: number): number {
+    return buffer.readUInt8(this.#expect(type, 1))
   }
 
-  u16(type: number): number {
-    return this.#buffer.readUInt16LE(this.#expect(type, 2))
-  }
-
-  /** Network byte order. */
-  u16be(type: number): number {
-    return this.#buffer.readUInt16BE(this.#expect(type, 2))
-  }
-
-  u32(type: number): number {
-    return this.#buffer.readUInt32LE(this.#expect(type, 4))
+  u16(buffer: Buffer, type: number): number {
+    return buffer.readUInt16LE(this.#expect(type, 2))
   }
 
   /** Network byte order. */
-  u32be(type: number): number {
-    return this.#buffer.readUInt32BE(this.#expect(type, 4))
+  u16be(buffer: Buffer, type: number): number {
+    return buffer.readUInt16BE(this.#expect(type, 2))
   }
 
-  string(type: number): string {
-    return readString(this.#buffer, this.start(type), this.length(type))
+  u32(buffer: Buffer, type: number): number {
+    return buffer.readUInt32LE(this.#expect(type, 4))
+  }
+
+  /** Network byte order. */
+  u32be(buffer: Buffer, type: number): number {
+    return buffer.readUInt32BE(this.#expect(type, 4))
+  }
+
+  string(buffer: Buffer, type: number): string {
+    return readString(buffer, this.start(type), this.length(type))
   }
 
   /** Where the payload begins. */

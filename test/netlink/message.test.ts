@@ -1,5 +1,5 @@
 import { expect } from 'chai'
-import { Attributes, visitAttributes } from '../../src/netlink/attribute.ts'
+import { AttributeIndex, visitAttributes } from '../../src/netlink/attribute.ts'
 import { DecodeError } from '../../src/netlink/error.ts'
 import { MessageWriter, readMessages } from '../../src/netlink/message.ts'
 import { bodyOf } from '../support/message.ts'
@@ -136,23 +136,23 @@ describe('visitAttributes', () => {
   }
 })
 
-describe('Attributes', () => {
-  const of = (write: (batch: MessageWriter) => void): Attributes => {
-    const attributes = new Attributes((type) => `ATTR_${type}`)
-    take(attributes, write)
-    return attributes
-  }
-  const take = (attributes: Attributes, write: (batch: MessageWriter) => void): void => {
+describe('AttributeIndex', () => {
+  const index = new AttributeIndex((type) => `ATTR_${type}`)
+  /** The second of two messages, of which nothing is where it would be in one alone. */
+  const fill = (write: (batch: MessageWriter) => void): Buffer => {
     const batch = new MessageWriter(1)
-    batch.begin(16)
-    write(batch)
-    batch.end()
-    const [message] = readMessages(Buffer.from(batch.bytes()))
-    attributes.take(message!.buffer, message!.start, message!.end)
+    for (let i = 0; i < 2; i++) {
+      batch.begin(16)
+      write(batch)
+      batch.end()
+    }
+    const [, message] = readMessages(Buffer.from(batch.bytes()))
+    index.fill(message!.buffer, message!.start, message!.end)
+    return message!.buffer
   }
 
   it('reads each kind of number, and text, in any order', () => {
-    const attributes = of((batch) => {
+    const bytes = fill((batch) => {
       batch.putString(6, 'rr')
       batch.putU32be(5, 0xffffff00)
       batch.putU32(4, 0xfffffffe)
@@ -161,46 +161,44 @@ describe('Attributes', () => {
       batch.putU8(1, 255)
     })
 
-    expect([attributes.u8(1), attributes.u16(2), attributes.u16be(3)]).to.deep.equal([255, 10, 443])
-    expect([attributes.u32(4), attributes.u32be(5)]).to.deep.equal([0xfffffffe, 0xffffff00])
-    expect(attributes.string(6)).to.equal('rr')
+    expect([index.u8(bytes, 1), index.u16(bytes, 2), index.u16be(bytes, 3)]).to.deep.equal([255, 10, 443])
+    expect([index.u32(bytes, 4), index.u32be(bytes, 5)]).to.deep.equal([0xfffffffe, 0xffffff00])
+    expect(index.string(bytes, 6)).to.equal('rr')
   })
 
   it('knows nothing of the message before', () => {
-    const attributes = of((batch) => {
+    fill((batch) => {
       batch.putU32(1, 7)
     })
-    take(attributes, (batch) => {
+    const bytes = fill((batch) => {
       batch.putU32(2, 8)
     })
 
-    expect([attributes.has(1), attributes.has(2)]).to.deep.equal([false, true])
-    expect(() => attributes.u32(1)).to.throw(DecodeError, 'ATTR_1 is missing')
+    expect([index.has(1), index.has(2)]).to.deep.equal([false, true])
+    expect(() => index.u32(bytes, 1)).to.throw(DecodeError, 'ATTR_1 is missing')
   })
 
   it('passes over types beyond those that are read', () => {
-    const attributes = of((batch) => {
+    const bytes = fill((batch) => {
       batch.putU32(32, 1)
       batch.putU32(0x3fff, 1)
       batch.putU32(31, 2)
     })
 
-    expect(attributes.u32(31)).to.equal(2)
+    expect(index.u32(bytes, 31)).to.equal(2)
   })
 
   it('names an attribute that has another length', () => {
-    const attributes = of((batch) => {
+    const bytes = fill((batch) => {
       batch.putU16(3, 1)
     })
 
-    expect(() => attributes.u32(3)).to.throw(DecodeError, 'ATTR_3: expected 4 bytes, got 2')
+    expect(() => index.u32(bytes, 3)).to.throw(DecodeError, 'ATTR_3: expected 4 bytes, got 2')
   })
 
   it('rejects a length beyond the end', () => {
-    const attributes = new Attributes(String)
-
     expect(() => {
-      attributes.take(Buffer.from([0x09, 0x00, 0x01, 0x00, 1, 2, 3, 4]), 0, 8)
+      index.fill(Buffer.from([0x09, 0x00, 0x01, 0x00, 1, 2, 3, 4]), 0, 8)
     }).to.throw(DecodeError, 'length 9')
   })
 })
