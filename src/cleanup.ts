@@ -11,7 +11,7 @@ import type { Address, Family } from './model/address.ts'
 import { contains } from './model/cidr.ts'
 import { emptyKernelState } from './model/kernel-object.ts'
 import type { Socket } from './netlink/socket.ts'
-import { correctTables } from './plan/audit.ts'
+import { adoptTables } from './plan/audit.ts'
 import { planChanges } from './plan/plan.ts'
 
 const FAMILIES: ReadonlySet<Family> = new Set(['IPv4', 'IPv6'])
@@ -32,7 +32,7 @@ async function removeVirtualServers({ addon, config, log }: CleanupOptions): Pro
   try {
     const known = emptyKernelState()
     const tables = await reader.readTables()
-    const { foreign } = correctTables(tables, known)
+    const foreign = adoptTables(tables, known)
     const isExcluded = (address: Address): boolean =>
       config.excludeCidrs.some((cidr) => contains(cidr, address))
     const plan = planChanges(known.virtualServers.keys(), {

@@ -10,9 +10,9 @@ import {
 import type { VirtualServerId, VirtualServerKey } from '../model/virtual-server.ts'
 import {
   adoptRealServers,
+  adoptTables,
   compareTables,
   correctRealServers,
-  correctTables,
   type Difference,
   type Findings,
 } from '../plan/audit.ts'
@@ -71,7 +71,7 @@ export class Auditor {
     this.#phase = undefined
     const tables = this.#tables ?? (await this.#kernel.readTables())
     this.#tables = undefined
-    this.#foreign = correctTables(tables, this.known).foreign
+    this.#foreign = adoptTables(tables, this.known)
     const ids = [...this.known.virtualServers.values()].map(({ id }) => id)
     for (let next = this.#readNext(ids); next !== undefined;) {
       const observed = await next

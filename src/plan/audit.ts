@@ -1,9 +1,9 @@
 /**
- * Compares what the kernel shows with what we believe it holds, and corrects the belief: at the start, when
- * we believe nothing, this adopts; later it finds what somebody else has edited and what a lost reply hid.
+ * Compares what the kernel shows with what we believe it holds, and corrects the belief. At the start, when we
+ * believe nothing, it is adopted; later this finds what somebody else has edited and what a lost reply hid.
  */
 import { type Address, familyOf } from '../model/address.ts'
-import type { KernelState, KernelTables, ObjectKey } from '../model/kernel-object.ts'
+import type { KernelState, KernelTables, KnownVirtualServer, ObjectKey } from '../model/kernel-object.ts'
 import { bitmapMember, ipvsIpsMember, portMember, type SetMemberKey } from '../model/sets.ts'
 import {
   type ObservedRealServer,
@@ -78,12 +78,28 @@ export function* compareTables(
   yield* compareSet<SetMemberKey>(tables.setMembers, known.setMembers, 'set member', changed, differences)
 }
 
-/** The same, all at once, and whatever has been changed since. */
-export function correctTables(tables: KernelTables, known: KernelState): Findings {
-  const findings: Findings = { differences: [], foreign: new Set() }
-  const comparison = compareTables(tables, known, new Set(), findings)
-  while (comparison.next().done !== true);
-  return findings
+/**
+ * Believes what the kernel shows, but for the real servers, all at once: a start has no use for what is not as it was
+ * believed. Returns the virtual servers of somebody else, with their addresses.
+ */
+export function adoptTables(tables: KernelTables, known: KernelState): Set<ObjectKey> {
+  const foreign = new Set<ObjectKey>()
+  const adopted: KnownVirtualServer[] = []
+  for (const { id, settings } of tables.virtualServers) {
+    const realServers = known.virtualServers.get(id.key)?.realServers ?? new Map<RealServerKey, RealServer>()
+    if (isOurs(id, tables, known)) adopted.push({ id, settings, realServers })
+    else foreign.add(id.key).add(id.address)
+  }
+  known.virtualServers.clear()
+  for (const virtualServer of adopted) known.virtualServers.set(virtualServer.id.key, virtualServer)
+  refill(known.addresses, tables.addresses)
+  refill(known.setMembers, tables.setMembers)
+  return foreign
+}
+
+function refill<Key>(set: Set<Key>, keys: Iterable<Key>): void {
+  set.clear()
+  for (const key of keys) set.add(key)
 }
 
 function correctVirtualServer(

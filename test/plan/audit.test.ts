@@ -1,14 +1,22 @@
 import { expect } from 'chai'
 import { formatVirtualServers } from '../../src/model/ipvsadm.ts'
-import { correctRealServers, correctTables } from '../../src/plan/audit.ts'
+import { adoptTables, compareTables, correctRealServers, type Findings } from '../../src/plan/audit.ts'
 import { FakeKernel } from '../support/fake-kernel.ts'
 
 const VS = `-A -t 10.96.0.10:80 -s rr
 -a -t 10.96.0.10:80 -r 10.244.0.1:8080 -m -w 1`
 
-/** Corrects the belief `known` by what `actual` shows, all of it. */
+/** Corrects the belief `known` by what `actual` shows, but for the real servers. */
+async function auditTables(known: FakeKernel, actual: FakeKernel): Promise<Findings> {
+  const findings: Findings = { differences: [], foreign: new Set() }
+  const comparison = compareTables(await actual.readTables(), known.state, new Set(), findings)
+  while (comparison.next().done !== true);
+  return findings
+}
+
+/** The same, all of it. */
 async function audit(known: FakeKernel, actual: FakeKernel) {
-  const { differences, foreign } = correctTables(await actual.readTables(), known.state)
+  const { differences, foreign } = await auditTables(known, actual)
   const ids = [...known.state.virtualServers.values()].map(({ id }) => id)
   const observed = await actual.readRealServers(ids)
   for (const id of ids) differences.push(...correctRealServers(id, observed.get(id.key)!, known.state))
@@ -74,6 +82,28 @@ describe('audit', () => {
       expect(second.found).to.deep.equal([])
       expect(known.toString()).to.equal(kernel.toString())
       expect(known.state.addresses).to.deep.equal(kernel.state.addresses)
+    })
+  }
+
+  for (const { name, actual, addresses } of [
+    ...cases,
+    {
+      name: 'takes what is not ours for foreign',
+      actual: `${VS}\n-A -t 192.0.2.1:80 -s wlc`,
+      addresses: undefined,
+    },
+    { name: 'keeps what it has made, without its marks', actual: VS, addresses: ['10.96.0.99'] },
+  ]) {
+    it(`${name}, and adopting believes the same`, async () => {
+      const [audited, adopted] = [new FakeKernel(VS), new FakeKernel(VS)]
+      const kernel = new FakeKernel(actual, addresses ?? ['10.96.0.10'])
+
+      const { foreign } = await auditTables(audited, kernel)
+
+      expect(adoptTables(await kernel.readTables(), adopted.state)).to.deep.equal(foreign)
+      expect(adopted.toString()).to.equal(audited.toString())
+      expect(adopted.state.addresses).to.deep.equal(audited.state.addresses)
+      expect(adopted.state.setMembers).to.deep.equal(audited.state.setMembers)
     })
   }
 
