@@ -229,19 +229,18 @@ export function encodeInfoGet(batch: MessageWriter, family: number): void {
 
 // --- Answers --------------------------------------------------------------------------------------------
 
-/** Names attribute types in errors: those of a virtual (`SVC`) or of a real server (`DEST`). */
-const nameOf =
-  (kind: Kind) =>
-  (type: number): string => {
-    const prefix = `IPVS_${kind}_ATTR_`
-    const named = Object.entries(ip_vs).find(([name, value]) => name.startsWith(prefix) && value === type)
-    return named?.[0] ?? `${prefix}${type}`
-  }
+/** The names of attribute types, by number. */
+function namesOf(kind: Kind): readonly string[] {
+  const names: string[] = []
+  for (const [name, value] of Object.entries(ip_vs))
+    if (name.startsWith(`IPVS_${kind}_ATTR_`)) names[value as number] = name
+  return names
+}
 
 /** The attributes that a message is about, those of a virtual or of a real server. */
 const ATTRIBUTES: Readonly<Record<Kind, AttributeIndex>> = {
-  SVC: new AttributeIndex(nameOf('SVC')),
-  DEST: new AttributeIndex(nameOf('DEST')),
+  SVC: new AttributeIndex(namesOf('SVC')),
+  DEST: new AttributeIndex(namesOf('DEST')),
 }
 const NESTS = { SVC: 'IPVS_CMD_ATTR_SERVICE', DEST: 'IPVS_CMD_ATTR_DEST' } as const
 

@@ -85,32 +85,32 @@ export function readString(buffer: Buffer, start: number, length: number): strin
   return buffer.toString('latin1', start, start + (terminator < 0 ? length : terminator))
 }
 
-/** Attribute types of the families read here are below this; greater ones are passed over. */
-const TYPES = 32
-
 /**
  * Where the attributes of one message after another are, so that they can be read by type in any order. There is one of it
  * for all messages of a kind, which come by the hundred thousand: nothing is made for a message or an attribute. It does
  * not hold the buffer, which would outlive its messages.
  */
 export class AttributeIndex {
-  readonly #nameOf: (type: number) => string
-  readonly #starts = new Int32Array(TYPES)
-  readonly #lengths = new Int32Array(TYPES)
+  readonly #names: readonly string[]
+  readonly #starts: Int32Array
+  readonly #lengths: Int32Array
 
-  /** `nameOf` names a type in errors. */
-  constructor(nameOf: (type: number) => string) {
-    this.#nameOf = nameOf
+  /** `names` are those of the types, for errors: types beyond them are passed over. */
+  constructor(names: readonly string[]) {
+    this.#names = names
+    this.#starts = new Int32Array(names.length)
+    this.#lengths = new Int32Array(names.length)
   }
 
   /** Finds the attributes between `start` and `end`, in place of those before. Throws DecodeError where a length does not fit. */
   fill(buffer: Buffer, start: number, end: number): void {
-    for (let type = 0; type < TYPES; type++) this.#starts[type] = 0
+    const types = this.#starts.length
+    for (let type = 0; type < types; type++) this.#starts[type] = 0
     let offset = start
     while (offset < end) {
       const length = attributeLength(buffer, offset, end)
       const type = buffer.readUInt16LE(offset + 2) & TYPE_MASK
-      if (type < TYPES) {
+      if (type < types) {
         this.#starts[type] = offset + 4
         this.#lengths[type] = length - 4
       }
@@ -125,25 +125,25 @@ export class AttributeIndex {
   // Each throws DecodeError for an attribute that is missing or has another length.
 
   u8(buffer: Buffer, type: number): number {
-    return buffer.readUInt8(this.#expect(type, 1))
+    return readU8(buffer, this.start(type), this.length(type), this.#names[type]!)
   }
 
   u16(buffer: Buffer, type: number): number {
-    return buffer.readUInt16LE(this.#expect(type, 2))
+    return readU16(buffer, this.start(type), this.length(type), this.#names[type]!)
   }
 
   /** Network byte order. */
   u16be(buffer: Buffer, type: number): number {
-    return buffer.readUInt16BE(this.#expect(type, 2))
+    return readU16be(buffer, this.start(type), this.length(type), this.#names[type]!)
   }
 
   u32(buffer: Buffer, type: number): number {
-    return buffer.readUInt32LE(this.#expect(type, 4))
+    return readU32(buffer, this.start(type), this.length(type), this.#names[type]!)
   }
 
   /** Network byte order. */
   u32be(buffer: Buffer, type: number): number {
-    return buffer.readUInt32BE(this.#expect(type, 4))
+    return readU32be(buffer, this.start(type), this.length(type), this.#names[type]!)
   }
 
   string(buffer: Buffer, type: number): string {
@@ -153,18 +153,12 @@ export class AttributeIndex {
   /** Where the payload begins. */
   start(type: number): number {
     const start = this.#starts[type]!
-    if (start === 0) throw new DecodeError(`Cannot decode a message: ${this.#nameOf(type)} is missing`)
+    if (start === 0) throw new DecodeError(`Cannot decode a message: ${this.#names[type]} is missing`)
     return start
   }
 
   /** Bytes of the payload. */
   length(type: number): number {
     return this.#lengths[type]!
-  }
-
-  #expect(type: number, length: number): number {
-    const start = this.start(type)
-    if (this.#lengths[type] !== length) expectLength(this.#nameOf(type), this.#lengths[type]!, length)
-    return start
   }
 }

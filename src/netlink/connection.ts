@@ -41,10 +41,10 @@ export function decodeAcknowledgement(message: Message, action: string): Netlink
   const errno = -buffer.readInt32LE(start)
   if (errno === 0) return undefined
   if (errno < 0) throw new DecodeError(`Cannot decode an acknowledgement: errno ${errno}`)
-  const body = buffer.subarray(start, end)
   let kernelMessage: string | undefined
   let offset: number | undefined
   if ((flags & NLM_F_ACK_TLVS) !== 0 && message.type === NLMSG_ERROR) {
+    const body = buffer.subarray(start, end)
     if (body.length < 4 + HEADER_BYTES)
       throw new DecodeError(`Cannot decode an acknowledgement: ${body.length} bytes`)
     const echoed = (flags & NLM_F_CAPPED) !== 0 ? HEADER_BYTES : body.readUInt32LE(4)

@@ -137,7 +137,7 @@ describe('visitAttributes', () => {
 })
 
 describe('AttributeIndex', () => {
-  const index = new AttributeIndex((type) => `ATTR_${type}`)
+  const index = new AttributeIndex(Array.from({ length: 32 }, (_, type) => `ATTR_${type}`))
   /** The second of two messages, of which nothing is where it would be in one alone. */
   const fill = (write: (batch: MessageWriter) => void): Buffer => {
     const batch = new MessageWriter(1)
