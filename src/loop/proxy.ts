@@ -26,6 +26,7 @@ import { Forerunner } from './forerunner.ts'
 import { Mapper, type MapperOptions } from './mapper.ts'
 import { type Batch, Pipeline } from './pipeline.ts'
 import type { Reporter } from './reporter.ts'
+import { Watchdog } from './watchdog.ts'
 
 /** After so long, facts that have changed meanwhile get their turn. */
 const TURN_MS = 500
@@ -77,6 +78,7 @@ export class Proxy {
   readonly #patience = new Patience<ObjectKey>()
   readonly #applier: Applier
   readonly #pipeline: Pipeline
+  readonly #watchdog: Watchdog
   /** Objects to plan, each Service's in the order in which they are made. */
   readonly #pending = new Set<ObjectKey>()
   /** Of the changes that are on their way into the kernel. */
@@ -92,6 +94,7 @@ export class Proxy {
   constructor(options: ProxyOptions, tables?: KernelTables) {
     const { kernel, now, drainDeadlineMs: deadlineMs } = options
     this.#options = options
+    this.#watchdog = new Watchdog(options)
     this.#auditor = new Auditor(kernel, tables)
     const touched = (key: ObjectKey): void => {
       this.#pending.add(key)
@@ -131,9 +134,11 @@ export class Proxy {
     )
     await this.#start(signal)
     while (!signal.aborted) {
-      if (await this.#step(signal)) continue
+      const isBusy = await this.#step(signal)
+      const restMs = this.#watchdog.rest(isBusy ? 0 : this.#nextAt() - now())
+      if (isBusy && restMs === 0) continue
       metrics.resting()
-      await doorbell.wait(this.#nextAt() - now(), signal)
+      await doorbell.wait(restMs, signal)
       metrics.working()
     }
   }
@@ -256,8 +261,10 @@ export class Proxy {
     this.#absorbAt = 0
     this.#triggers.push(...cluster.takeTriggers())
     const isAny = this.#mapper.takeChanges()
-    if (isAny) this.#roundStarted ??= now()
-    return isAny
+    if (!isAny) return false
+    this.#watchdog.moved()
+    this.#roundStarted ??= now()
+    return true
   }
 
   /** Turns every changed Service into claims, before anything is planned: a conflict needs all sides. */
@@ -303,13 +310,19 @@ export class Proxy {
     return { wanted, unwanted: unwanted.reverse() }
   }
 
-  /** What is next: deletions may have to wait. */
+  /** What is next: deletions may have to wait, but not those whose time to be tried again has come. */
   #next(): ObjectKey[] {
     const { wanted, unwanted } = this.#order()
-    const isHeld = this.#synced && this.#patience.hold(unwanted, wanted.length > 0, this.#options.now())
-    if (!isHeld) return [...wanted, ...unwanted]
-    for (const key of unwanted) this.#pending.delete(key)
-    return wanted
+    const retried = unwanted.filter((key) => this.#failures.has(key))
+    const fresh = unwanted.filter((key) => !this.#failures.has(key))
+    if (!this.#holds(fresh, wanted.length > 0)) return [...wanted, ...unwanted]
+    for (const key of fresh) this.#pending.delete(key)
+    return [...wanted, ...retried]
+  }
+
+  #holds(deletions: readonly ObjectKey[], isMaking: boolean): boolean {
+    if (!this.#synced || (deletions.length === 0 && !isMaking)) return false
+    return this.#patience.hold(deletions, isMaking, this.#options.now())
   }
 
   #addToPlan(plan: Plan, keys: readonly ObjectKey[]): void {
@@ -331,6 +344,7 @@ export class Proxy {
   }
 
   async #applyBatch({ keys, operations }: Batch): Promise<void> {
+    if (operations.length > 0) this.#watchdog.moved()
     const failed = await this.#applier.apply(operations, 'changes applied')
     for (const key of keys) {
       if (kindOf(key) === 'virtualServer' && this.#ledger.wanted(key) !== undefined)
@@ -354,6 +368,7 @@ export class Proxy {
   async #drain(): Promise<void> {
     const { metrics } = this.#options
     const deletions = await this.#drainer.plan()
+    if (deletions.length > 0) this.#watchdog.moved()
     const failed = await this.#applier.apply(deletions, 'drained')
     metrics.drained(deletions.filter((operation) => !failed.has(objectOf(operation))).length)
     metrics.setDraining(this.#drainer.left)
@@ -399,6 +414,7 @@ export class Proxy {
     const { cpuMs } = this.#options
     const started = cpuMs()
     const foreign = this.#auditor.foreign
+    this.#watchdog.moved()
     this.#repair(await this.#auditor.step())
     this.#planTaken(foreign, this.#auditor.foreign)
     this.#auditSpentMs += cpuMs() - started

@@ -185,6 +185,11 @@ function ownMetrics(registry: Registry) {
       'kube_ipvs_failing_objects',
       'Kernel objects that are not as they should be and are retried',
     ),
+    rounds: counter('kube_ipvs_loop_rounds_total', 'Rounds of the loop'),
+    idleRounds: counter(
+      'kube_ipvs_loop_idle_rounds_total',
+      'Rounds of the loop after a hundred in a row that did nothing: a fault of this program',
+    ),
     estimation: gauge(
       'kube_ipvs_estimation_seconds',
       "About what the kernel's statistics of IPVS take every two seconds, while they are on",
@@ -321,6 +326,12 @@ export class Metrics {
 
   repaired(count: number): void {
     this.#own.repairs.inc(count)
+  }
+
+  /** The loop has made a round; an idle one is one too many that did nothing. */
+  turned(isIdle: boolean): void {
+    this.#own.rounds.inc()
+    if (isIdle) this.#own.idleRounds.inc()
   }
 
   setEstimation(seconds: number): void {
