@@ -1,6 +1,5 @@
 /** From API objects or manifests (any JSON) to facts. Never throws: faults come back as sentences. */
 import { type Address, type Family, familyOf, parseAddress } from './address.ts'
-import { type Cidr, parseCidr } from './cidr.ts'
 import type {
   Endpoint,
   EndpointPort,
@@ -14,6 +13,7 @@ import type {
   TrafficPolicy,
 } from './facts.ts'
 import { Fault, fault, integer, item, type Json, list, oneOf, record, text, usable } from './json.ts'
+import { cidr, metadata, parsing } from './parse-object.ts'
 import type { Protocol } from './virtual-server.ts'
 
 /** KEP-2447 and friends: the labels that hand a Service to somebody else. */
@@ -54,47 +54,9 @@ function protocol(value: unknown, path: string): Protocol {
   return oneOf(value, path, PROTOCOLS, 'TCP') as Protocol
 }
 
-interface Metadata {
-  readonly name: string
-  readonly labels: Json
-  readonly annotations: Json
-  readonly creationTimestamp: unknown
-  readonly deletionTimestamp: unknown
-}
-
-function metadata(object: unknown, { namespaced }: { readonly namespaced: boolean }): Metadata {
-  const { name, namespace, labels, annotations, creationTimestamp, deletionTimestamp } = record(
-    record(object).metadata,
-  )
-  const own = typeof name === 'string' ? name : ''
-  const scope = typeof namespace === 'string' && namespace !== '' ? namespace : 'default'
-  return {
-    name: namespaced ? `${scope}/${own}` : own,
-    labels: record(labels),
-    annotations: record(annotations),
-    creationTimestamp,
-    deletionTimestamp,
-  }
-}
-
 /** RFC 3339 to ms since the epoch; 0 for anything else. */
 function time(value: unknown): number {
   return typeof value === 'string' ? Date.parse(value) || 0 : 0
-}
-
-/** Runs `parse`; a fault becomes the object's problem, and the object unusable. */
-function parsing<Fact>(kind: string, name: string, parse: () => Omit<Parsed<Fact>, 'name'>): Parsed<Fact> {
-  try {
-    if (name === '' || name.endsWith('/')) throw new Fault('metadata.name is missing')
-    return { name, ...parse() }
-  } catch (error) {
-    if (!(error instanceof Fault)) throw error
-    return { name, unusable: true, problems: [`Cannot use ${kind} ${name}: ${error.message}`] }
-  }
-}
-
-function cidr(value: unknown): Cidr {
-  return parseCidr(text(value)) ?? fault('', value, 'a network such as 192.0.2.0/24')
 }
 
 function endpointPort(value: unknown): EndpointPort {
