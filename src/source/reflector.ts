@@ -3,41 +3,34 @@
  * over and over. The list replaces everything at once and only when it is whole; an ordinary end of a watch
  * goes on from the last version seen, without a new list (Kubernetes API concepts, "Efficient detection of changes").
  */
-import { setTimeout } from 'node:timers/promises'
 import type { Logger } from 'pino'
 import type { Collection } from '../model/cluster.ts'
 import type { Parsed } from '../model/facts.ts'
-import { type ApiClient, ApiError, isExpired, readBody, readLines } from './api-client.ts'
-import type { Body, Page, PageHead } from './page.ts'
+import { type ApiClient, ApiError, isExpired, readLines } from './api-client.ts'
+import { type ListOptions, listPages } from './list.ts'
+import { backoffMs, remedyOf, type Sleep, sleep as realSleep } from './retry.ts'
 
-/** Pages are of about so many characters, however large an object is: one is parsed without holding up anything else. */
-const PAGE_LENGTH = 512 * 1024
-const FIRST_LIMIT = 100
-const LARGEST_LIMIT = 500
 /** The server ends a watch after a random time of one to two of these. */
 const WATCH_SECONDS = 300
 /** A watch that ends sooner, and without an event, is not followed by the next one at once. */
 const SHORT_WATCH_MS = 1_000
 const FIRST_BACKOFF_MS = 200
 const LONGEST_BACKOFF_MS = 30_000
+/** An optional resource that is not there is asked for again: soon, should the API server have just begun, then rarely. */
+const FIRST_ABSENCE_MS = 10_000
+const LONGEST_ABSENCE_MS = 600_000
 
-export interface ReflectorOptions<Fact> {
+export interface ReflectorOptions<Fact> extends ListOptions<Fact> {
   readonly api: ApiClient
-  /** For example `/api/v1/services`. */
-  readonly path: string
-  /** Label and field selectors. */
-  readonly selectors: Readonly<Record<string, string>>
-  /** Reads a page of a list; throws when it cannot. */
-  readonly readPage: (body: Body) => Promise<Page<Fact>>
   /** Reads the object of an event. */
   readonly parse: (object: unknown) => Parsed<Fact>
   readonly collection: Collection<Fact>
+  /** An API server that does not have the resource, or does not let us read it, has none of it: the list is empty. */
+  readonly optional?: boolean
   readonly log: Logger
-  readonly signal: AbortSignal
   /** From 0 to 1; for jitter. */
   readonly random?: () => number
-  /** Resolves after `ms`, or when the signal aborts. */
-  readonly sleep?: (ms: number, signal: AbortSignal) => Promise<void>
+  readonly sleep?: Sleep
 }
 
 interface WatchEvent {
@@ -50,11 +43,15 @@ interface Progress {
   version: string | undefined
   /** In a row. */
   failures: number
+  /** The list has been whole once: an error from then on is none of what is there. */
+  isListed: boolean
+  /** The list is empty, as the optional resource is not there. */
+  isAbsent: boolean
 }
 
 /** Runs until the signal aborts. Never throws: errors are logged and retried. */
 export async function reflect<Fact>(options: ReflectorOptions<Fact>): Promise<void> {
-  const progress: Progress = { version: undefined, failures: 0 }
+  const progress: Progress = { version: undefined, failures: 0, isListed: false, isAbsent: false }
   while (!options.signal.aborted) {
     try {
       if (progress.version === undefined) await list(options, progress)
@@ -74,14 +71,53 @@ async function recover<Fact>(
   const { log, signal, path } = options
   if (signal.aborted) return
   if (isExpired(err)) progress.version = undefined
-  const remedy = remedyOf(err)
+  if (isAbsence(options, progress, err)) {
+    await doWithout(options, progress, err)
+    return
+  }
+  const remedy = remedyOf(err, permission(path))
   if (isExpired(err)) log.info({ path }, 'our resource version is too old for the API server: listing anew')
   else if (progress.failures === 0) log.warn({ err, path, remedy }, 'lost the API server: retrying')
   else log.debug({ err, path }, 'the API server is still lost')
-  const delay = Math.min(FIRST_BACKOFF_MS * 2 ** progress.failures, LONGEST_BACKOFF_MS)
+  const ms = backoffMs(err, progress.failures, FIRST_BACKOFF_MS, LONGEST_BACKOFF_MS)
   progress.failures++
-  const asked = err instanceof ApiError ? (err.retryAfterMs ?? 0) : 0
-  await pause(options, Math.max(asked, delay))
+  await pause(options, ms)
+}
+
+/** What the program must be allowed. */
+function permission(path: string): string {
+  return `list and watch on ${path.slice(path.lastIndexOf('/') + 1)}`
+}
+
+/** The optional resource is not there. What has been listed stays: an API server that begins may refuse all for a while. */
+function isAbsence<Fact>(
+  { optional = false }: ReflectorOptions<Fact>,
+  { isListed }: Progress,
+  err: unknown,
+): err is ApiError {
+  return optional && !isListed && err instanceof ApiError && (err.status === 403 || err.status === 404)
+}
+
+/** Empties the list and says so, once; and waits before it is asked for again. */
+async function doWithout<Fact>(
+  options: ReflectorOptions<Fact>,
+  progress: Progress,
+  err: ApiError,
+): Promise<void> {
+  const { log, path, collection } = options
+  if (!progress.isAbsent) {
+    collection.replace([])
+    if (err.status === 404) log.info({ path }, 'the API server does not have this resource: going on without')
+    else
+      log.warn(
+        { path, remedy: remedyOf(err, permission(path)) },
+        'may not read this resource: going on without',
+      )
+  }
+  progress.isAbsent = true
+  const ms = backoffMs(err, progress.failures, FIRST_ABSENCE_MS, LONGEST_ABSENCE_MS)
+  progress.failures++
+  await pause(options, ms)
 }
 
 /** Waits for `ms`, and up to as long again so that not all nodes come back at once, or until the signal aborts. */
@@ -90,50 +126,18 @@ async function pause<Fact>(options: ReflectorOptions<Fact>, ms: number): Promise
   await sleep(ms * (1 + random()), signal)
 }
 
-async function realSleep(ms: number, signal: AbortSignal): Promise<void> {
-  await setTimeout(ms, undefined, { signal }).catch(() => undefined)
-}
-
-function remedyOf(error: unknown): string | undefined {
-  if (!(error instanceof ApiError)) return undefined
-  if (error.status === 401)
-    return 'the credentials are not valid: check the token or certificate of the kubeconfig'
-  if (error.status === 403)
-    return 'grant list and watch on services, endpointslices and nodes (deploy/base/rbac.yaml)'
-  return undefined
-}
-
 function recovered<Fact>({ log, path }: ReflectorOptions<Fact>, progress: Progress): void {
-  if (progress.failures > 0) log.info({ path }, 'reached the API server again')
+  if (progress.isAbsent) log.info({ path }, 'the API server lets us read this resource now')
+  else if (progress.failures > 0) log.info({ path }, 'reached the API server again')
+  progress.isAbsent = false
   progress.failures = 0
 }
 
-async function fetchPage<Fact>(
-  { api, path, selectors, signal, readPage }: ReflectorOptions<Fact>,
-  limit: number,
-  token?: string,
-): Promise<Page<Fact>> {
-  const query = { ...selectors, limit: String(limit), ...(token !== undefined && { continue: token }) }
-  return readPage(await readBody(await api.get(path, query, signal)))
-}
-
-/** How many objects to ask for, after a page for which `limit` was asked. */
-function nextLimit({ objects, length }: PageHead, limit: number): number {
-  const fitting = objects === 0 ? limit : Math.ceil((PAGE_LENGTH / length) * objects)
-  return Math.min(fitting, LARGEST_LIMIT)
-}
-
-/** Reads all pages, and only then replaces the collection. While one is read, the next one is on its way. */
+/** Reads all pages, and only then replaces the collection. */
 async function list<Fact>(options: ReflectorOptions<Fact>, progress: Progress): Promise<void> {
   const objects: Parsed<Fact>[] = []
   let version: string | undefined
-  let limit = FIRST_LIMIT
-  for (let next: Promise<Page<Fact>> | undefined = fetchPage(options, limit); next !== undefined;) {
-    const { head, facts }: Page<Fact> = await next
-    limit = nextLimit(head, limit)
-    next = head.continue === undefined ? undefined : fetchPage(options, limit, head.continue)
-    // Until it is awaited: what it throws is thrown there.
-    next?.catch(() => undefined)
+  for await (const { head, facts } of listPages(options)) {
     version = head.resourceVersion
     const page = (await facts).map((parsed) => reported(options, parsed))
     options.collection.foresee(page)
@@ -143,6 +147,7 @@ async function list<Fact>(options: ReflectorOptions<Fact>, progress: Progress): 
     throw new Error(`Cannot use the list of ${options.path}: it has no resourceVersion`)
   options.collection.replace(objects)
   progress.version = version
+  progress.isListed = true
   recovered(options, progress)
 }
 

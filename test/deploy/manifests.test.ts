@@ -226,6 +226,8 @@ describe('the DaemonSet', () => {
       'watch /nodes',
       'list discovery.k8s.io/endpointslices',
       'watch discovery.k8s.io/endpointslices',
+      'list networking.k8s.io/servicecidrs',
+      'watch networking.k8s.io/servicecidrs',
       'create events.k8s.io/events',
       'patch events.k8s.io/events',
     ])

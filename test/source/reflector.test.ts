@@ -68,7 +68,16 @@ describe('reflect', () => {
     rmSync(folder, { recursive: true })
   })
 
-  function start({ tokenFile }: { readonly tokenFile?: string } = {}): void {
+  function start({
+    tokenFile,
+    optional = false,
+    pauseDivisor = 50,
+  }: {
+    readonly tokenFile?: string
+    readonly optional?: boolean
+    /** Pauses take so much less than they should. */
+    readonly pauseDivisor?: number
+  } = {}): void {
     const file = join(folder, 'kubeconfig')
     writeFileSync(file, server.kubeconfig(tokenFile))
     const recording = recordingLog()
@@ -81,12 +90,13 @@ describe('reflect', () => {
       readPage: (body) => readPage('services', body),
       parse: parseService,
       collection: calls,
+      optional,
       log: recording.log,
       signal: abort.signal,
       random: () => 0,
       sleep: async (ms) => {
         pauses.push(ms)
-        await new Promise((resolve) => setTimeout(resolve, ms / 50))
+        await new Promise((resolve) => setTimeout(resolve, ms / pauseDivisor))
       },
     })
   }
@@ -252,9 +262,82 @@ describe('reflect', () => {
     await watching()
 
     expect(lines.find(({ level }) => level >= 40)!.remedy).to.equal(
-      'grant list and watch on services, endpointslices and nodes (deploy/base/rbac.yaml)',
+      'grant list and watch on services (deploy/base/rbac.yaml)',
     )
   })
+
+  describe('an optional resource', () => {
+    const said = (): unknown[] => lines.map(({ level, msg, remedy }) => [level, msg, remedy])
+    const NOW = [30, 'the API server lets us read this resource now', undefined]
+    const absences: readonly [string, number, unknown[]][] = [
+      [
+        'that the API server does not have',
+        404,
+        [30, 'the API server does not have this resource: going on without', undefined],
+      ],
+      [
+        'that we may not list',
+        403,
+        [
+          40,
+          'may not read this resource: going on without',
+          'grant list and watch on services (deploy/base/rbac.yaml)',
+        ],
+      ],
+    ]
+    for (const [name, status, line] of absences) {
+      it(`${name} is an empty list, said once, and asked for again less and less often`, async () => {
+        for (let i = 0; i < 3; i++) server.faults.push({ matches: isList, status })
+        start({ optional: true })
+
+        await seen('replace ')
+        await seen('replace ', 'replace shop/a shop/b shop/c')
+        await watching()
+        expect(pauses).to.deep.equal([10_000, 20_000, 40_000])
+        expect(said()).to.deep.equal([line, NOW])
+      })
+    }
+
+    it('is asked for every ten minutes in the long run', async () => {
+      for (let i = 0; i < 9; i++) server.faults.push({ matches: isList, status: 404 })
+      start({ optional: true, pauseDivisor: 100_000 })
+      await watching()
+
+      expect(pauses.slice(5)).to.deep.equal([320_000, 600_000, 600_000, 600_000])
+    })
+
+    it('that has been listed stays as it is, whatever the API server says then', async () => {
+      start({ optional: true })
+      await watching()
+      for (const status of [403, 404]) server.faults.push({ matches: isList, status })
+      server.cutWatches()
+      server.put('services', service({ name: 'd' }))
+      server.compact()
+
+      await eventually(() => expect(calls.all.at(-1)).to.equal('replace shop/a shop/b shop/c shop/d'))
+      expect(calls.all).not.to.include('replace ')
+    })
+
+    for (const status of [401, 429, 500, 503]) {
+      it(`is not taken for absent because of a ${status}`, async () => {
+        server.faults.push({ matches: isList, status }, { matches: isList, status })
+        start({ optional: true })
+        await watching()
+
+        expect(calls.all).to.deep.equal(['replace shop/a shop/b shop/c'])
+      })
+    }
+  })
+
+  for (const status of [403, 404]) {
+    it(`a resource that is not optional is never empty because of a ${status}`, async () => {
+      server.faults.push({ matches: isList, status })
+      start()
+      await watching()
+
+      expect(calls.all).to.deep.equal(['replace shop/a shop/b shop/c'])
+    })
+  }
 
   it('does not use a list that was cut off', async () => {
     server.faults.push({ matches: isList, cutAfter: 0.5 }, { matches: isList, cutAfter: 0.99 })
