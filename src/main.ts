@@ -11,7 +11,7 @@ import { supportedFamilies } from './kernel/families.ts'
 import { loadNamespaceSchedulers } from './kernel/schedulers.ts'
 import { loadAddon } from './netlink/socket.ts'
 import { chooseConnReuse, openKernel, setUpNode } from './node-setup.ts'
-import { preview } from './preview.ts'
+import { formatPlan, preview } from './preview.ts'
 import { type Ending, type ProgramOptions, run } from './program.ts'
 
 /** kube-proxy's verbosity in pino's levels. */
@@ -102,7 +102,7 @@ async function act(commandLine: CommandLine, log: Logger, signal: AbortSignal): 
   else {
     const options = programOptions(commandLine, loaded, text, { log, signal })
     if (action === 'run') return run(options)
-    process.stdout.write((await preview(options)).map((line) => `${line}\n`).join(''))
+    process.stdout.write(formatPlan(await preview(options)))
   }
   return 'stopped'
 }

@@ -24,6 +24,13 @@ import { wantedScheduler } from './parts.ts'
 import type { ProgramOptions } from './program.ts'
 import { Metrics } from './serve/metrics.ts'
 
+/** What `kube-ipvs plan` prints: the commands, and a last line that says how many there are, as a comment of the shell. */
+export function formatPlan(commands: readonly string[]): string {
+  const changes = commands.length === 1 ? '1 change' : `${commands.length} changes`
+  const verdict = commands.length === 0 ? 'no change: the kernel is as it should be' : changes
+  return [...commands, `# ${verdict}`].map((line) => `${line}\n`).join('')
+}
+
 /** The settings of the kernel that differ. */
 async function settingCommands(kernel: LinuxKernel, config: Config): Promise<string[]> {
   const sysctls = await differingSysctls(wantedSysctls(config))

@@ -305,7 +305,8 @@ function isSame(actual: readonly string[] | undefined, expected: readonly string
   return expected.every((rule, index) => isRule(rule)(actual[index]!))
 }
 
-function isRule(rule: string): (other: string) => boolean {
+/** Whether another rule is this one, however its words are quoted. */
+export function isRule(rule: string): (other: string) => boolean {
   const expected = normalForm(rule)
   return (other) => normalForm(other) === expected
 }

@@ -1,5 +1,4 @@
-/** What `iptables-save` prints, read; and the input of `iptables-restore` as commands. Pure. */
-import type { Family } from '../model/address.ts'
+/** What `iptables-save` prints, read. Pure. */
 
 export type TableName = 'nat' | 'filter' | 'mangle'
 
@@ -20,18 +19,4 @@ export function parseSave(text: string): SavedRules {
     else if (mark === '-A ') chains.get(name)?.push(rest)
   }
   return tables
-}
-
-/** The input of `iptables-restore --noflush` as commands that do the same, one after the other. */
-export function asCommands(input: string, saved: SavedRules, family: Family): string[] {
-  const program = family === 'IPv4' ? 'iptables' : 'ip6tables'
-  let table = ''
-  return input.split('\n').flatMap((line) => {
-    const [, mark, name = '', rest = ''] = /^(\*|:|-)(\S+)(.*)$/.exec(line) ?? []
-    const command = (text: string): string[] => [`${program} -t ${table} ${text}`]
-    if (mark === '*') table = name
-    if (mark === ':') return command(`${saved.get(table)?.has(name) === true ? '-F' : '-N'} ${name}`)
-    // In double quotes, a shell keeps the backslash before a single one.
-    return mark === '-' ? command(`-${name}${rest.replaceAll("\\'", "'")}`) : []
-  })
 }

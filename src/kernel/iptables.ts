@@ -3,6 +3,7 @@
  * should be, one that repairs it. No shell is started.
  */
 import type { Family } from '../model/address.ts'
+import { asCommands } from './iptables-commands.ts'
 import { type Host, isUnexplained, linuxHost, restoreRules, runTool, VARIANTS } from './iptables-host.ts'
 import {
   asPrinted,
@@ -12,7 +13,7 @@ import {
   type RuleOptions,
   type Rules,
 } from './iptables-rules.ts'
-import { asCommands, parseSave, type SavedRules } from './iptables-save.ts'
+import { parseSave, type SavedRules } from './iptables-save.ts'
 import { detectVariant, type IptablesVariant, look } from './iptables-variant.ts'
 
 /** The first release of iptables with `MASQUERADE --random-fully`. */

@@ -38,7 +38,7 @@ const args = ['--config', config, '--manifests', manifests, '--hostname-override
 async function planned(): Promise<string[]> {
   const plan = new Program(['plan', ...args])
   expect(await plan.ended(), JSON.stringify(plan.lines)).to.equal(0)
-  return plan.stdout.split('\n').filter((line) => line !== '')
+  return plan.stdout.split('\n').filter((line) => line !== '' && !line.startsWith('#'))
 }
 
 /** What the program has applied, as its log says at -v 4. */

@@ -190,6 +190,7 @@ describe('bad input', () => {
     expect(await program.ended()).to.equal(0)
 
     const commands = program.stdout.trim().split('\n')
+    expect(commands.pop()).to.equal(`# ${commands.length} changes`)
     expect(commands.filter((command) => !/^(ip6?tables|ipset create|sysctl) /.test(command))).to.deep.equal([
       'ipset add KUBE-IPVS-IPS 10.96.0.10',
       'ipset add KUBE-CLUSTER-IP 10.96.0.10,tcp:80',
@@ -209,7 +210,7 @@ describe('bad input', () => {
     expect(program.lines.map(({ msg }) => msg)).not.to.include('wrote the rules of iptables')
   })
 
-  it('plan prints nothing where nothing would change', async () => {
+  it('plan says so where nothing would change', async () => {
     await sh('ip addr add 192.0.2.1/32 dev lo')
     const ports = [{ name: 'http', port: 80, protocol: 'TCP', nodePort: 30_080 }]
     write('a-web.yaml', service({ ports, spec: { type: 'NodePort' } }), slice({ endpoints: ['10.244.0.1'] }))
@@ -219,7 +220,16 @@ describe('bad input', () => {
 
     program = new Program(['plan', '--manifests', folder])
     expect(await program.ended()).to.equal(0)
-    expect(program.stdout).to.equal('')
+    expect(program.stdout).to.equal('# no change: the kernel is as it should be\n')
+
+    await sh('iptables -t nat -I KUBE-SERVICES 2 -j RETURN; iptables -A KUBE-FORWARD -j ACCEPT')
+    program = new Program(['plan', '--manifests', folder])
+    expect(await program.ended()).to.equal(0)
+    expect(program.stdout.split('\n')).to.have.length(4)
+    await sh(program.stdout)
+    program = new Program(['plan', '--manifests', folder])
+    expect(await program.ended()).to.equal(0)
+    expect(program.stdout).to.equal('# no change: the kernel is as it should be\n')
     await sh('ip addr del 192.0.2.1/32 dev lo')
   })
 })
