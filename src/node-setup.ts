@@ -2,10 +2,17 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Logger } from 'pino'
 import type { Config } from './config/config.ts'
+import { hasCapability } from './kernel/capabilities.ts'
 import { probeConnReuse } from './kernel/conn-reuse.ts'
 import { LinuxKernel, type LinuxKernelOptions } from './kernel/linux-kernel.ts'
 import { loadModule } from './kernel/modules.ts'
-import { conntrackMax, conntrackSysctls, ensureHashSize, ensureOomScore } from './kernel/node-settings.ts'
+import {
+  conntrackMax,
+  conntrackSysctls,
+  ensureHashSize,
+  ensureOomScore,
+  isSpared,
+} from './kernel/node-settings.ts'
 import { countProcessors } from './kernel/processors.ts'
 import {
   connReuseSysctl,
@@ -64,12 +71,19 @@ export async function setUpNode(kernel: LinuxKernel, config: Config, log: Logger
   await ensureHashSize(conntrackMax(config.conntrack, countProcessors())).catch((err: unknown) => {
     log.warn({ err }, 'cannot prepare the kernel: serving goes on')
   })
-  try {
-    ensureOomScore(config.oomScoreAdj)
-  } catch (err) {
-    log.info({ err }, 'the kernel may end this process sooner than others when memory is short')
-  }
+  setOomScore(config.oomScoreAdj, log)
   await applyTimeouts(kernel, config)
+}
+
+/** A Pod with fewer privileges may not raise its rank: kubelet has done so where the Pod is critical for the node. */
+export function setOomScore(score: number, log: Logger, file?: string): void {
+  try {
+    ensureOomScore(score, file)
+  } catch (err) {
+    const { message: reason } = err as Error
+    if (isSpared(file)) log.debug({ reason }, 'oom_score_adj stays as kubelet has set it')
+    else log.info({ reason }, 'the kernel may end this process sooner than others when memory is short')
+  }
 }
 
 /** Writes the IPVS timeouts that are configured and differ. */
@@ -94,8 +108,14 @@ export async function chooseConnReuse(log: Logger, signal?: AbortSignal): Promis
   if (mode !== undefined) ensureSysctls([connReuseSysctl(mode)], log)
 }
 
-/** The same, when the start is over. */
+/** The same, when the start is over; where the privileges are missing, `--init-only` has done it. */
 export async function chooseConnReuseLater(log: Logger, signal: AbortSignal): Promise<void> {
+  if (!hasCapability('SYS_ADMIN')) {
+    log.debug(
+      'conn_reuse_mode stays as it is: to probe for it takes the capability SYS_ADMIN, as --init-only has',
+    )
+    return
+  }
   await sleep(PROBE_AFTER_MS, undefined, { signal, ref: false }).catch(() => undefined)
   if (!signal.aborted) await chooseConnReuse(log, signal)
 }

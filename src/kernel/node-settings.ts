@@ -7,6 +7,8 @@ import type { Sysctl } from './sysctl.ts'
 const MOST_CONNECTIONS = 1_048_576
 const HASH_SIZE = '/sys/module/nf_conntrack/parameters/hashsize'
 const OOM_SCORE = '/proc/self/oom_score_adj'
+/** kubelet's for Pods that a node cannot do without (pkg/kubelet/qos/policy.go): only -998 and below come later. */
+const SPARED = -997
 
 /** `conntrack` of KubeProxyConfiguration; 0 leaves what the kernel has. */
 export interface ConntrackSettings {
@@ -53,11 +55,19 @@ export async function ensureHashSize(max: number, file = HASH_SIZE): Promise<voi
   }
 }
 
-/** How soon the kernel ends this process when memory is short: -1000 never, 1000 first. Throws an Error naming the file. */
+/**
+ * How soon the kernel ends this process when memory is short: -1000 never, 1000 first. Throws an Error that names the file
+ * and the capability.
+ */
 export function ensureOomScore(score: number, file = OOM_SCORE): void {
   try {
     if (Number(readFileSync(file, 'utf8')) !== score) writeFileSync(file, String(score))
   } catch (cause) {
     throw new Error(`Cannot set ${file} to ${score}: it takes the capability SYS_RESOURCE`, { cause })
   }
+}
+
+/** The kernel ends this process among the last, whoever has seen to that. */
+export function isSpared(file = OOM_SCORE): boolean {
+  return Number(readFileSync(file, 'utf8')) <= SPARED
 }

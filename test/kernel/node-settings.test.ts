@@ -8,6 +8,7 @@ import {
   conntrackSysctls,
   ensureHashSize,
   ensureOomScore,
+  isSpared,
 } from '../../src/kernel/node-settings.ts'
 import { rejectionOf } from '../support/rejection.ts'
 
@@ -87,6 +88,21 @@ describe('settings in files', () => {
   it('the OOM score is written when it is another', async () => {
     expect(await changed('0\n', () => ensureOomScore(-999, file))).to.equal('-999')
     expect(await changed('-999\n', () => ensureOomScore(-999, file))).to.equal('-999\n')
+  })
+
+  it('the kernel spares what kubelet has seen to', () => {
+    const scores: readonly (readonly [number, boolean])[] = [
+      [-1000, true],
+      [-999, true],
+      [-997, true],
+      [-996, false],
+      [0, false],
+      [1000, false],
+    ]
+    for (const [score, expected] of scores) {
+      writeFileSync(file, `${score}\n`)
+      expect(isSpared(file), String(score)).to.equal(expected)
+    }
   })
 
   it('what is missing is an error that names it', async () => {

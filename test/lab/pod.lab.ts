@@ -57,7 +57,7 @@ describe('as the main container of the DaemonSet', () => {
     await sh('modprobe -ra ip_vs_lblc ip_vs_lblcr')
     const init = new Program(['--config', config, '--init-only'])
     expect(await init.ended(), 'the init container').to.equal(0)
-    program = new Program(args, confined())
+    program = new Program(['-v', '4', ...args], confined())
     await program.logged('first sync finished')
   })
   after(async () => {
@@ -137,6 +137,20 @@ describe('as the main container of the DaemonSet', () => {
   it('is given no reason to complain but for what was broken, and for what only the host may do', () => {
     const expected = /^the kernel was changed by somebody else|^more was changed|^somebody else/
     expect(program.complaints().filter(({ msg }) => !expected.test(msg))).to.deep.equal([])
+  })
+
+  it('says what was done for it in one line each, for who debugs', () => {
+    const said = /oom_score_adj|conn_reuse_mode|reused source ports/
+    const lines = program.lines.filter((line) => said.test(JSON.stringify(line)))
+    expect(lines.map(({ level, msg, err }) => [level, msg, err])).to.deep.equal([
+      [20, 'oom_score_adj stays as kubelet has set it', undefined],
+      [
+        20,
+        'conn_reuse_mode stays as it is: to probe for it takes the capability SYS_ADMIN, as --init-only has',
+        undefined,
+      ],
+    ])
+    expect(program.lines.filter(({ level, err }) => level >= 30 && err !== undefined)).to.deep.equal([])
   })
 
   it('starts on what it has left without a change', async () => {

@@ -3,7 +3,8 @@ import { podCapabilities } from './deploy.ts'
 
 /**
  * The root file system, sysctls and sysfs are read-only, as a container runtime gives them to a container that is not
- * privileged; of the capabilities there are those of the manifest, and no program gets more.
+ * privileged; of the capabilities there are those of the manifest, and no program gets more. The kernel spares it as
+ * kubelet has it spare Pods that are critical for the node.
  */
 const CONFINE = `
   mount -o remount,ro,bind /
@@ -12,6 +13,7 @@ const CONFINE = `
     mount -o remount,ro,bind $folder
   done
   shift
+  echo -997 > /proc/self/oom_score_adj
   exec setpriv --no-new-privs --bounding-set "$0" "$@"`
 
 /** A command that runs the one after it as the main container would; `readOnly` are mounts beside the root. */
