@@ -10,7 +10,7 @@ import { CONN_REUSE_PROBE, runConnReuseProbe } from './kernel/conn-reuse.ts'
 import { supportedFamilies } from './kernel/families.ts'
 import { loadNamespaceSchedulers } from './kernel/schedulers.ts'
 import { loadAddon } from './netlink/socket.ts'
-import { chooseConnReuse, openKernel, setUpNode } from './node-setup.ts'
+import { chooseConnReuse, openBridges, openKernel, setUpNode } from './node-setup.ts'
 import { formatPlan, preview } from './preview.ts'
 import { type Ending, type ProgramOptions, run } from './program.ts'
 
@@ -52,6 +52,7 @@ async function initialize(config: Config, log: Logger): Promise<void> {
   const kernel = await openKernel({ addon: loadAddon(), families }, log)
   try {
     await setUpNode(kernel, config, log)
+    await openBridges(families, log)()
     // The node's scheduler may be switched to one of them later, where nobody may load modules.
     await loadNamespaceSchedulers()
   } finally {

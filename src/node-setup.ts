@@ -2,6 +2,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Logger } from 'pino'
 import type { Config } from './config/config.ts'
+import { BRIDGE_MODULE, type BridgeFault, tendBridges } from './kernel/bridges.ts'
 import { hasCapability } from './kernel/capabilities.ts'
 import { probeConnReuse } from './kernel/conn-reuse.ts'
 import { LinuxKernel, type LinuxKernelOptions } from './kernel/linux-kernel.ts'
@@ -17,11 +18,13 @@ import { countProcessors } from './kernel/processors.ts'
 import {
   connReuseSysctl,
   ensureSysctl,
+  formatSysctl,
   readSysctl,
   SERVING_SYSCTLS,
   STRICT_ARP_SYSCTLS,
   type Sysctl,
 } from './kernel/sysctl.ts'
+import type { Family } from './model/address.ts'
 
 /** How long after the start the kernel is probed: it takes seconds of work, and nothing waits for it. */
 const PROBE_AFTER_MS = 30_000
@@ -118,4 +121,32 @@ export async function chooseConnReuseLater(log: Logger, signal: AbortSignal): Pr
   }
   await sleep(PROBE_AFTER_MS, undefined, { signal, ref: false }).catch(() => undefined)
   if (!signal.aborted) await chooseConnReuse(log, signal)
+}
+
+/** What a Pod meets that asks a Service, where the bridge keeps the answer from us. */
+const SAME_BRIDGE =
+  'a Pod that asks a Service whose endpoint is on the same bridge gets no answer it can use: it comes from the wrong address'
+
+/** Makes Services work between Pods on one bridge, or says what is in the way. To be called again as bridges come. */
+export function openBridges(families: ReadonlySet<Family>, log: Logger): () => Promise<void> {
+  return tendBridges({
+    families,
+    load: loadModule,
+    loaded: (bridges) => {
+      log.info({ bridges }, 'loaded br_netfilter: answers between Pods on one bridge come from the Service')
+    },
+    failed: (fault) => {
+      log.warn({ bridges: fault.bridges, ...bridgeRemedy(fault) }, SAME_BRIDGE)
+    },
+  })
+}
+
+/** The command that helps, and for a module the one that makes it last. */
+export function bridgeRemedy({ sysctls }: BridgeFault): {
+  readonly command: string
+  readonly onBoot?: string
+} {
+  if (sysctls !== undefined) return { command: sysctls.map(formatSysctl).join('; ') }
+  const onBoot = `echo ${BRIDGE_MODULE} > /etc/modules-load.d/${BRIDGE_MODULE}.conf`
+  return { command: `modprobe ${BRIDGE_MODULE}`, onBoot }
 }

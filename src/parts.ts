@@ -36,6 +36,8 @@ export interface Program {
   readonly signal: AbortSignal
   readonly kernel: LinuxKernel
   readonly iptables: ReadonlyMap<Family, Iptables>
+  /** Looks after bridges: the first one may come with the first Pod. */
+  readonly bridges: () => Promise<void>
   readonly cluster: Cluster
   readonly doorbell: Doorbell
   /** Rung when the rules may have to be others. */
@@ -89,6 +91,7 @@ export async function openProxy(
       keepHeapSmall()
       keepHeapSteady()
       watch(servers)
+      void program.bridges()
     },
     mapping: () => mappingOptions({ ...program, scheduler: scheduler.current }),
     isExcluded: (address) => program.config.excludeCidrs.some((cidr) => contains(cidr, address)),
@@ -205,6 +208,7 @@ export async function followAddresses(program: Program, changed: () => void): Pr
   const { addon, log, signal } = program
   const replace = (addresses: readonly Address[]): void => {
     program.nodeAddresses = addresses
+    void program.bridges()
     changed()
   }
   await followNodeAddresses({ addon, log, signal, changed: replace })

@@ -1,5 +1,6 @@
 /** `kube-ipvs plan`: what a start would change on this node, as commands that can be run. Nothing is changed. */
 import type { Config } from './config/config.ts'
+import { findBridgeFault, readBridging } from './kernel/bridges.ts'
 import { supportedFamilies } from './kernel/families.ts'
 import { Iptables } from './kernel/iptables.ts'
 import { linuxHost } from './kernel/iptables-host.ts'
@@ -18,7 +19,7 @@ import { formatCommand } from './model/ipvsadm.ts'
 import type { Operation } from './model/operation.ts'
 import { setsOf } from './model/sets.ts'
 import { loadAddon } from './netlink/socket.ts'
-import { openKernel, wantedSysctls, wantedTimeouts } from './node-setup.ts'
+import { bridgeRemedy, openKernel, wantedSysctls, wantedTimeouts } from './node-setup.ts'
 import { openOrigin } from './origin.ts'
 import { wantedScheduler } from './parts.ts'
 import type { ProgramOptions } from './program.ts'
@@ -42,6 +43,12 @@ async function settingCommands(kernel: LinuxKernel, config: Config): Promise<str
     [udp, now.udp],
   ].some(([wanted, current]) => wanted! > 0 && wanted !== current)
   return [...sysctls.map(formatSysctl), ...(differs ? [`ipvsadm --set ${tcp} ${tcpFin} ${udp}`] : [])]
+}
+
+/** Services between Pods on one bridge take a module. What somebody has switched off stays as it is. */
+function bridgeCommands(families: ReadonlySet<Family>): string[] {
+  const fault = findBridgeFault(readBridging(), families)
+  return fault === undefined || fault.sysctls !== undefined ? [] : [bridgeRemedy(fault).command]
 }
 
 /** The rules, as they will be when all sets are there. */
@@ -111,6 +118,7 @@ export async function preview({ loaded, nodeName, choice, log, signal }: Program
     if (signal.aborted) throw new Error('Stopped before the plan was complete')
     return [
       ...(await settingCommands(kernel, config)),
+      ...bridgeCommands(families),
       ...kernel.creations,
       ...(await kubeProxyTables(addon)).map(tableDeletion),
       ...(await ruleCommands(families, { config, cluster }, signal)),

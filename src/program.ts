@@ -15,7 +15,7 @@ import { Cluster } from './model/cluster.ts'
 import type { ServiceName } from './model/facts.ts'
 import type { KernelTables } from './model/kernel-object.ts'
 import { loadAddon, type Socket } from './netlink/socket.ts'
-import { chooseConnReuseLater, openKernel, setUpNode } from './node-setup.ts'
+import { chooseConnReuseLater, openBridges, openKernel, setUpNode } from './node-setup.ts'
 import { checkOrigin, openOrigin, type OriginChoice } from './origin.ts'
 import {
   followAddresses,
@@ -172,7 +172,8 @@ async function openProgram(
   const kernel = await openKernel({ addon, families, flowsDeleted: metrics.flowsDeleted.bind(metrics) }, log)
   // Before the kernel is read: it runs programs, which take a while.
   const iptables = Iptables.ofFamilies(families, linuxHost(signal), () => rulesGeneration(addon))
-  const prepared = Promise.all([setUpNode(kernel, config, log), removeNftablesMode(addon, log)])
+  const bridges = openBridges(families, log)
+  const prepared = Promise.all([setUpNode(kernel, config, log), removeNftablesMode(addon, log), bridges()])
   // Until it is awaited: why the kernel refuses us is said best by the tables.
   prepared.catch(() => undefined)
   const tables = await kernel.readTables()
@@ -180,7 +181,7 @@ async function openProgram(
   const it = (): Program => program
   const program: Program = {
     ...facts,
-    ...{ addon, iptables, kernel, tables, nodeName, log, signal, fail, config, document },
+    ...{ addon, iptables, kernel, bridges, tables, nodeName, log, signal, fail, config, document },
     reporter: new Reporter({ log, metrics, recordEvent: facts.origin.recordEvent }),
     scheduler: await openScheduler(kernel, tables, log, config.scheduler, it),
     nodeAddresses: [],
