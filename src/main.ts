@@ -9,6 +9,7 @@ import type { Config, LoadedConfig } from './config/config.ts'
 import { CONN_REUSE_PROBE, runConnReuseProbe } from './kernel/conn-reuse.ts'
 import { supportedFamilies } from './kernel/families.ts'
 import { loadNamespaceSchedulers } from './kernel/schedulers.ts'
+import type { NodeNaming } from './missing-node.ts'
 import { loadAddon } from './netlink/socket.ts'
 import { chooseConnReuse, openBridges, openKernel, setUpNode } from './node-setup.ts'
 import { formatPlan, preview } from './preview.ts'
@@ -40,10 +41,16 @@ function reportConfig({ config, warnings, unused }: LoadedConfig, log: Logger): 
   if (unused.length > 0) log.debug({ fields: unused }, 'fields of the configuration that have no effect here')
 }
 
-function nodeNameOf({ hostnameOverride }: CommandLine, config: Config): string {
-  const name = (hostnameOverride ?? (config.hostnameOverride || hostname())).trim().toLowerCase()
+function nameNode({ hostnameOverride }: CommandLine, config: Config): NodeNaming {
+  const naming: NodeNaming =
+    hostnameOverride !== undefined
+      ? { name: hostnameOverride, source: '--hostname-override' }
+      : config.hostnameOverride !== ''
+        ? { name: config.hostnameOverride, source: 'hostnameOverride of the configuration' }
+        : { name: hostname(), source: "the host's name" }
+  const name = naming.name.trim().toLowerCase()
   if (name === '') throw new Error('This node has no name: set --hostname-override')
-  return name
+  return { ...naming, name }
 }
 
 /** What needs full privileges: settings of the kernel and the node. Afterwards CAP_NET_ADMIN and CAP_NET_RAW are enough. */
@@ -79,7 +86,7 @@ function programOptions(
   return {
     loaded,
     configFile: configFile === undefined || text === undefined ? undefined : { path: configFile, text, load },
-    nodeName: nodeNameOf(commandLine, loaded.config),
+    naming: nameNode(commandLine, loaded.config),
     choice: { manifests, master, kubeconfig: loaded.config.kubeconfig },
     configured: (changed) => {
       reportConfig(changed, log)

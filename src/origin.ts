@@ -4,15 +4,23 @@ import { keepHeapSmall } from './heap.ts'
 import type { Cluster } from './model/cluster.ts'
 import type { Metrics } from './serve/metrics.ts'
 import { loadKubeConfig, openApiClient } from './source/api-client.ts'
-import { followApiServer } from './source/api-source.ts'
+import { followApiServer, listNodeNames } from './source/api-source.ts'
 import { openEvents, type RecordEvent } from './source/events.ts'
 import { followManifests } from './source/manifests.ts'
 import { openPageReader } from './source/page-reader.ts'
+
+/** Some names of Nodes, and how many more there are. */
+export interface NodeNames {
+  readonly names: readonly string[]
+  readonly more: number
+}
 
 export interface Origin {
   /** Keeps the facts up to date until the signal aborts. */
   readonly follow: (cluster: Cluster, signal: AbortSignal) => Promise<void>
   readonly recordEvent: RecordEvent
+  /** Names of Nodes that there are, once these have been listed. Throws what the API server answers. */
+  readonly listNodeNames: (cluster: Cluster, signal: AbortSignal) => Promise<NodeNames>
   /** An API server has an object for every node; a directory need not. */
   readonly hasNodes: boolean
 }
@@ -48,6 +56,7 @@ export function openOrigin(choice: OriginChoice, { nodeName, metrics, log, signa
       recordEvent: (happening) => {
         log.debug({ happening }, 'an Event without an API server')
       },
+      listNodeNames: (cluster) => Promise.resolve({ names: cluster.nodeNames, more: 0 }),
       hasNodes: false,
     }
   }
@@ -61,6 +70,7 @@ export function openOrigin(choice: OriginChoice, { nodeName, metrics, log, signa
   return {
     follow: (cluster, until) => followApiServer({ api, readPage, cluster, nodeName, log, signal: until }),
     recordEvent: openEvents({ api, nodeName, log, signal }),
+    listNodeNames: (_cluster, until) => listNodeNames(api, until),
     hasNodes: true,
   }
 }

@@ -12,6 +12,7 @@ import type { Doorbell } from './loop/doorbell.ts'
 import { Proxy, type ProxyOptions } from './loop/proxy.ts'
 import type { Reporter } from './loop/reporter.ts'
 import { addressesOf, mappingOptions, ruleOptions } from './mapping.ts'
+import { explainMissingNode, type NodeNaming } from './missing-node.ts'
 import { type Address, type Family, familyOf } from './model/address.ts'
 import { contains } from './model/cidr.ts'
 import { localEndpoints } from './model/claims.ts'
@@ -48,6 +49,7 @@ export interface Program {
   readonly scheduler: SchedulerChoice
   readonly origin: Origin
   readonly nodeName: string
+  readonly naming: NodeNaming
   readonly families: ReadonlySet<Family>
   /** Ends the program with this error. */
   readonly fail: (error: Error) => void
@@ -57,6 +59,8 @@ export interface Program {
   config: Config
   /** The configuration as it is published. */
   document: object
+  /** What was said of it when the Nodes were listed: see `missingNode`. */
+  missingNode?: string | undefined
   /** Of all interfaces but kube-ipvs0; replaced when one changes. */
   nodeAddresses: readonly Address[]
 }
@@ -81,7 +85,12 @@ export async function openProxy(
   const options: ProxyOptions = {
     ...program,
     ruled,
-    nodeListed: () => scheduler.want(wantedScheduler(program)),
+    nodeListed: () => {
+      void explainMissingNode(program).then((text) => {
+        program.missingNode = text
+      })
+      return scheduler.want(wantedScheduler(program))
+    },
     settled: (triggers) => {
       settle(program, triggers)
     },
@@ -130,6 +139,11 @@ function watchEstimators({ log, metrics }: Program): (servers: number) => void {
       log.error({ err }, "cannot make the kernel's statistics cheaper: packets may be held up")
     })
   }
+}
+
+/** Why this node has no Node object, as long as it has none: found out once, when the Nodes have been listed. */
+export function missingNode({ cluster, missingNode: text }: Program): string | undefined {
+  return cluster.node === undefined ? text : undefined
 }
 
 /** What this node's annotation asks for, or else the configuration. */

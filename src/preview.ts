@@ -18,6 +18,7 @@ import { Cluster } from './model/cluster.ts'
 import { formatCommand } from './model/ipvsadm.ts'
 import type { Operation } from './model/operation.ts'
 import { setsOf } from './model/sets.ts'
+import { explainMissingNode } from './missing-node.ts'
 import { loadAddon } from './netlink/socket.ts'
 import { bridgeRemedy, openKernel, wantedSysctls, wantedTimeouts } from './node-setup.ts'
 import { openOrigin } from './origin.ts'
@@ -68,17 +69,18 @@ async function ruleCommands(
 }
 
 /** Everything that a start would do, in its order. Throws an Error with a remedy when it cannot be found out. */
-export async function preview({ loaded, nodeName, choice, log, signal }: ProgramOptions): Promise<string[]> {
-  const { config } = loaded
+export async function preview(options: ProgramOptions): Promise<string[]> {
+  const { naming, choice, log, signal } = options
+  const { config } = options.loaded
   const addon = loadAddon()
   const families = await supportedFamilies()
   const ended = new AbortController()
   const until = AbortSignal.any([signal, ended.signal])
   const metrics = new Metrics({ defaults: false })
-  const origin = openOrigin(choice, { nodeName, metrics, log, signal: until })
+  const origin = openOrigin(choice, { nodeName: naming.name, metrics, log, signal: until })
   const kernel = await openKernel({ addon, families, readOnly: true }, log)
   const doorbell = new Doorbell()
-  const cluster = new Cluster(nodeName, () => {
+  const cluster = new Cluster(naming.name, () => {
     doorbell.ring()
   })
   let nodeAddresses: readonly Address[] = []
@@ -95,14 +97,14 @@ export async function preview({ loaded, nodeName, choice, log, signal }: Program
       ...{ cluster, kernel, doorbell, log, metrics },
       reporter: new Reporter({ log, metrics, recordEvent: () => undefined }),
       ruled: Promise.resolve(),
-      nodeListed: () => Promise.resolve(),
+      nodeListed: () => explainMissingNode({ naming, cluster, origin, log, signal: until }),
       settled: () => undefined,
       mapped: () => undefined,
       counted: () => undefined,
       // The scheduler is taken at its word: looking for it would change the kernel.
       mapping: () =>
         mappingOptions({
-          ...{ config, cluster, nodeName, families, nodeAddresses },
+          ...{ config, cluster, nodeName: naming.name, families, nodeAddresses },
           scheduler: wantedScheduler({ cluster, config }),
         }),
       isExcluded: (address) => config.excludeCidrs.some((cidr) => contains(cidr, address)),

@@ -12,6 +12,7 @@ import { Doorbell } from './loop/doorbell.ts'
 import { Reporter } from './loop/reporter.ts'
 import type { Family } from './model/address.ts'
 import { Cluster } from './model/cluster.ts'
+import type { NodeNaming } from './missing-node.ts'
 import type { ServiceName } from './model/facts.ts'
 import type { KernelTables } from './model/kernel-object.ts'
 import { loadAddon, type Socket } from './netlink/socket.ts'
@@ -45,7 +46,7 @@ export interface ProgramOptions {
   readonly loaded: LoadedConfig
   /** Changes are picked up. */
   readonly configFile: ConfigFile | undefined
-  readonly nodeName: string
+  readonly naming: NodeNaming
   readonly choice: OriginChoice
   /** Called with every new configuration, before it is applied. */
   readonly configured: (loaded: LoadedConfig) => void
@@ -126,7 +127,7 @@ type FactParts = Followers & Pick<Program, 'origin' | 'cluster' | 'families'>
 
 /** Throws an Error when there is nowhere to have facts from. */
 function openFacts(
-  { loaded, nodeName, choice, log }: ProgramOptions,
+  { loaded, naming: { name: nodeName }, choice, log }: ProgramOptions,
   families: ReadonlySet<Family>,
   signal: AbortSignal,
   program: () => Program | undefined,
@@ -162,7 +163,7 @@ async function removeNftablesMode(addon: Socket, log: Logger): Promise<void> {
 
 /** Opens all parts. Throws an Error with a remedy when one cannot be. */
 async function openProgram(
-  { loaded: { config, document }, nodeName, log }: ProgramOptions,
+  { loaded: { config, document }, naming, log }: ProgramOptions,
   facts: FactParts,
   signal: AbortSignal,
   fail: (error: Error) => void,
@@ -181,7 +182,8 @@ async function openProgram(
   const it = (): Program => program
   const program: Program = {
     ...facts,
-    ...{ addon, iptables, kernel, bridges, tables, nodeName, log, signal, fail, config, document },
+    ...{ addon, iptables, kernel, bridges, tables, naming, log, signal, fail, config, document },
+    nodeName: naming.name,
     reporter: new Reporter({ log, metrics, recordEvent: facts.origin.recordEvent }),
     scheduler: await openScheduler(kernel, tables, log, config.scheduler, it),
     nodeAddresses: [],

@@ -51,7 +51,7 @@ export interface ProxyOptions extends Omit<MapperOptions, 'ledger' | 'touched'> 
    */
   readonly ruled: Promise<unknown>
   /** Called once when this node has been listed, before anything is mapped. */
-  readonly nodeListed: () => Promise<void>
+  readonly nodeListed: () => Promise<unknown>
   /** Called whenever the kernel is as the facts want it, as far as it lets us, with what had led to the changes. */
   readonly settled: (triggers: readonly Trigger[]) => void
   /** Called after the first sync and after every audit: how many virtual and real servers are ours. */

@@ -102,6 +102,11 @@ export class Cluster {
     return this.#nodes.get(this.#nodeName)
   }
 
+  /** Of all Nodes that the source has: an API server is asked for this one only. */
+  get nodeNames(): readonly string[] {
+    return [...this.#nodes.keys()]
+  }
+
   get serviceCount(): number {
     return this.#services.size
   }

@@ -36,8 +36,13 @@ export function isExpired(error: unknown): boolean {
 }
 
 export interface ApiClient {
-  /** The body of a 200 answer, unread. Throws ApiError for any other status. */
-  get(path: string, query: Readonly<Record<string, string>>, signal: AbortSignal): Promise<IncomingMessage>
+  /** The body of a 200 answer, unread; JSON in the form that `accept` names. Throws ApiError for any other status. */
+  get(
+    path: string,
+    query: Readonly<Record<string, string>>,
+    signal: AbortSignal,
+    accept?: string,
+  ): Promise<IncomingMessage>
   /** Sends an object, or a merge patch of one (RFC 7386), and returns the answer's. Throws as `get`. */
   send(method: 'POST' | 'PATCH', path: string, body: object, signal: AbortSignal): Promise<unknown>
 }
@@ -178,6 +183,7 @@ interface Message {
   readonly path: string
   /** The answer may come compressed. */
   readonly zips?: boolean
+  readonly accept?: string | undefined
   readonly body?: string
 }
 
@@ -198,7 +204,7 @@ function keepConnections(agent: https.Agent, name: string): void {
 
 /** Sends one request; resolves when the answer begins. */
 async function request(config: KubeConfig, message: Message, signal: AbortSignal): Promise<IncomingMessage> {
-  const { method, path, body, zips = false } = message
+  const { method, path, body, zips = false, accept = 'application/json' } = message
   const url = new URL(`${config.getCurrentCluster()!.server.replace(/\/$/, '')}${path}`)
   const options: https.RequestOptions = { signal }
   await config.applyToHTTPSOptions(options)
@@ -214,7 +220,7 @@ async function request(config: KubeConfig, message: Message, signal: AbortSignal
     ...trimmed,
     ...content,
     ...encoding,
-    Accept: 'application/json',
+    Accept: accept,
     'User-Agent': 'kube-ipvs',
   }
   options.method = method
@@ -269,10 +275,11 @@ export function openApiClient(
     return observed(message, signal)
   }
   return {
-    async get(path, query, signal) {
+    async get(path, query, signal, accept) {
       const full = `${path}?${new URLSearchParams(query).toString()}`
       // Lists are a tenth as long compressed; events of a watch have to come at once.
-      const response = await answered({ method: 'GET', path: full, zips: query.watch === undefined }, signal)
+      const zips = query.watch === undefined
+      const response = await answered({ method: 'GET', path: full, zips, accept }, signal)
       if (response.statusCode !== 200) throw await errorOf(response)
       return response
     },

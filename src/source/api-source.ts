@@ -3,7 +3,7 @@ import type { Logger } from 'pino'
 import type { Cluster, Collection } from '../model/cluster.ts'
 import type { Facts, Resource } from '../model/facts.ts'
 import { PARSERS } from '../model/parse-facts.ts'
-import type { ApiClient } from './api-client.ts'
+import { type ApiClient, readJson } from './api-client.ts'
 import type { ReadPage } from './page.ts'
 import { reflect } from './reflector.ts'
 
@@ -50,4 +50,22 @@ export async function followApiServer(options: ApiSourceOptions): Promise<void> 
     ),
     follow('nodes', cluster.nodes, '/api/v1/nodes', thisNode),
   ])
+}
+
+const NAMES_LIMIT = 20
+/** Nodes are large, and their names are all that is asked for (Kubernetes API concepts, "Metadata-only fetches"). */
+const NAMES_ONLY = 'application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json'
+
+/** Some names of Nodes, and how many more there are. Throws as `ApiClient.get`. */
+export async function listNodeNames(
+  api: ApiClient,
+  signal: AbortSignal,
+): Promise<{ readonly names: readonly string[]; readonly more: number }> {
+  const response = await api.get('/api/v1/nodes', { limit: String(NAMES_LIMIT) }, signal, NAMES_ONLY)
+  const { metadata, items } = (await readJson(response)) as {
+    metadata?: { remainingItemCount?: number }
+    items?: readonly { metadata?: { name?: string } }[]
+  }
+  const names = (items ?? []).flatMap((item) => item.metadata?.name ?? [])
+  return { names, more: metadata?.remainingItemCount ?? 0 }
 }

@@ -85,6 +85,10 @@ const SUBDOMAIN = /^(?=.{1,253}$)[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0
 const QUALIFIED = /^([a-z0-9]([-a-z0-9.]*[a-z0-9])?\/)?(?=.{1,63}$)[A-Za-z0-9]([-\w.]*[A-Za-z0-9])?$/
 const MICRO_TIME = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}(Z|[-+]\d\d:\d\d)$/
 
+/** What asks for the metadata of objects only. */
+const NAMES_ONLY = /^application\/json;as=PartialObjectMetadataList;g=meta\.k8s\.io;v=v1(,|$)/
+const metadataOnly = ({ metadata }: ApiObject): ApiObject => ({ metadata })
+
 const isObject = (value: unknown): value is Record<string, unknown> =>
   typeof value === 'object' && value !== null && !Array.isArray(value)
 const matches =
@@ -187,6 +191,8 @@ export class ApiServer {
   expiredForm: 'status' | 'event' = 'event'
   expiredEvent = JSON.stringify({ type: 'ERROR', object: status(410, {}, 'too old resource version') })
   readonly requests: SeenRequest[] = []
+  /** How many lists were asked for metadata only. */
+  listsOfNames = 0
   /** How many have been opened. */
   connections = 0
   /** Events as they stand. */
@@ -446,7 +452,10 @@ export class ApiServer {
       this.#sendList(url, response, prepared, zips)
       return
     }
-    const selected = token === null ? this.#select(url, resource) : this.#pages.get(token)
+    const found = token === null ? this.#select(url, resource) : this.#pages.get(token)
+    const isNamesOnly = NAMES_ONLY.test(headers.accept ?? '')
+    if (isNamesOnly) this.listsOfNames++
+    const selected = isNamesOnly ? found?.map(metadataOnly) : found
     if (selected === undefined) {
       this.#send(url, response, 410, status(410, { continue: 'inconsistent' }))
       return

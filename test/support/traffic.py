@@ -16,6 +16,7 @@
 import argparse
 import errno
 import json
+import os
 import selectors
 import socket
 import sys
@@ -37,8 +38,11 @@ def open_socket(family, proto):
 
 
 def serve(name, port):
+    families = [(socket.AF_INET, "0.0.0.0")]
+    if os.path.exists("/proc/net/if_inet6"):
+        families.append((socket.AF_INET6, "::"))
     for proto in TYPES:
-        for family, address in ((socket.AF_INET, "0.0.0.0"), (socket.AF_INET6, "::")):
+        for family, address in families:
             sock = open_socket(family, proto)
             if family == socket.AF_INET6:
                 sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
