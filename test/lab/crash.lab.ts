@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { expect } from 'chai'
 import { ApiServer } from '../support/api-server.ts'
-import { endpoint, service, slice, TERMINATING, UNREADY } from '../support/builders.ts'
+import { endpoint, node, service, slice, TERMINATING, UNREADY } from '../support/builders.ts'
 import { eventually } from '../support/eventually.ts'
 import {
   boundAddresses,
@@ -74,6 +74,7 @@ describe('kill -9', () => {
     await prepareNode()
     await sh('ip addr add 192.0.2.1/32 dev lo')
     server = await ApiServer.start()
+    server.load('nodes', [node() as never])
     writeFileSync(join(folder, 'kubeconfig'), server.kubeconfig())
     writeFileSync(
       join(folder, 'config.yaml'),
