@@ -6,7 +6,9 @@ import type { MappingOptions } from './model/claims.ts'
 import { type Cidr, formatCidr } from './model/cidr.ts'
 import type { Cluster } from './model/cluster.ts'
 import type { Node } from './model/facts.ts'
+import type { ExternalPolicy } from './model/external-policy.ts'
 import { nodePortAddresses } from './model/node-ports.ts'
+import type { Surroundings } from './model/surroundings.ts'
 
 export interface MappingInput {
   readonly config: Config
@@ -16,6 +18,10 @@ export interface MappingInput {
   readonly scheduler: string
   /** Of all interfaces but kube-ipvs0. */
   readonly nodeAddresses: readonly Address[]
+  /** Where this program finds its API server. */
+  readonly apiAddresses: ReadonlySet<Address>
+  readonly surroundings: Surroundings
+  readonly policy: ExternalPolicy | undefined
 }
 
 type RulesInput = Pick<MappingInput, 'config' | 'cluster'>
@@ -50,20 +56,29 @@ export const addressesOf = rememberLast(
   },
 )
 
+/** Who has which addresses. What clusterCIDR says is whose traffic is local, not whose addresses these are. */
+function neighbourhood(input: MappingInput): MappingOptions['neighbourhood'] {
+  const { config, cluster, nodeAddresses, apiAddresses, policy } = input
+  const { nodeIps, interfaceAddresses } = addressesOf(config, cluster.node, nodeAddresses)
+  const { addresses } = cluster
+  const peers = new Set([...input.surroundings.peers, ...cluster.otherNodeAddresses()])
+  const surroundings = { ...input.surroundings, peers }
+  return {
+    ...{ nodeIps, interfaceAddresses, surroundings, policy },
+    apiServers: new Set([...cluster.apiServers(), ...apiAddresses]),
+    serviceCidrs: cluster.clusterIpNetworks(),
+    clusterIpOwner: (address) => addresses.clusterIpOwner(address),
+    publisher: (address) => addresses.publisher(address),
+  }
+}
+
 export function mappingOptions(input: MappingInput): MappingOptions {
   const { config, cluster, nodeName, families, scheduler, nodeAddresses } = input
-  const { nodeIps, ...addresses } = addressesOf(config, cluster.node, nodeAddresses)
   return {
-    nodeName,
+    ...{ nodeName, families, scheduler },
     zone: cluster.node?.zone,
-    scheduler,
-    families,
-    ...addresses,
-    neighbourhood: {
-      nodeIps,
-      podCidrs: [...config.clusterCidrs, ...(cluster.node?.podCidrs ?? [])],
-      apiServers: cluster.apiServers(),
-    },
+    nodePortAddresses: addressesOf(config, cluster.node, nodeAddresses).nodePortAddresses,
+    neighbourhood: neighbourhood(input),
     allowExternalIps: config.allowExternalIps,
   }
 }

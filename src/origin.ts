@@ -1,13 +1,23 @@
 /** Where facts come from and Events go to: an API server, or a directory of manifests. */
 import type { Logger } from 'pino'
 import { keepHeapSmall } from './heap.ts'
+import type { KubeConfig } from '@kubernetes/client-node'
+import type { Address } from './model/address.ts'
 import type { Cluster } from './model/cluster.ts'
 import type { Metrics } from './serve/metrics.ts'
+import { followApiAddresses } from './source/api-address.ts'
 import { loadKubeConfig, openApiClient } from './source/api-client.ts'
 import { followApiServer, listNodeNames } from './source/api-source.ts'
 import { openEvents, type RecordEvent } from './source/events.ts'
 import { followManifests } from './source/manifests.ts'
 import { openPageReader } from './source/page-reader.ts'
+import {
+  followPeerNodes,
+  listNodeAddresses,
+  type NodeList,
+  type PeerNodes,
+  type PeerNodesOptions,
+} from './source/peer-nodes.ts'
 
 /** Some names of Nodes, and how many more there are. */
 export interface NodeNames {
@@ -23,6 +33,12 @@ export interface Origin {
   readonly listNodeNames: (cluster: Cluster, signal: AbortSignal) => Promise<NodeNames>
   /** An API server has an object for every node; a directory need not. */
   readonly hasNodes: boolean
+  /** Where the API server is found; none for a directory. Empty until the first look. */
+  readonly apiAddresses: () => ReadonlySet<Address>
+  /** The last request to the API server was not answered. */
+  readonly isLost: () => boolean
+  /** Follows the addresses of the other nodes, as long as they are wanted; a directory's are among its facts. */
+  readonly followPeers: (options: Pick<PeerNodesOptions, 'isWanted' | 'changed'>) => PeerNodes
 }
 
 /** What says where facts are. */
@@ -40,6 +56,10 @@ export interface OriginOptions {
   readonly metrics: Metrics
   readonly log: Logger
   readonly signal: AbortSignal
+  /** Called when the API server is found elsewhere. */
+  readonly apiMoved: () => void
+  /** Called whenever a request to it has not been answered. */
+  readonly apiLost: () => void
 }
 
 /** Throws an Error when there would be nothing to follow. */
@@ -47,27 +67,47 @@ export function checkOrigin({ manifests, kubeconfig, master }: OriginChoice): vo
   if (manifests === undefined) loadKubeConfig(kubeconfig, master)
 }
 
-/** Throws an Error at once when there is nothing to follow, before the kernel is touched. */
-export function openOrigin(choice: OriginChoice, { nodeName, metrics, log, signal }: OriginOptions): Origin {
-  const { manifests, kubeconfig, master } = choice
-  if (manifests !== undefined) {
-    return {
-      follow: (cluster, until) => followManifests({ directory: manifests, cluster, log, signal: until }),
-      recordEvent: (happening) => {
-        log.debug({ happening }, 'an Event without an API server')
-      },
-      listNodeNames: (cluster) => Promise.resolve({ names: cluster.nodeNames, more: 0 }),
-      hasNodes: false,
-    }
-  }
-  const api = openApiClient(
-    () => loadKubeConfig(kubeconfig, master),
-    (request) => {
-      metrics.requested(request)
-    },
-  )
-  const readPage = openPageReader(signal, keepHeapSmall)
+const NONE: ReadonlySet<Address> = new Set()
+
+function openDirectory(directory: string, { log }: OriginOptions): Origin {
   return {
+    follow: (cluster, until) => followManifests({ directory, cluster, log, signal: until }),
+    recordEvent: (happening) => {
+      log.debug({ happening }, 'an Event without an API server')
+    },
+    listNodeNames: (cluster) => Promise.resolve({ names: cluster.nodeNames, more: 0 }),
+    hasNodes: false,
+    apiAddresses: () => NONE,
+    isLost: () => false,
+    followPeers: () => ({ consider: () => undefined, addresses: () => NONE }),
+  }
+}
+
+/** Throws an Error at once when there is nothing to follow, before the kernel is touched. */
+export function openOrigin(choice: OriginChoice, options: OriginOptions): Origin {
+  if (choice.manifests !== undefined) return openDirectory(choice.manifests, options)
+  const { nodeName, metrics, log, signal, apiMoved, apiLost } = options
+  const config = (): KubeConfig => loadKubeConfig(choice.kubeconfig, choice.master)
+  let apiAddresses = NONE
+  let isLost = false
+  const api = openApiClient(config, (request) => {
+    metrics.requested(request)
+    isLost = request.code === '<error>'
+    if (!isLost) return
+    addresses.lookAgain()
+    apiLost()
+  })
+  const changed = (found: ReadonlySet<Address>): void => {
+    apiAddresses = found
+    apiMoved()
+  }
+  const addresses = followApiAddresses({ config, changed, log, signal })
+  const readPage = openPageReader(signal, keepHeapSmall)
+  const list = (): Promise<NodeList> => listNodeAddresses({ api, readPage, nodeName, signal })
+  return {
+    apiAddresses: () => apiAddresses,
+    isLost: () => isLost,
+    followPeers: (peers) => followPeerNodes({ ...peers, list, log, signal }),
     follow: (cluster, until) => followApiServer({ api, readPage, cluster, nodeName, log, signal: until }),
     recordEvent: openEvents({ api, nodeName, log, signal }),
     listNodeNames: (_cluster, until) => listNodeNames(api, until),

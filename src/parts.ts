@@ -8,15 +8,18 @@ import type { LinuxKernel } from './kernel/linux-kernel.ts'
 import { followNodeAddresses } from './kernel/node-addresses.ts'
 import { countProcessors } from './kernel/processors.ts'
 import { formatSysctl } from './kernel/sysctl.ts'
+import { readLinksOnce } from './kernel/routes.ts'
+import { Lookout } from './lookout.ts'
 import type { Doorbell } from './loop/doorbell.ts'
 import { Proxy, type ProxyOptions } from './loop/proxy.ts'
 import type { Reporter } from './loop/reporter.ts'
-import { addressesOf, mappingOptions, ruleOptions } from './mapping.ts'
+import { addressesOf, type MappingInput, mappingOptions, ruleOptions } from './mapping.ts'
 import { explainMissingNode, type NodeNaming } from './missing-node.ts'
 import { type Address, type Family, familyOf } from './model/address.ts'
 import { contains } from './model/cidr.ts'
 import { localEndpoints } from './model/claims.ts'
 import type { Cluster, Trigger } from './model/cluster.ts'
+import type { ExternalPolicy } from './model/external-policy.ts'
 import type { ServiceName } from './model/facts.ts'
 import type { KernelTables } from './model/kernel-object.ts'
 import { isNodePortWildcard } from './model/node-ports.ts'
@@ -48,6 +51,8 @@ export interface Program {
   readonly health: ProxyHealth
   readonly scheduler: SchedulerChoice
   readonly origin: Origin
+  /** Who else has external addresses. */
+  readonly lookout: Lookout
   readonly nodeName: string
   readonly naming: NodeNaming
   readonly families: ReadonlySet<Family>
@@ -59,6 +64,8 @@ export interface Program {
   config: Config
   /** The configuration as it is published. */
   document: object
+  /** Which external addresses namespaces may have; undefined: all. Replaced when its file changes. */
+  policy: ExternalPolicy | undefined
   /** What was said of it when the Nodes were listed: see `missingNode`. */
   missingNode?: string | undefined
   /** Of all interfaces but kube-ipvs0; replaced when one changes. */
@@ -102,7 +109,8 @@ export async function openProxy(
       watch(servers)
       void program.bridges()
     },
-    mapping: () => mappingOptions({ ...program, scheduler: scheduler.current }),
+    ...guard(program),
+    mapping: () => mappingOptions({ ...program, ...addressBook(program), scheduler: scheduler.current }),
     isExcluded: (address) => program.config.excludeCidrs.some((cidr) => contains(cidr, address)),
     mapped,
     auditIntervalMs: () => program.config.syncPeriodMs,
@@ -113,6 +121,46 @@ export async function openProxy(
     cpuMs,
   }
   return new Proxy(options, tables)
+}
+
+/** Who has which addresses, as it is known now. */
+export function addressBook({
+  lookout,
+  origin,
+}: Pick<Program, 'lookout' | 'origin'>): Pick<MappingInput, 'surroundings' | 'apiAddresses'> {
+  return { surroundings: lookout.current, apiAddresses: origin.apiAddresses() }
+}
+
+const NONE: ReadonlySet<Address> = new Set()
+
+/** What keeps the node on the network: nothing is served before it is known whose addresses these are. */
+export function guard({
+  lookout,
+  origin,
+}: Pick<Program, 'lookout' | 'origin'>): Pick<ProxyOptions, 'hasLookedAround' | 'mustBeFree'> {
+  return {
+    hasLookedAround: () => lookout.isDone,
+    mustBeFree: () => (origin.isLost() ? origin.apiAddresses() : NONE),
+  }
+}
+
+/** Opens what looks for other owners of external addresses, and lets it run. */
+export function openLookout(
+  addon: Socket,
+  origin: Origin,
+  { cluster, log, signal }: Pick<Program, 'cluster' | 'log' | 'signal'>,
+): Lookout {
+  const peers = origin.followPeers({
+    isWanted: () => cluster.externalAddresses().size > 0,
+    changed: () => {
+      lookout.lookAgain()
+    },
+  })
+  const lookout = new Lookout({ cluster, peers, log, signal, readLinks: () => readLinksOnce(addon) })
+  void lookout.run()
+  // Some may have been named already.
+  lookout.lookAgain()
+  return lookout
 }
 
 /** Time of processors that this process has used, with all its threads, in ms. */

@@ -11,7 +11,8 @@ import { differingSysctls, formatSysctl } from './kernel/sysctl.ts'
 import { Doorbell } from './loop/doorbell.ts'
 import { Proxy } from './loop/proxy.ts'
 import { Reporter } from './loop/reporter.ts'
-import { mappingOptions, ruleOptions } from './mapping.ts'
+import type { Lookout } from './lookout.ts'
+import { type MappingInput, mappingOptions, ruleOptions } from './mapping.ts'
 import type { Address, Family } from './model/address.ts'
 import { contains } from './model/cidr.ts'
 import { Cluster } from './model/cluster.ts'
@@ -21,8 +22,8 @@ import { setsOf } from './model/sets.ts'
 import { explainMissingNode } from './missing-node.ts'
 import { loadAddon } from './netlink/socket.ts'
 import { bridgeRemedy, openKernel, wantedSysctls, wantedTimeouts } from './node-setup.ts'
-import { openOrigin } from './origin.ts'
-import { wantedScheduler } from './parts.ts'
+import { checkOrigin, type Origin, openOrigin } from './origin.ts'
+import { addressBook, guard, openLookout, wantedScheduler } from './parts.ts'
 import type { ProgramOptions } from './program.ts'
 import { Metrics } from './serve/metrics.ts'
 
@@ -68,53 +69,90 @@ async function ruleCommands(
   return commands.flat()
 }
 
+/** What the facts come from, and who else has the addresses in them. */
+interface Facts {
+  readonly origin: Origin
+  readonly cluster: Cluster
+  readonly doorbell: Doorbell
+  readonly lookout: Lookout
+  readonly metrics: Metrics
+}
+
+function openFacts(
+  { naming, choice, log }: ProgramOptions,
+  addon: Parameters<typeof openLookout>[0],
+  signal: AbortSignal,
+): Facts {
+  const metrics = new Metrics({ defaults: false })
+  const doorbell = new Doorbell()
+  const ring = (): void => {
+    doorbell.ring()
+  }
+  const apiMoved = (): void => {
+    cluster.markExposed()
+  }
+  const nodeName = naming.name
+  const origin = openOrigin(choice, { nodeName, metrics, log, signal, apiMoved, apiLost: ring })
+  const externalNamed = (): void => {
+    lookout.lookAgain()
+  }
+  const cluster = new Cluster(nodeName, ring, { externalNamed, nodeChanged: externalNamed })
+  const lookout = openLookout(addon, origin, { cluster, log, signal })
+  return { origin, cluster, doorbell, lookout, metrics }
+}
+
+/** A proxy that is never run. The scheduler is taken at its word: looking for it would change the kernel. */
+function openDryProxy(
+  { naming, log, loaded: { config } }: ProgramOptions,
+  facts: Facts,
+  kernel: LinuxKernel,
+  node: Pick<MappingInput, 'families'> & { nodeAddresses: readonly Address[] },
+  signal: AbortSignal,
+): Proxy {
+  const { cluster, origin, metrics } = facts
+  return new Proxy({
+    ...{ ...facts, kernel, log },
+    reporter: new Reporter({ log, metrics, recordEvent: () => undefined }),
+    ruled: Promise.resolve(),
+    ...guard(facts),
+    nodeListed: () => explainMissingNode({ naming, cluster, origin, log, signal }),
+    settled: () => undefined,
+    mapped: () => undefined,
+    counted: () => undefined,
+    mapping: () =>
+      mappingOptions({
+        ...{ ...node, config, cluster, nodeName: naming.name, policy: undefined },
+        ...addressBook(facts),
+        scheduler: wantedScheduler({ cluster, config }),
+      }),
+    isExcluded: (address) => config.excludeCidrs.some((cidr) => contains(cidr, address)),
+    auditIntervalMs: () => Infinity,
+    minSyncPeriodMs: () => 0,
+    drainDeadlineMs: 0,
+    now: () => performance.now(),
+    cpuMs: () => 0,
+  })
+}
+
 /** Everything that a start would do, in its order. Throws an Error with a remedy when it cannot be found out. */
 export async function preview(options: ProgramOptions): Promise<string[]> {
-  const { naming, choice, log, signal } = options
-  const { config } = options.loaded
+  const { choice, log, signal, loaded } = options
+  const { config } = loaded
   const addon = loadAddon()
   const families = await supportedFamilies()
   const ended = new AbortController()
   const until = AbortSignal.any([signal, ended.signal])
-  const metrics = new Metrics({ defaults: false })
-  const origin = openOrigin(choice, { nodeName: naming.name, metrics, log, signal: until })
+  checkOrigin(choice)
   const kernel = await openKernel({ addon, families, readOnly: true }, log)
-  const doorbell = new Doorbell()
-  const cluster = new Cluster(naming.name, () => {
-    doorbell.ring()
-  })
-  let nodeAddresses: readonly Address[] = []
+  const facts = openFacts(options, addon, until)
+  const node = { families, nodeAddresses: [] as readonly Address[] }
+  const changed = (addresses: readonly Address[]): void => {
+    node.nodeAddresses = addresses
+  }
   try {
-    await followNodeAddresses({
-      addon,
-      log,
-      signal: until,
-      changed: (addresses) => {
-        nodeAddresses = addresses
-      },
-    })
-    const proxy = new Proxy({
-      ...{ cluster, kernel, doorbell, log, metrics },
-      reporter: new Reporter({ log, metrics, recordEvent: () => undefined }),
-      ruled: Promise.resolve(),
-      nodeListed: () => explainMissingNode({ naming, cluster, origin, log, signal: until }),
-      settled: () => undefined,
-      mapped: () => undefined,
-      counted: () => undefined,
-      // The scheduler is taken at its word: looking for it would change the kernel.
-      mapping: () =>
-        mappingOptions({
-          ...{ config, cluster, nodeName: naming.name, families, nodeAddresses },
-          scheduler: wantedScheduler({ cluster, config }),
-        }),
-      isExcluded: (address) => config.excludeCidrs.some((cidr) => contains(cidr, address)),
-      auditIntervalMs: () => Infinity,
-      minSyncPeriodMs: () => 0,
-      drainDeadlineMs: 0,
-      now: () => performance.now(),
-      cpuMs: () => 0,
-    })
-    const followed = origin.follow(cluster, until)
+    await followNodeAddresses({ addon, log, signal: until, changed })
+    const proxy = openDryProxy(options, facts, kernel, node, until)
+    const followed = facts.origin.follow(facts.cluster, until)
     const operations = await Promise.race([proxy.dryRun(until), followed.then((): Operation[] => [])])
     // What is missing in an unfinished list would be deleted.
     if (signal.aborted) throw new Error('Stopped before the plan was complete')
@@ -123,7 +161,7 @@ export async function preview(options: ProgramOptions): Promise<string[]> {
       ...bridgeCommands(families),
       ...kernel.creations,
       ...(await kubeProxyTables(addon)).map(tableDeletion),
-      ...(await ruleCommands(families, { config, cluster }, signal)),
+      ...(await ruleCommands(families, { config, cluster: facts.cluster }, signal)),
       ...operations.map(formatCommand),
     ]
   } finally {

@@ -11,7 +11,7 @@ import { hasScheduler } from './kernel/schedulers.ts'
 import { Doorbell } from './loop/doorbell.ts'
 import { Reporter } from './loop/reporter.ts'
 import type { Family } from './model/address.ts'
-import { Cluster } from './model/cluster.ts'
+import { Cluster, type ClusterHooks } from './model/cluster.ts'
 import type { NodeNaming } from './missing-node.ts'
 import type { ServiceName } from './model/facts.ts'
 import type { KernelTables } from './model/kernel-object.ts'
@@ -22,6 +22,7 @@ import {
   followAddresses,
   keepRules,
   openHealthNodePorts,
+  openLookout,
   openProxy,
   type Program,
   recordNodeEvent,
@@ -100,7 +101,7 @@ type Followers = Pick<Program, 'doorbell' | 'rulesBell' | 'metrics' | 'health'>
 function openCluster(
   nodeName: string,
   { doorbell, rulesBell, metrics, health }: Followers,
-  nodeChanged: () => void,
+  hooks: Required<Pick<ClusterHooks, 'nodeChanged' | 'externalNamed'>>,
 ): Cluster {
   const changed = (): void => {
     doorbell.ring()
@@ -108,9 +109,10 @@ function openCluster(
     metrics.queued()
   }
   return new Cluster(nodeName, changed, {
+    ...hooks,
     nodeChanged: () => {
       rulesBell.ring()
-      nodeChanged()
+      hooks.nodeChanged()
     },
     serviceChanged: () => {
       metrics.serviceChanged()
@@ -133,18 +135,34 @@ function openFacts(
   program: () => Program | undefined,
 ): FactParts {
   const metrics = new Metrics({ families })
-  const origin = openOrigin(choice, { nodeName, metrics, log, signal })
+  const doorbell = new Doorbell()
+  const origin = openOrigin(choice, {
+    ...{ nodeName, metrics, log, signal },
+    apiMoved: () => {
+      cluster.markExposed()
+    },
+    apiLost: () => {
+      doorbell.ring()
+    },
+  })
   const health = new ProxyHealth({
     families,
     isNodeEligible: () => (cluster.node === undefined ? !origin.hasNodes : !cluster.node.leaving),
     staleAfterMs: () => 2 * (program()?.config ?? loaded.config).syncPeriodMs,
     now: () => new Date(),
   })
-  const followers: Followers = { doorbell: new Doorbell(), rulesBell: new Doorbell(), metrics, health }
-  const cluster = openCluster(nodeName, followers, () => {
-    const open = program()
-    // What it says sooner counts when the node is listed.
-    if (open !== undefined) void open.scheduler.want(wantedScheduler(open))
+  const followers: Followers = { doorbell, rulesBell: new Doorbell(), metrics, health }
+  const cluster = openCluster(nodeName, followers, {
+    externalNamed: () => {
+      program()?.lookout.lookAgain()
+    },
+    nodeChanged: () => {
+      const open = program()
+      // What it says sooner counts when the node is listed.
+      if (open === undefined) return
+      open.lookout.lookAgain()
+      void open.scheduler.want(wantedScheduler(open))
+    },
   })
   return { ...followers, origin, cluster, families }
 }
@@ -185,7 +203,9 @@ async function openProgram(
     ...{ addon, iptables, kernel, bridges, tables, naming, log, signal, fail, config, document },
     nodeName: naming.name,
     reporter: new Reporter({ log, metrics, recordEvent: facts.origin.recordEvent }),
+    lookout: openLookout(addon, facts.origin, { ...facts, log, signal }),
     scheduler: await openScheduler(kernel, tables, log, config.scheduler, it),
+    policy: undefined,
     nodeAddresses: [],
   }
   if (!families.has('IPv6')) log.warn('IPv6 is not available on this node: IPv6 cluster IPs are not served')

@@ -4,6 +4,7 @@ import { mappingOptions, ruleOptions } from '../src/mapping.ts'
 import { parseAddress } from '../src/model/address.ts'
 import { parseCidr } from '../src/model/cidr.ts'
 import { Cluster } from '../src/model/cluster.ts'
+import { ALONE } from '../src/model/surroundings.ts'
 import { parseEndpointSlice, parseNode } from '../src/model/parse-facts.ts'
 import { endpoint, slice } from './support/builders.ts'
 
@@ -34,6 +35,9 @@ const input = (config: Partial<Config> = {}, cluster = clusterOf()) => ({
   families: new Set(['IPv4', 'IPv6'] as const),
   scheduler: 'rr',
   nodeAddresses: ['192.168.50.1', '10.0.2.15', '127.0.0.1'].map((text) => parseAddress(text)!),
+  apiAddresses: new Set([parseAddress('192.168.50.99')!]),
+  surroundings: ALONE,
+  policy: undefined,
 })
 
 describe('mappingOptions', () => {
@@ -41,11 +45,14 @@ describe('mappingOptions', () => {
     const options = mappingOptions(input({ clusterCidrs: cidrs('10.244.0.0/16') }))
 
     expect(options).to.deep.include({ nodeName: 'node-1', zone: 'a', scheduler: 'rr' })
-    expect(options.neighbourhood).to.deep.equal({
+    expect(options.neighbourhood).to.deep.include({
       nodeIps: ['192.168.50.1'],
-      podCidrs: cidrs('10.244.0.0/16', '10.244.1.0/24', 'fd00:10:244:1::/64'),
-      apiServers: ['192.168.50.250'],
+      apiServers: new Set(['192.168.50.250', '192.168.50.99']),
     })
+    expect(
+      options.neighbourhood.surroundings.podCidrs,
+      'clusterCIDR says nothing of addresses',
+    ).to.deep.equal([])
   })
 
   it('looks at the addresses of the node again only when they, the configuration or the Node are others', () => {
@@ -58,7 +65,7 @@ describe('mappingOptions', () => {
       config: { ...given.config, nodePortAddresses: ['primary'] },
     })
 
-    expect(again.interfaceAddresses).to.equal(first.interfaceAddresses)
+    expect(again.neighbourhood.interfaceAddresses).to.equal(first.neighbourhood.interfaceAddresses)
     expect(again.scheduler).to.equal('wlc')
     expect(readdressed.nodePortAddresses).to.deep.equal(['10.0.2.15'])
     expect(reconfigured.nodePortAddresses).to.deep.equal(['192.168.50.1'])

@@ -72,7 +72,14 @@ describe('explainMissingNode', () => {
     const { log, lines } = recordingLog()
     const { signal } = abort
     const metrics = new Metrics({ defaults: false })
-    const origin: Origin = openOrigin(choice, { nodeName: naming.name, metrics, log, signal })
+    const origin: Origin = openOrigin(choice, {
+      nodeName: naming.name,
+      metrics,
+      log,
+      signal,
+      apiMoved: () => undefined,
+      apiLost: () => undefined,
+    })
     const cluster = new Cluster(naming.name, () => undefined)
     void origin.follow(cluster, signal)
     await eventually(() => expect(cluster.isListed('nodes')).to.equal(true), 10_000)

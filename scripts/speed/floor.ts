@@ -13,6 +13,7 @@ import { loadAddon, type Socket } from '../../src/netlink/socket.ts'
 import { Proxy } from '../../src/loop/proxy.ts'
 import { Reporter } from '../../src/loop/reporter.ts'
 import { Metrics } from '../../src/serve/metrics.ts'
+import { mapping } from '../../test/support/mapping.ts'
 import { Load, type Size } from './load.ts'
 
 const FAMILIES: ReadonlySet<Family> = new Set<Family>(['IPv4', 'IPv6'])
@@ -57,6 +58,7 @@ async function bring(size: Size, kernel: Kernel): Promise<void> {
   cluster.services.replace([...load.services()].map(parseService))
   cluster.endpointSlices.replace([...load.slices()].map(parseEndpointSlice))
   cluster.nodes.replace([])
+  cluster.serviceCidrs.replace([])
   const log = pino({ level: 'error' }, pino.destination(2))
   const metrics = new Metrics({ defaults: false })
   const abort = new AbortController()
@@ -68,12 +70,9 @@ async function bring(size: Size, kernel: Kernel): Promise<void> {
     settled: () => {
       abort.abort()
     },
-    mapping: () => ({
-      ...{ nodeName: 'node-1', zone: undefined, scheduler: 'rr', families: FAMILIES, nodePortAddresses: [] },
-      interfaceAddresses: new Set(),
-      neighbourhood: { nodeIps: [], podCidrs: [], apiServers: [] },
-      allowExternalIps: true,
-    }),
+    hasLookedAround: () => true,
+    mustBeFree: () => new Set(),
+    mapping,
     isExcluded: () => false,
     mapped: () => undefined,
     counted: () => undefined,

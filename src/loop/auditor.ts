@@ -71,7 +71,7 @@ export class Auditor {
     this.#phase = undefined
     const tables = this.#tables ?? (await this.#kernel.readTables())
     this.#tables = undefined
-    this.#foreign = adoptTables(tables, this.known)
+    this.#foreign = adoptTables(tables, this.known, this.#foreign)
     const ids = [...this.known.virtualServers.values()].map(({ id }) => id)
     for (let next = this.#readNext(ids); next !== undefined;) {
       const observed = await next
@@ -87,6 +87,12 @@ export class Auditor {
     // Until it is awaited: what it throws is thrown there.
     reading.catch(() => undefined)
     return reading
+  }
+
+  /** A Service wants this virtual server, and it was nobody else's: so we look after it, and it is ours. */
+  prove(key: VirtualServerKey): void {
+    const known = this.known.virtualServers.get(key)
+    if (known?.isProven === false) this.known.virtualServers.set(key, { ...known, isProven: true })
   }
 
   /** Every object that we believe to be in the kernel, in the order in which objects are made. */
@@ -109,7 +115,7 @@ export class Auditor {
     this.#readTables().then(
       (tables) => {
         const findings: Findings = { differences: [], foreign: new Set() }
-        const comparison = compareTables(tables, this.known, this.#changed, findings)
+        const comparison = compareTables(tables, this.known, this.#changed, findings, this.#foreign)
         next({ name: 'comparing', comparison, findings })
       },
       (error: unknown) => {

@@ -1,8 +1,11 @@
 /** Facts to claims: which Services have changed, what they want of the kernel, and which objects that may change. */
-import { buildClaims, localLacks, type MappingOptions, refusalsOf } from '../model/claims.ts'
+import type { Address } from '../model/address.ts'
+import { contains } from '../model/cidr.ts'
+import { buildClaims, type Claim, localLacks, type MappingOptions, refusalsOf } from '../model/claims.ts'
 import type { Cluster } from '../model/cluster.ts'
 import type { ServiceName } from '../model/facts.ts'
-import type { ObjectKey } from '../model/kernel-object.ts'
+import { checkEndpoints } from '../model/endpoints.ts'
+import { kindOf, type ObjectKey } from '../model/kernel-object.ts'
 import type { Ledger } from '../model/ledger.ts'
 import { mapInTurns } from '../netlink/turns.ts'
 import type { Reporter } from './reporter.ts'
@@ -16,7 +19,7 @@ export interface MapperOptions {
   readonly cluster: Cluster
   /** Gets what is wanted of the kernel. */
   readonly ledger: Ledger
-  readonly reporter: Pick<Reporter, 'refusals' | 'lacks'>
+  readonly reporter: Pick<Reporter, 'refusals' | 'refusedEndpoints' | 'lacks'>
   /** Asked anew whenever facts have changed: so may the scheduler while we run. */
   readonly mapping: () => MappingOptions
   /** Called for every Service that was mapped anew, or is gone. */
@@ -30,12 +33,16 @@ export class Mapper {
   /** Services that have changed, and have not been turned into claims yet. */
   readonly #unmapped = new Set<ServiceName>()
 
+  /** Addresses that have become virtual ones of this node, or are none any more: endpoints may not have them. */
+  readonly #turned = new Set<Address>()
+
   constructor(options: MapperOptions) {
     this.#options = options
   }
 
   /** Takes the Services that have changed; false when all are mapped. */
   takeChanges(): boolean {
+    this.#markServedAt()
     this.#takeDirty()
     return this.#unmapped.size > 0
   }
@@ -50,9 +57,11 @@ export class Mapper {
     return names
   }
 
-  /** Maps every Service that was taken. */
+  /** Maps every Service that was taken, and then those whose endpoints turn out to be virtual IPs, or none any more. */
   async mapTaken(): Promise<void> {
     await this.#mapInTurns([...this.#unmapped], SERVICES_PER_SLICE)
+    if (this.#turned.size > 0 && this.takeChanges())
+      await this.#mapInTurns([...this.#unmapped], SERVICES_PER_SLICE)
   }
 
   /** The objects of all Services, each mapped as its objects are asked for: the oldest ones, which win conflicts, first. */
@@ -62,6 +71,14 @@ export class Mapper {
     const names = [...new Set([...ledger.owners(), ...this.#unmapped])]
     names.sort((a, b) => cluster.byAge(a, b))
     for (const name of names) yield* this.#unmapped.has(name) ? this.#map(name, options) : ledger.keysOf(name)
+  }
+
+  /** What has an endpoint at an address that is a virtual one now, or was one, is to be mapped anew. */
+  #markServedAt(): void {
+    const { cluster } = this.#options
+    if (this.#turned.size === 0 || !cluster.synced) return
+    cluster.markServedAt(this.#turned)
+    this.#turned.clear()
   }
 
   #takeDirty(): readonly ServiceName[] {
@@ -77,16 +94,48 @@ export class Mapper {
 
   /** Returns the objects that may have to be changed. */
   #map(name: ServiceName, options: MappingOptions): Iterable<ObjectKey> {
-    const { cluster, ledger, mapped, reporter, touched } = this.#options
+    const { cluster, mapped, reporter, touched } = this.#options
     this.#unmapped.delete(name)
     const service = cluster.service(name)
-    const slices = cluster.slicesOf(name)
+    const isVirtual = (address: Address): boolean => this.#isVirtual(address, options)
+    const { slices, refusals } = checkEndpoints(cluster.slicesOf(name), isVirtual)
     const claims = service === undefined ? [] : buildClaims(service, slices, options)
-    const keys = ledger.replace(name, claims)
+    const keys = this.#claim(name, claims, options)
     for (const key of keys) touched(key)
+    reporter.refusedEndpoints(name, service === undefined ? [] : refusals)
     reporter.refusals(name, service === undefined ? [] : refusalsOf(service, options))
     reporter.lacks(name, service === undefined ? [] : localLacks(service, slices, options))
     mapped(name)
     return keys
   }
+
+  /** A cluster IP, or an external address that some Service is served at. */
+  #isVirtual(address: Address, options: MappingOptions): boolean {
+    const { clusterIpOwner } = options.neighbourhood
+    if (clusterIpOwner(address) !== undefined || this.#options.ledger.isClaimed(address)) return true
+    return isOfClusterIps(address, options)
+  }
+
+  /** Returns the objects that may have to be changed, and remembers addresses that somebody claims now, or nobody any more. */
+  #claim(name: ServiceName, claims: readonly Claim[], options: MappingOptions): Set<ObjectKey> {
+    const { ledger } = this.#options
+    const before = addressesIn(ledger.keysOf(name))
+    const keys = ledger.replace(name, claims)
+    const after = addressesIn(claims.map(({ key }) => key))
+    const turned = [
+      ...before.filter((address) => !ledger.isClaimed(address)),
+      ...after.filter((address) => !before.includes(address)),
+    ]
+    for (const address of turned) if (!isOfClusterIps(address, options)) this.#turned.add(address)
+    return keys
+  }
+}
+
+/** In a network of cluster IPs, whoever has it: no endpoint is there. */
+function isOfClusterIps(address: Address, { neighbourhood }: MappingOptions): boolean {
+  return neighbourhood.serviceCidrs.some((cidr) => contains(cidr, address))
+}
+
+function addressesIn(keys: readonly ObjectKey[]): Address[] {
+  return keys.filter((key): key is Address => kindOf(key) === 'address')
 }

@@ -17,6 +17,7 @@ import type { Difference } from '../plan/audit.ts'
 import { backoffMs, Failures } from '../plan/backoff.ts'
 import { Patience } from '../plan/patience.ts'
 import { isForeign, Plan } from '../plan/plan.ts'
+import { planRelease } from '../plan/release.ts'
 import type { Metrics } from '../serve/metrics.ts'
 import { Applier } from './applier.ts'
 import { Auditor } from './auditor.ts'
@@ -52,6 +53,10 @@ export interface ProxyOptions extends Omit<MapperOptions, 'ledger' | 'touched'> 
   readonly ruled: Promise<unknown>
   /** Called once when this node has been listed, before anything is mapped. */
   readonly nodeListed: () => Promise<unknown>
+  /** Whoever else may have the external addresses of Services has been looked for: before, nothing is served. */
+  readonly hasLookedAround: () => boolean
+  /** Addresses without which nothing can be listed: what is ours on them goes, unless it is a cluster IP. */
+  readonly mustBeFree: () => ReadonlySet<Address>
   /** Called whenever the kernel is as the facts want it, as far as it lets us, with what had led to the changes. */
   readonly settled: (triggers: readonly Trigger[]) => void
   /** Called after the first sync and after every audit: how many virtual and real servers are ours. */
@@ -88,6 +93,7 @@ export class Proxy {
   #auditSpentMs = 0
   #roundStarted: number | undefined
   #isRuled = false
+  #isRead = false
   #synced = false
 
   /** `tables` are what the kernel has just shown, where it has. */
@@ -154,7 +160,7 @@ export class Proxy {
    * has become old. Returns what may still have something on its way.
    */
   async #getReady(signal: AbortSignal): Promise<Forerunner> {
-    const { cluster, now } = this.#options
+    const { cluster, doorbell, now } = this.#options
     const started = now()
     const forerunner = new Forerunner({
       ...{ cluster, now },
@@ -165,6 +171,8 @@ export class Proxy {
     const reading = this.#auditor.readAll().then(() => {
       this.#kernelRead()
       forerunner.kernelRead()
+      this.#isRead = true
+      doorbell.ring()
     })
     // What it throws is dealt with when all is listed: only one at a time can wait at the doorbell.
     reading.catch(() => undefined)
@@ -197,15 +205,31 @@ export class Proxy {
     signal: AbortSignal,
     foreseen: (names: readonly ServiceName[]) => void = () => undefined,
   ): Promise<void> {
-    const { cluster, doorbell, log } = this.#options
-    while (!cluster.isListed('nodes') && !signal.aborted) await doorbell.wait(Infinity, signal)
+    const { cluster, doorbell, log, hasLookedAround } = this.#options
+    while (!cluster.isListed('nodes') && !signal.aborted) {
+      await this.#free()
+      await doorbell.wait(Infinity, signal)
+    }
     if (!signal.aborted) await this.#options.nodeListed()
-    while (!cluster.synced && !signal.aborted) {
+    while (!(cluster.synced && hasLookedAround()) && !signal.aborted) {
       foreseen(await this.#mapper.foresee())
       await doorbell.wait(Infinity, signal)
     }
     if (signal.aborted) return
     log.info({ services: cluster.serviceCount }, 'all facts are listed')
+  }
+
+  /** What whoever was here before has bound may be what keeps everything from being listed, for ever. */
+  async #free(): Promise<void> {
+    const { mustBeFree, log } = this.#options
+    const { known, foreign } = this.#auditor
+    const operations = this.#isRead ? planRelease(mustBeFree(), known, foreign) : []
+    if (operations.length === 0) return
+    log.warn(
+      { addresses: [...mustBeFree()] },
+      'the address of the API server is bound on this node: unbinding it',
+    )
+    await this.#applier.apply(operations, 'unbound the address of the API server')
   }
 
   /** Does the most urgent thing there is to do; false when there is none. */
@@ -296,7 +320,7 @@ export class Proxy {
     const isTaken = claim !== undefined && isForeign(claim, this.#auditor.foreign)
     const conflicts = isTaken
       ? [{ loser: claim.owner, reason: `somebody else has virtual servers on ${addressOf(key)}` }]
-      : this.#ledger.conflicts(key).map(({ winner, loser }) => ({ loser, reason: `${winner} is older` }))
+      : this.#ledger.conflicts(key)
     this.#options.reporter.conflicts(key, conflicts)
   }
 
@@ -347,8 +371,10 @@ export class Proxy {
     if (operations.length > 0) this.#watchdog.moved()
     const failed = await this.#applier.apply(operations, 'changes applied')
     for (const key of keys) {
-      if (kindOf(key) === 'virtualServer' && this.#ledger.wanted(key) !== undefined)
+      if (kindOf(key) === 'virtualServer' && this.#ledger.wanted(key) !== undefined) {
+        this.#auditor.prove(key as VirtualServerKey)
         this.#drainer.watch(key as VirtualServerKey)
+      }
       if (!failed.has(key) && this.#failures.clear(key)) this.#options.log.info({ object: key }, 'recovered')
     }
   }
@@ -426,8 +452,9 @@ export class Proxy {
     const changed = new Set([...before, ...after].filter((key) => before.has(key) !== after.has(key)))
     if (changed.size === 0) return
     for (const key of this.#ledger.keys()) {
-      const address = addressOf(key)
-      if (address !== undefined && changed.has(address)) this.#pending.add(key)
+      const about = this.#ledger.wanted(key)?.about ?? []
+      if ([key, addressOf(key), ...about].some((one) => one !== undefined && changed.has(one)))
+        this.#pending.add(key)
     }
   }
 

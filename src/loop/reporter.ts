@@ -22,10 +22,33 @@ export interface Conflict {
   readonly reason: string
 }
 
+/** What is not served, and why: sentences by Service. */
+type Refusals = Map<ServiceName, readonly string[]>
+
+/** Tells what is new; false when there was nothing, and is nothing. */
+function noteRefusals(
+  known: Refusals,
+  name: ServiceName,
+  refusals: readonly string[],
+  tell: (reason: string) => void,
+): boolean {
+  const before = known.get(name) ?? []
+  if (before.length + refusals.length === 0) return false
+  for (const reason of refusals) if (!before.includes(reason)) tell(reason)
+  if (refusals.length > 0) known.set(name, refusals)
+  else known.delete(name)
+  return true
+}
+
+function countAll(refusals: Refusals): number {
+  return [...refusals.values()].reduce((sum, { length }) => sum + length, 0)
+}
+
 export class Reporter {
   readonly #options: ReporterOptions
   /** External addresses that are not served: why, by Service. */
-  readonly #refusals = new Map<ServiceName, readonly string[]>()
+  readonly #refusals: Refusals = new Map()
+  readonly #refusedEndpoints: Refusals = new Map()
   readonly #lacks = new Map<ServiceName, readonly LocalLack[]>()
   readonly #conflicts = new Map<ObjectKey, string>()
 
@@ -33,18 +56,25 @@ export class Reporter {
     this.#options = options
   }
 
-  /** Says each refusal once. */
+  /** Says each refusal of an external address once. */
   refusals(name: ServiceName, refusals: readonly string[]): void {
     const { log, metrics } = this.#options
-    const before = this.#refusals.get(name) ?? []
-    if (before.length + refusals.length === 0) return
-    for (const reason of refusals.filter((reason) => !before.includes(reason))) {
+    const tell = (reason: string): void => {
       log.error({ service: name, reason }, 'an external address is not served')
       this.#warn(name, 'ExternalAddressRefused', `Not served: ${reason}`)
     }
-    if (refusals.length > 0) this.#refusals.set(name, refusals)
-    else this.#refusals.delete(name)
-    metrics.setRefused([...this.#refusals.values()].flat().length)
+    if (noteRefusals(this.#refusals, name, refusals, tell)) metrics.setRefused(countAll(this.#refusals))
+  }
+
+  /** Says each refusal of an endpoint once. */
+  refusedEndpoints(name: ServiceName, refusals: readonly string[]): void {
+    const { log, metrics } = this.#options
+    const tell = (reason: string): void => {
+      log.error({ service: name, reason }, 'an endpoint is not served')
+      this.#warn(name, 'EndpointRefused', `Not served: endpoint ${reason}`)
+    }
+    const refused = this.#refusedEndpoints
+    if (noteRefusals(refused, name, refusals, tell)) metrics.setRefusedEndpoints(countAll(refused))
   }
 
   /** Counts Services whose policy keeps traffic on this node, where they have no endpoint. */

@@ -57,6 +57,20 @@ export function addressFromBytes(bytes: Uint8Array, start = 0, length = bytes.le
   return ipaddr.fromByteArray([...bytes.subarray(start, start + length)]).toString() as Address
 }
 
+/** Ranges of IPv4 (RFC 6890) and IPv6 (RFC 4291) that are nobody's in particular, by their canonical text. */
+const SPECIAL: readonly (readonly [RegExp, string])[] = [
+  [/^0\.|^::$/, 'the unspecified address'],
+  [/^127\.|^::1$/, 'a loopback address'],
+  [/^169\.254\.|^fe[89ab][0-9a-f]:/, 'a link-local address'],
+  [/^2(?:2[4-9]|3\d)\.|^ff[0-9a-f]{2}:/, 'a multicast address'],
+  [/^255\.255\.255\.255$/, 'the broadcast address'],
+]
+
+/** `a loopback address` and the like; undefined for one that somebody in particular may have. */
+export function describeSpecial(address: Address): string | undefined {
+  return SPECIAL.find(([range]) => range.test(address))?.[1]
+}
+
 /** The host of a URL or of a socket address, without the brackets that an IPv6 address has there. */
 export function withoutBrackets(host: string): string {
   return host.replace(/^\[|\]$/g, '')

@@ -36,6 +36,11 @@ function networkOf(address: Address, prefix: number): Address {
   return parseAddress(kind.networkAddressFromCIDR(`${address}/${prefix}`).toString())!
 }
 
+/** The network of a prefix that an address is in. */
+export function networkAt(address: Address, prefix: number): Cidr {
+  return { family: familyOf(address), address: networkOf(address, prefix), prefix }
+}
+
 /** Whether the address is in the network; never when it is of the other family. */
 export function contains(cidr: Cidr, address: Address): boolean {
   if (familyOf(address) !== cidr.family) return false

@@ -12,7 +12,7 @@ import {
 } from './endpoints.ts'
 import { type EndpointSlice, isExposed, type Service, type ServiceName, type ServicePort } from './facts.ts'
 import type { ObjectKey } from './kernel-object.ts'
-import { type Neighbourhood, refusalOf } from './refusal.ts'
+import { type ExternalKind, type Neighbourhood, refusalOf } from './refusal.ts'
 import { bitmapMember, ipvsIpsMember, portMember, type SetMemberKey } from './sets.ts'
 import {
   fullPrefix,
@@ -36,16 +36,20 @@ export interface WantedVirtualServer extends VirtualServer {
   readonly lingering: ReadonlySet<RealServerKey>
 }
 
+/** What a Service has an address as: it decides who wins a conflict. */
+export type Right = 'clusterIp' | 'nodePort' | ExternalKind
+
 /** One kernel object that one Service wants. */
 export interface Claim {
   readonly key: ObjectKey
   readonly owner: ServiceName
-  /** The owner's age: on a conflict the older Service wins. */
+  readonly right: Right
+  /** The owner's age: on a conflict of equal rights the older Service wins. */
   readonly createdAt: number
   /** Only for a virtual server; addresses and set members are their key. */
   readonly virtualServer: WantedVirtualServer | undefined
-  /** The virtual server that a set member is about: it counts only for the Service that has that one. */
-  readonly about: VirtualServerKey | undefined
+  /** The virtual servers that a set member is about: it counts only for the Service that has one of them. */
+  readonly about: readonly VirtualServerKey[] | undefined
   /** The address that becomes ours with this object; absent for one on an address of the node. */
   readonly vip: Address | undefined
 }
@@ -57,8 +61,7 @@ export interface MappingOptions extends Place {
   readonly families: ReadonlySet<Family>
   /** The addresses of the node on which node ports are served. */
   readonly nodePortAddresses: readonly Address[]
-  /** Addresses of interfaces other than kube-ipvs0: such an external IP is served without being bound. */
-  readonly interfaceAddresses: ReadonlySet<Address>
+  /** An external IP that is on another interface than kube-ipvs0 is served without being bound. */
   readonly neighbourhood: Neighbourhood
   /** False: the externalIPs of Services are not served (feature gate AllowServiceExternalIPs). */
   readonly allowExternalIps: boolean
@@ -101,16 +104,23 @@ class Claims {
   readonly #claims = new Map<ObjectKey, Claim>()
   readonly #service: Service
   readonly #options: MappingOptions
+  #right: Right = 'clusterIp'
 
   constructor(service: Service, options: MappingOptions) {
     this.#service = service
     this.#options = options
   }
 
+  /** What follows is claimed by this right. */
+  by(right: Right): this {
+    this.#right = right
+    return this
+  }
+
   add(key: ObjectKey, parts: Partial<Pick<Claim, 'virtualServer' | 'about' | 'vip'>> = {}): void {
     const { name: owner, createdAt } = this.#service
     const { virtualServer, about, vip } = parts
-    this.#claims.set(key, { key, owner, createdAt, virtualServer, about, vip })
+    this.#claims.set(key, { key, owner, right: this.#right, createdAt, virtualServer, about, vip })
   }
 
   all(): Claim[] {
@@ -123,8 +133,10 @@ class Claims {
     this.add(id.key, { virtualServer: { id, settings, realServers, lingering }, vip })
   }
 
-  members(about: VirtualServerId, members: readonly SetMemberKey[], vip?: Address): void {
-    for (const member of members) this.add(member, { about: about.key, vip })
+  /** A member that several virtual servers share, as a node port's on all addresses, is about all of them. */
+  members({ key }: VirtualServerId, members: readonly SetMemberKey[], vip?: Address): void {
+    for (const member of members)
+      this.add(member, { about: [...(this.#claims.get(member)?.about ?? []), key], vip })
   }
 }
 
@@ -147,7 +159,8 @@ function claimVip(
   policy: EndpointPolicy,
   membersOf: MembersOf,
 ): void {
-  const isBound = service.clusterIps.includes(address) || !options.interfaceAddresses.has(address)
+  const { interfaceAddresses } = options.neighbourhood
+  const isBound = service.clusterIps.includes(address) || !interfaceAddresses.has(address)
   const vip = isBound ? address : undefined
   if (isBound) claims.add(ipvsIpsMember(address), { vip: address })
   for (const port of service.ports) {
@@ -248,6 +261,27 @@ function targetsByPolicy(
   }
 }
 
+/** The external addresses of a kind that a Service names, whatever becomes of them. */
+function externalAddresses(
+  service: Service,
+  kind: ExternalKind,
+  { allowExternalIps }: Pick<MappingOptions, 'allowExternalIps'>,
+): readonly Address[] {
+  if (kind === 'loadBalancer') return service.loadBalancerIps
+  return allowExternalIps ? service.externalIps : []
+}
+
+/** Those of a family that are served: nobody else has them, as far as has been looked for. */
+function servedAddresses({ service, family, options }: Frontends, kind: ExternalKind): Address[] {
+  const { neighbourhood } = options
+  return externalAddresses(service, kind, options).filter(
+    (address) =>
+      familyOf(address) === family &&
+      neighbourhood.surroundings.isSeen(address) &&
+      refusalOf(address, kind, service, neighbourhood) === undefined,
+  )
+}
+
 /** What a Service wants of one family. */
 function claimFamily(
   service: Service,
@@ -261,18 +295,19 @@ function claimFamily(
   const targets = targetsByPolicy(backends, options)
   const frontends: Frontends = { service, family, options, claims, targets }
   for (const [port, of] of backends) for (const key of loopBackMembers(of, port, options)) claims.add(key)
+  claims.by('clusterIp')
   claimVip(frontends, clusterIp, service.internalTrafficPolicy, (address, { protocol, port }) => [
     portMember('KUBE-CLUSTER-IP', address, protocol, port),
   ])
-  const isServed = (address: Address): boolean =>
-    familyOf(address) === family && refusalOf(address, options.neighbourhood) === undefined
-  const externalIps = options.allowExternalIps ? service.externalIps : []
-  for (const address of externalIps.filter(isServed)) {
+  claims.by('externalIp')
+  for (const address of servedAddresses(frontends, 'externalIp')) {
     claimVip(frontends, address, externalPolicy(service), externalMembers(service))
   }
-  for (const address of service.loadBalancerIps.filter(isServed)) {
+  claims.by('loadBalancer')
+  for (const address of servedAddresses(frontends, 'loadBalancer')) {
     claimVip(frontends, address, externalPolicy(service), loadBalancerMembers(frontends))
   }
+  claims.by('nodePort')
   claimNodePorts(frontends)
   if (service.healthCheckNodePort > 0) {
     claims.add(bitmapMember('KUBE-HEALTH-CHECK-NODE-PORT', family, service.healthCheckNodePort))
@@ -296,12 +331,14 @@ export function buildClaims(
 /** Why some external addresses of a Service are not served: a sentence each. */
 export function refusalsOf(
   service: Service,
-  { neighbourhood, allowExternalIps }: Pick<MappingOptions, 'neighbourhood' | 'allowExternalIps'>,
+  options: Pick<MappingOptions, 'neighbourhood' | 'allowExternalIps'>,
 ): string[] {
-  const externalIps = allowExternalIps ? service.externalIps : []
-  return [...new Set([...externalIps, ...service.loadBalancerIps])].flatMap(
-    (address) => refusalOf(address, neighbourhood) ?? [],
+  const refusals = (['externalIp', 'loadBalancer'] as const).flatMap((kind) =>
+    externalAddresses(service, kind, options).flatMap(
+      (address) => refusalOf(address, kind, service, options.neighbourhood) ?? [],
+    ),
   )
+  return [...new Set(refusals)]
 }
 
 /** The distinct addresses of local ready endpoints, by family: what a health-check node port answers. */

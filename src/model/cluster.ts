@@ -1,5 +1,8 @@
 /** The facts as they stand now, and the Services whose facts have changed since somebody asked. */
+import { AddressIndex } from './address-index.ts'
 import type { Address, Family } from './address.ts'
+import type { Cidr } from './cidr.ts'
+import { ClusterIpRange } from './cluster-ip-range.ts'
 import {
   type EndpointSlice,
   isExposed,
@@ -7,8 +10,12 @@ import {
   type Parsed,
   type Resource,
   type Service,
+  type ServiceCidr,
   type ServiceName,
 } from './facts.ts'
+
+/** How many there are to be listed. */
+const RESOURCES = 4
 
 /** Its endpoints are the API servers. */
 const API_SERVER: ServiceName = 'default/kubernetes'
@@ -38,6 +45,8 @@ export interface ClusterHooks {
   /** A Service, or a slice, was added, has changed or is gone. */
   readonly serviceChanged?: () => void
   readonly endpointsChanged?: () => void
+  /** A Service names an external address that none has named before. */
+  readonly externalNamed?: () => void
   /** Triggers before this time do not count, in ms since the epoch. */
   readonly since?: number
 }
@@ -47,6 +56,9 @@ export class Cluster {
   readonly #slices = new Map<string, EndpointSlice>()
   readonly #slicesByService = new Map<ServiceName, Map<string, EndpointSlice>>()
   readonly #nodes = new Map<string, Node>()
+  readonly #serviceCidrs = new Map<string, ServiceCidr>()
+  readonly #clusterIpRange = new ClusterIpRange()
+  readonly #addresses = new AddressIndex(this.#slices)
   readonly #nodeName: string
   readonly #listed = new Set<Resource>()
   readonly #dirty = new Set<ServiceName>()
@@ -59,18 +71,21 @@ export class Cluster {
   readonly services: Collection<Service>
   readonly endpointSlices: Collection<EndpointSlice>
   readonly nodes: Collection<Node>
+  readonly serviceCidrs: Collection<ServiceCidr>
 
   /** `changed` is called after every change, also when a resource has been listed for the first time. */
   constructor(nodeName: string, changed: () => void, hooks: ClusterHooks = {}) {
     this.#nodeName = nodeName
     this.#changed = changed
     this.#hooks = hooks
-    this.services = this.#collection('services', this.#services, (_old, _new, name) => {
+    this.services = this.#collection('services', this.#services, (before, after, name) => {
       this.#dirty.add(name)
+      this.#noteAddresses(before, after)
       hooks.serviceChanged?.()
     })
     const slices = this.#collection('endpointSlices', this.#slices, (before, after) => {
       this.#index(before, after)
+      this.#mark(this.#addresses.noteSlice(before, after))
       this.#noteTrigger(before, after)
       hooks.endpointsChanged?.()
       if ((after ?? before)?.service === API_SERVER) this.markExposed()
@@ -85,12 +100,17 @@ export class Cluster {
     }
     this.nodes = this.#collection('nodes', this.#nodes, (before, after, name) => {
       if (name === this.#nodeName) this.#noteNode(before, after)
+      else if ((before?.addresses ?? []).join() !== (after?.addresses ?? []).join()) this.markExposed()
+    })
+    this.serviceCidrs = this.#collection('serviceCidrs', this.#serviceCidrs, () => {
+      // Endpoints must not be in them, either.
+      this.markAll()
     })
   }
 
   /** Every resource has been listed once. Before that, absence means nothing. */
   get synced(): boolean {
-    return this.#listed.size === 3
+    return this.#listed.size === RESOURCES
   }
 
   /** This one has been. */
@@ -152,10 +172,36 @@ export class Cluster {
 
   /** External IPs and those of load balancers, of all Services. */
   externalAddresses(): Set<Address> {
-    const exposed = [...this.#services.values()].filter(isExposed)
-    return new Set(
-      exposed.flatMap(({ externalIps, loadBalancerIps }) => [...externalIps, ...loadBalancerIps]),
-    )
+    return new Set(this.#addresses.external)
+  }
+
+  /** Who names which addresses. */
+  get addresses(): Pick<AddressIndex, 'clusterIpOwner' | 'publisher' | 'isExternal'> {
+    return this.#addresses
+  }
+
+  /** Networks from which cluster IPs are taken, as far as is known. */
+  clusterIpNetworks(): Cidr[] {
+    const said = [...this.#serviceCidrs.values()].flatMap(({ cidrs }) => cidrs)
+    return said.length > 0 ? said : this.#clusterIpRange.networks
+  }
+
+  /** Of the other nodes that are known: a directory of manifests has them all, a list from an API server only this one. */
+  otherNodeAddresses(): Address[] {
+    return [...this.#nodes.values()]
+      .filter(({ name }) => name !== this.#nodeName)
+      .flatMap(({ addresses }) => addresses)
+  }
+
+  /** Marks the Services that name one of these external addresses. */
+  markNaming(addresses: Iterable<Address>): void {
+    for (const address of addresses) this.#mark(this.#addresses.namedBy(address))
+    this.#changed()
+  }
+
+  /** Marks the Services that have an endpoint at one of these addresses. */
+  markServedAt(addresses: ReadonlySet<Address>): void {
+    this.#mark(this.#addresses.servedAt(addresses))
   }
 
   /** Addresses of the API servers. */
@@ -176,6 +222,20 @@ export class Cluster {
     const triggers = this.#triggers
     this.#triggers = []
     return triggers
+  }
+
+  #mark(names: Iterable<ServiceName>): void {
+    for (const name of names) this.#dirty.add(name)
+  }
+
+  #noteAddresses(before: Service | undefined, after: Service | undefined): void {
+    const named = [...(after?.externalIps ?? []), ...(after?.loadBalancerIps ?? [])]
+    const isNew = named.some((address) => !this.#addresses.isExternal(address))
+    this.#mark(this.#addresses.noteService(before, after))
+    const isLarger = (after?.clusterIps ?? []).map((ip) => this.#clusterIpRange.note(after!.name, ip))
+    // Endpoints must not be in it, either.
+    if (isLarger.includes(true)) this.markAll()
+    if (isNew) this.#hooks.externalNamed?.()
   }
 
   #noteNode(before: Node | undefined, after: Node | undefined): void {

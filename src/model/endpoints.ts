@@ -1,5 +1,5 @@
 /** The endpoints of one Service port, and which of them traffic may use. */
-import type { Family } from './address.ts'
+import type { Address, Family } from './address.ts'
 import type { Endpoint, EndpointPort, EndpointSlice, TrafficPolicy } from './facts.ts'
 import { type RealServerKey, realServer, type RealServer } from './virtual-server.ts'
 
@@ -27,6 +27,31 @@ export interface Selection {
 }
 
 const NONE: ReadonlySet<RealServerKey> = new Set()
+
+/** Slices without what must not be served, and why: a sentence for each endpoint. */
+export interface Checked {
+  readonly slices: readonly EndpointSlice[]
+  readonly refusals: readonly string[]
+}
+
+/**
+ * Takes out endpoints whose address is a virtual one of this node: IPVS would hand what is for them to whatever listens
+ * on the node itself (CVE-2021-25740 and its kin).
+ */
+export function checkEndpoints(
+  slices: Iterable<EndpointSlice>,
+  isVirtual: (address: Address) => boolean,
+): Checked {
+  const refusals: string[] = []
+  const checked = [...slices].map((slice) => {
+    refusals.push(...slice.refused)
+    const virtual = slice.endpoints.filter(({ address }) => isVirtual(address))
+    if (virtual.length === 0) return slice
+    refusals.push(...virtual.map(({ address }) => `${address} is a virtual IP of Services`))
+    return { ...slice, endpoints: slice.endpoints.filter((endpoint) => !virtual.includes(endpoint)) }
+  })
+  return { slices: checked, refusals: [...new Set(refusals)] }
+}
 
 /** Of two entries for the same address and port, the one that is more alive counts, whatever their order. */
 function rank({ endpoint: { ready, serving, terminating } }: Backend): number {

@@ -63,10 +63,14 @@ export interface Endpoint {
 export interface EndpointSlice {
   /** `namespace/name`. */
   readonly name: string
+  /** creationTimestamp in ms since the epoch; 0 where the manifest has none. */
+  readonly createdAt: number
   readonly service: ServiceName
   readonly family: Family
   readonly ports: readonly EndpointPort[]
   readonly endpoints: readonly Endpoint[]
+  /** Why some of its endpoints are never served: their addresses lead to the node itself, or to everybody. */
+  readonly refused: readonly string[]
   /** When the change happened that this version publishes, in ms since the epoch; 0 where it is not said. */
   readonly triggeredAt: number
 }
@@ -84,11 +88,19 @@ export interface Node {
   readonly leaving: boolean
 }
 
+/** Networks from which cluster IPs are taken (networking.k8s.io/v1, KEP-1880). */
+export interface ServiceCidr {
+  readonly name: string
+  /** One per family at most. Cluster IPs may be in it until the object is gone, whatever its conditions say. */
+  readonly cidrs: readonly Cidr[]
+}
+
 /** The facts of each resource that is followed, by the API's plural in camel case. */
 export interface Facts {
   readonly services: Service
   readonly endpointSlices: EndpointSlice
   readonly nodes: Node
+  readonly serviceCidrs: ServiceCidr
 }
 
 export type Resource = keyof Facts

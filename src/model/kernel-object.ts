@@ -32,6 +32,8 @@ export function addressOf(key: ObjectKey): Address | undefined {
 
 /** A virtual server in the kernel, as far as we know. */
 export interface KnownVirtualServer extends VirtualServer {
+  /** We have made it, or its address is ours: not only its port is a node port of ours, as somebody else's may be. */
+  readonly isProven: boolean
   readonly realServers: Map<RealServerKey, RealServer>
 }
 

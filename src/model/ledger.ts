@@ -1,19 +1,37 @@
 /** All claims by the kernel object they are on: reference counts, ownership and conflicts in one place. */
-import type { Claim } from './claims.ts'
+import type { Claim, Right } from './claims.ts'
 import type { ServiceName } from './facts.ts'
 import type { ObjectKey } from './kernel-object.ts'
 import { kindOf } from './kernel-object.ts'
 import type { VirtualServerKey } from './virtual-server.ts'
 
-/** A Service that wants a virtual server which an older Service has. */
+/** A Service that wants a virtual server which another one has. */
 export interface Conflict {
   readonly key: ObjectKey
-  readonly winner: ServiceName
   readonly loser: ServiceName
+  /** `shop/web is older`. */
+  readonly reason: string
 }
 
+/** What the winner has an address as, where that decides. */
+const RIGHTS: Readonly<Record<Right, string>> = {
+  clusterIp: 'it is the cluster IP of',
+  nodePort: 'it is a node port of',
+  loadBalancer: 'it is a load-balancer IP of',
+  externalIp: 'it is an external IP of',
+}
+/** The stronger right first. */
+const STRENGTH = Object.keys(RIGHTS) as readonly Right[]
+
+/** A cluster IP is allocated, an external IP only named: so the right counts before the age. */
 function isSenior(a: Claim, b: Claim): boolean {
+  const strength = STRENGTH.indexOf(a.right) - STRENGTH.indexOf(b.right)
+  if (strength !== 0) return strength < 0
   return a.createdAt === b.createdAt ? a.owner < b.owner : a.createdAt < b.createdAt
+}
+
+function reasonOf(winner: Claim, loser: Claim): string {
+  return winner.right === loser.right ? `${winner.owner} is older` : `${RIGHTS[winner.right]} ${winner.owner}`
 }
 
 const NONE: readonly Claim[] = []
@@ -47,18 +65,25 @@ export class Ledger {
   }
 
   /**
-   * The claim that counts: the oldest Service's, but a set member about a virtual server counts only for the
+   * The claim that counts: that of the strongest right, and then of the oldest Service, but a set member about a virtual server counts only for the
    * Service that has that one. Undefined when nobody wants the object.
    */
   wanted(key: ObjectKey): Claim | undefined {
-    return this.#claimsOn(key).find(({ about, owner }) => about === undefined || this.#owner(about) === owner)
+    return this.#claimsOn(key).find(
+      ({ about, owner }) => about === undefined || about.some((one) => this.#owner(one) === owner),
+    )
   }
 
   /** Everybody but the winner, when the object can only be one Service's: a virtual server. */
   conflicts(key: ObjectKey): Conflict[] {
     const [winner, ...losers] = this.#claimsOn(key)
     if (winner?.virtualServer === undefined) return []
-    return losers.map((loser) => ({ key, winner: winner.owner, loser: loser.owner }))
+    return losers.map((loser) => ({ key, loser: loser.owner, reason: reasonOf(winner, loser) }))
+  }
+
+  /** Somebody wants it. */
+  isClaimed(key: ObjectKey): boolean {
+    return this.#byKey.has(key)
   }
 
   keys(): IterableIterator<ObjectKey> {
@@ -86,7 +111,8 @@ export class Ledger {
       if (kindOf(key) !== 'virtualServer') continue
       for (const { owner: other } of this.#claimsOn(key)) {
         if (other === owner) continue
-        for (const claim of this.#byOwner.get(other) ?? []) if (claim.about === key) affected.add(claim.key)
+        for (const claim of this.#byOwner.get(other) ?? [])
+          if (claim.about?.some((one) => one === key) === true) affected.add(claim.key)
       }
     }
   }

@@ -48,7 +48,7 @@ export function project(state: KernelState, operation: Operation): void {
   switch (operation.kind) {
     case 'createVirtualServer': {
       const { of: id, settings } = operation
-      state.virtualServers.set(id.key, { id, settings, realServers: new Map() })
+      state.virtualServers.set(id.key, { id, settings, realServers: new Map(), isProven: true })
       return
     }
     case 'updateVirtualServer': {

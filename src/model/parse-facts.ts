@@ -1,5 +1,5 @@
 /** From API objects or manifests (any JSON) to facts. Never throws: faults come back as sentences. */
-import { type Address, type Family, familyOf, parseAddress } from './address.ts'
+import { type Address, describeSpecial, type Family, familyOf, parseAddress } from './address.ts'
 import type {
   Endpoint,
   EndpointPort,
@@ -14,6 +14,7 @@ import type {
 } from './facts.ts'
 import { Fault, fault, integer, item, type Json, list, oneOf, record, text, usable } from './json.ts'
 import { cidr, metadata, parsing } from './parse-object.ts'
+import { parseServiceCidr } from './service-cidr.ts'
 import type { Protocol } from './virtual-server.ts'
 
 /** KEP-2447 and friends: the labels that hand a Service to somebody else. */
@@ -213,9 +214,24 @@ function endpoint(value: unknown, family: Family): Endpoint {
   }
 }
 
+const NONE: readonly string[] = []
+
+/**
+ * Endpoints that lead to this node itself, or to everybody: an API server refuses some of them, and an old or broken one
+ * none (CVE-2021-25737). Returns a sentence for each.
+ */
+function refusedEndpoints(endpoints: readonly Endpoint[]): readonly string[] {
+  const refused = endpoints.flatMap(({ address }) => {
+    const special = describeSpecial(address)
+    return special === undefined ? [] : `${address} is ${special}`
+  })
+  // Nearly all have none, and there are many slices.
+  return refused.length > 0 ? refused : NONE
+}
+
 /** An EndpointSlice; without a fact when it belongs to no Service of ours or is of type FQDN. */
 export function parseEndpointSlice(object: unknown): Parsed<EndpointSlice> {
-  const { name, labels, annotations } = metadata(object, { namespaced: true })
+  const { name, labels, annotations, creationTimestamp } = metadata(object, { namespaced: true })
   const { addressType, ports, endpoints } = record(object)
   return parsing('EndpointSlice', name, () => {
     const service = labels[SERVICE_NAME_LABEL]
@@ -226,12 +242,18 @@ export function parseEndpointSlice(object: unknown): Parsed<EndpointSlice> {
     const usableEndpoints = usable(list(endpoints, 'endpoints'), 'endpoints', (value) =>
       endpoint(value, family),
     )
+    const refused = refusedEndpoints(usableEndpoints.items)
     const fact: EndpointSlice = {
       name,
+      createdAt: time(creationTimestamp),
       service: `${name.slice(0, name.indexOf('/'))}/${service}`,
       family,
       ports: usablePorts.items,
-      endpoints: usableEndpoints.items,
+      endpoints:
+        refused === NONE
+          ? usableEndpoints.items
+          : usableEndpoints.items.filter(({ address }) => describeSpecial(address) === undefined),
+      refused,
       triggeredAt: time(annotations[TRIGGER_ANNOTATION]),
     }
     const faults = [...usablePorts.faults, ...usableEndpoints.faults]
@@ -255,7 +277,7 @@ export function withSharedNames(slice: EndpointSlice): EndpointSlice {
       nodeHints: nodeHints?.map(shared),
     }),
   )
-  return { ...slice, endpoints }
+  return { ...slice, endpoints, refused: slice.refused.length > 0 ? slice.refused : NONE }
 }
 
 /** Host names and the like are no addresses. */
@@ -300,4 +322,5 @@ export const PARSERS: { readonly [R in Resource]: (object: unknown) => Parsed<Fa
   services: parseService,
   endpointSlices: parseEndpointSlice,
   nodes: parseNode,
+  serviceCidrs: parseServiceCidr,
 }

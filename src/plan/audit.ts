@@ -13,7 +13,6 @@ import {
   sameVirtualServerSettings,
   type VirtualServerId,
   type VirtualServerKey,
-  type VirtualServerSettings,
 } from '../model/virtual-server.ts'
 
 /** Something is not as we left it. */
@@ -23,24 +22,38 @@ export interface Difference {
   readonly found: string
 }
 
-/** Set members that say that a virtual server is ours: they are made before it and deleted after it. */
+/** Set members that prove that a virtual server is ours: they are made before it and deleted after it. */
 function marks({ address, protocol, port }: VirtualServerId): SetMemberKey[] {
   return [
     ipvsIpsMember(address),
     portMember('KUBE-EXTERNAL-IP', address, protocol, port),
     portMember('KUBE-EXTERNAL-IP-LOCAL', address, protocol, port),
     portMember('KUBE-LOAD-BALANCER', address, protocol, port),
-    protocol === 'SCTP'
-      ? portMember('KUBE-NODE-PORT-SCTP-HASH', address, protocol, port)
-      : bitmapMember(`KUBE-NODE-PORT-${protocol}`, familyOf(address), port),
+    ...(protocol === 'SCTP' ? [portMember('KUBE-NODE-PORT-SCTP-HASH', address, protocol, port)] : []),
   ]
 }
 
+/** Whose a virtual server is: ours for sure, ours as far as one can tell by its port alone, or somebody else's. */
+type Ownership = 'proven' | 'likely' | 'foreign'
+
 /** A virtual server is ours when we made it, or when its address is on our interface or it is in our sets. */
-function isOurs(id: VirtualServerId, tables: KernelTables, known: KernelState): boolean {
-  if (known.virtualServers.has(id.key) || tables.addresses.has(id.address)) return true
-  return marks(id).some((member) => tables.setMembers.has(member))
+function ownershipOf(
+  id: VirtualServerId,
+  tables: KernelTables,
+  known: KernelState,
+  foreignBefore: ReadonlySet<ObjectKey>,
+): Ownership {
+  const believed = known.virtualServers.get(id.key)
+  if (believed !== undefined) return believed.isProven ? 'proven' : 'likely'
+  if (tables.addresses.has(id.address)) return 'proven'
+  if (marks(id).some((member) => tables.setMembers.has(member))) return 'proven'
+  // That a Service has got a node port of this number meanwhile does not make it ours.
+  if (id.protocol === 'SCTP' || foreignBefore.has(id.key)) return 'foreign'
+  const port = bitmapMember(`KUBE-NODE-PORT-${id.protocol}`, familyOf(id.address), id.port)
+  return tables.setMembers.has(port) ? 'likely' : 'foreign'
 }
+
+const NONE: ReadonlySet<ObjectKey> = new Set()
 
 /** What a comparison has found. */
 export interface Findings {
@@ -58,14 +71,17 @@ export function* compareTables(
   known: KernelState,
   changed: ReadonlySet<ObjectKey>,
   { differences, foreign }: Findings,
+  foreignBefore: ReadonlySet<ObjectKey> = NONE,
 ): Generator<void> {
   const found = new Set<VirtualServerId['key']>()
   for (const { id, settings } of tables.virtualServers) {
     yield
-    if (!isOurs(id, tables, known)) foreign.add(id.key).add(id.address)
+    const ownership = ownershipOf(id, tables, known, foreignBefore)
+    if (ownership === 'foreign') foreign.add(id.key).add(id.address)
     else {
       found.add(id.key)
-      if (!changed.has(id.key)) differences.push(...correctVirtualServer(id, settings, known))
+      const isProven = ownership === 'proven'
+      if (!changed.has(id.key)) differences.push(...correctVirtualServer({ id, settings, isProven }, known))
     }
   }
   for (const key of known.virtualServers.keys()) {
@@ -82,13 +98,18 @@ export function* compareTables(
  * Believes what the kernel shows, but for the real servers, all at once: a start has no use for what is not as it was
  * believed. Returns the virtual servers of somebody else, with their addresses.
  */
-export function adoptTables(tables: KernelTables, known: KernelState): Set<ObjectKey> {
+export function adoptTables(
+  tables: KernelTables,
+  known: KernelState,
+  foreignBefore: ReadonlySet<ObjectKey> = NONE,
+): Set<ObjectKey> {
   const foreign = new Set<ObjectKey>()
   const adopted: KnownVirtualServer[] = []
   for (const { id, settings } of tables.virtualServers) {
     const realServers = known.virtualServers.get(id.key)?.realServers ?? new Map<RealServerKey, RealServer>()
-    if (isOurs(id, tables, known)) adopted.push({ id, settings, realServers })
-    else foreign.add(id.key).add(id.address)
+    const ownership = ownershipOf(id, tables, known, foreignBefore)
+    if (ownership === 'foreign') foreign.add(id.key).add(id.address)
+    else adopted.push({ id, settings, realServers, isProven: ownership === 'proven' })
   }
   known.virtualServers.clear()
   for (const virtualServer of adopted) known.virtualServers.set(virtualServer.id.key, virtualServer)
@@ -103,14 +124,13 @@ function refill<Key>(set: Set<Key>, keys: Iterable<Key>): void {
 }
 
 function correctVirtualServer(
-  id: VirtualServerId,
-  settings: VirtualServerSettings,
+  { id, settings, isProven }: Omit<KnownVirtualServer, 'realServers'>,
   known: KernelState,
 ): Difference[] {
   const believed = known.virtualServers.get(id.key)
   if (believed !== undefined && sameVirtualServerSettings(believed.settings, settings)) return []
   const realServers = believed?.realServers ?? new Map<RealServerKey, RealServer>()
-  known.virtualServers.set(id.key, { id, settings, realServers })
+  known.virtualServers.set(id.key, { id, settings, realServers, isProven })
   const found = believed === undefined ? 'virtual server has appeared' : 'virtual server has other settings'
   return [{ key: id.key, found }]
 }

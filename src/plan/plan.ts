@@ -6,13 +6,7 @@
  */
 import type { Address } from '../model/address.ts'
 import type { Claim, WantedVirtualServer } from '../model/claims.ts'
-import {
-  addressOf,
-  type KernelState,
-  kindOf,
-  type KnownVirtualServer,
-  type ObjectKey,
-} from '../model/kernel-object.ts'
+import { type KernelState, kindOf, type KnownVirtualServer, type ObjectKey } from '../model/kernel-object.ts'
 import type { Operation } from '../model/operation.ts'
 import type { SetMemberKey } from '../model/sets.ts'
 import {
@@ -30,7 +24,7 @@ export interface PlanInput {
   readonly known: KernelState
   /** Virtual servers of somebody else, and their addresses: these do not become ours. */
   readonly foreign: ReadonlySet<ObjectKey>
-  /** Addresses on which nothing is deleted (ipvs.excludeCIDRs). */
+  /** Addresses on which nothing is deleted that is not proven to be ours (ipvs.excludeCIDRs). */
   readonly isExcluded: (address: Address) => boolean
 }
 
@@ -80,16 +74,19 @@ export function planChanges(keys: Iterable<ObjectKey>, input: PlanInput): Operat
   return plan.operations()
 }
 
-/** Somebody else has what is claimed, or would lose the address to us. */
-export function isForeign({ key, vip }: Claim, foreign: ReadonlySet<ObjectKey>): boolean {
-  return foreign.has(key) || (vip !== undefined && foreign.has(vip))
+/** Somebody else has what is claimed, or all that it is about, or would lose the address to us. */
+export function isForeign({ key, vip, about }: Claim, foreign: ReadonlySet<ObjectKey>): boolean {
+  if (foreign.size === 0) return false
+  if (foreign.has(key) || (vip !== undefined && foreign.has(vip))) return true
+  return about?.every((one) => foreign.has(one)) === true
 }
 
-/** Nobody wants the object, but it is on an address on which nothing is deleted, or which somebody else uses. */
-function isProtected(key: ObjectKey, { isExcluded, foreign }: PlanInput): boolean {
-  const address = addressOf(key)
-  if (address === undefined) return false
-  return isExcluded(address) || (kindOf(key) === 'address' && foreign.has(address))
+/** Nobody wants the object, but it may be somebody else's, or is an address that somebody else uses. */
+function isProtected(key: ObjectKey, { isExcluded, foreign, known }: PlanInput): boolean {
+  const kind = kindOf(key)
+  if (kind === 'address') return foreign.has(key)
+  const virtualServer = known.virtualServers.get(key as VirtualServerKey)
+  return virtualServer?.isProven === false && isExcluded(virtualServer.id.address)
 }
 
 function planObject(key: ObjectKey, input: PlanInput, steps: Steps): void {

@@ -179,7 +179,11 @@ function ownMetrics(registry: Registry) {
     ),
     refused: gauge(
       'kube_ipvs_refused_addresses',
-      'External addresses of Services that are not served because they belong to the node, to Pods or to the API server',
+      'External addresses of Services that are not served because somebody else has them, or the namespace may not use them',
+    ),
+    refusedEndpoints: gauge(
+      'kube_ipvs_refused_endpoints',
+      'Endpoints that are not served because their addresses lead to the node itself',
     ),
     failing: gauge(
       'kube_ipvs_failing_objects',
@@ -352,6 +356,10 @@ export class Metrics {
 
   setRefused(count: number): void {
     this.#own.refused.set(count)
+  }
+
+  setRefusedEndpoints(count: number): void {
+    this.#own.refusedEndpoints.set(count)
   }
 
   setFailing(count: number): void {

@@ -30,11 +30,11 @@ export async function followApiServer(options: ApiSourceOptions): Promise<void> 
     collection: Collection<Facts[R]>,
     path: string,
     selectors: Readonly<Record<string, string>>,
+    optional = false,
   ): Promise<void> =>
     reflect<Facts[R]>({
       ...common,
-      path,
-      selectors,
+      ...{ path, selectors, optional },
       collection,
       readPage: (body) => readPage(resource, body),
       parse: PARSERS[resource],
@@ -49,6 +49,8 @@ export async function followApiServer(options: ApiSourceOptions): Promise<void> 
       ENDPOINT_SLICES,
     ),
     follow('nodes', cluster.nodes, '/api/v1/nodes', thisNode),
+    // Since Kubernetes 1.33; kube-proxy's role has them, and others may not.
+    follow('serviceCidrs', cluster.serviceCidrs, '/apis/networking.k8s.io/v1/servicecidrs', {}, true),
   ])
 }
 

@@ -14,11 +14,12 @@ const QUIET_MS = 100
 /** ... but one that never is quiet is read now and then. */
 const LONGEST_QUIET_MS = 1_000
 
-type Kind = 'Service' | 'EndpointSlice' | 'Node'
+type Kind = 'Service' | 'EndpointSlice' | 'Node' | 'ServiceCIDR'
 const RESOURCES: Readonly<Record<Kind, Resource>> = {
   Service: 'services',
   EndpointSlice: 'endpointSlices',
   Node: 'nodes',
+  ServiceCIDR: 'serviceCidrs',
 }
 const KINDS = Object.keys(RESOURCES) as readonly Kind[]
 

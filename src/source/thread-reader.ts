@@ -74,6 +74,7 @@ const SHARING: { readonly [R in Resource]: (fact: Facts[R]) => Facts[R] } = {
   services: asIs,
   endpointSlices: withSharedNames,
   nodes: asIs,
+  serviceCidrs: asIs,
 }
 
 function factsOf<R extends Resource>(resource: R, json: string): readonly Parsed<Facts[R]>[] {

@@ -19,7 +19,7 @@ export async function dump(kernel: Kernel): Promise<string[]> {
     const realServers = new Map(
       real.get(id.key)!.map(({ connections: _connections, ...server }) => [server.key, server]),
     )
-    state.virtualServers.set(id.key, { id, settings, realServers })
+    state.virtualServers.set(id.key, { id, settings, realServers, isProven: true })
   }
   return [...formatVirtualServers(state).sort(), ...[...addresses].sort(), ...[...setMembers].sort()]
 }

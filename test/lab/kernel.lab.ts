@@ -93,6 +93,7 @@ describe('LinuxKernel', () => {
       state.virtualServers.set(id.key, {
         id,
         settings,
+        isProven: true,
         realServers: new Map(real.get(id.key)!.map((server) => [server.key, server])),
       })
     }

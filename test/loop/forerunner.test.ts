@@ -27,6 +27,7 @@ describe('Forerunner', () => {
 
   const list = (resource: 'services' | 'nodes', objects: readonly object[]): void => {
     if (resource === 'nodes') story.cluster.nodes.replace(objects.map(parseNode))
+    if (resource === 'nodes') story.cluster.serviceCidrs.replace([])
     else story.cluster.services.replace(objects.map(parseService))
   }
   /** A page of the slices' list. */
@@ -201,7 +202,13 @@ describe('Forerunner', () => {
 
   const UNREADY: readonly (readonly [what: string, complete: (cluster: Cluster) => void])[] = [
     ['all Services', (cluster) => cluster.services.replace(both().map(parseService))],
-    ['this node', (cluster) => cluster.nodes.replace([node()].map(parseNode))],
+    [
+      'this node',
+      (cluster) => {
+        cluster.nodes.replace([node()].map(parseNode))
+        cluster.serviceCidrs.replace([])
+      },
+    ],
   ]
   for (const [what, complete] of UNREADY) {
     it(`makes nothing before ${what} can be known`, async () => {

@@ -19,7 +19,7 @@ class Bench {
   readonly mapper = new Mapper({
     cluster: this.cluster,
     ledger: this.ledger,
-    reporter: { refusals: () => undefined, lacks: () => undefined },
+    reporter: { refusals: () => undefined, refusedEndpoints: () => undefined, lacks: () => undefined },
     mapping,
     mapped: (name) => this.#mapped.push(name),
     touched: (key) => this.#touched.add(key),

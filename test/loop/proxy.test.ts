@@ -23,6 +23,7 @@ describe('Proxy', () => {
     story = new Story(FakeKernel.withClusterIps(WEB))
     story.cluster.services.replace([])
     story.cluster.nodes.replace([])
+    story.cluster.serviceCidrs.replace([])
     await story.advance(600_000)
     expect(story.takeExecuted()).to.deep.equal([])
 
@@ -699,16 +700,6 @@ describe('Proxy', () => {
       ])
       expect(story.takeComplaints()).to.deep.equal([])
     })
-
-    it('delete nothing where nothing is to be deleted (ipvs.excludeCIDRs)', async () => {
-      const left = '-A -t 198.51.100.1:80 -s rr\n-a -t 198.51.100.1:80 -r 10.0.0.1:80 -m -w 0'
-      story = new Story(new FakeKernel(left), { isExcluded: (address) => address.startsWith('198.51.100.') })
-      await story.list([service()], [both()])
-      await story.advance(300_000)
-
-      expect(story.kernel.toString()).to.contain(left)
-      expect([...story.kernel.state.addresses]).to.include('198.51.100.1')
-    })
   })
 
   describe('tracked UDP flows', () => {
@@ -1014,6 +1005,7 @@ describe('Proxy, whatever the order of events', () => {
         const replace = (): void => {
           cluster.services.replace(listed.map((object) => services.get(object)!))
           cluster.nodes.replace([])
+          cluster.serviceCidrs.replace([])
         }
         const isEarly = random.chance(0.5)
         if (isEarly) replace()

@@ -18,6 +18,7 @@ function listed(own: readonly object[] = [node()]) {
   cluster.services.replace([service(), exposed].map(parseService))
   cluster.endpointSlices.replace([])
   cluster.nodes.replace(own.map(parseNode))
+  cluster.serviceCidrs.replace([])
   calls.length = 0
   cluster.takeDirty()
   const put = (object: Json): void => cluster.nodes.put(parseNode(object))
@@ -86,6 +87,12 @@ describe('Cluster', () => {
       ],
       ['is in another zone', node('node-1', 'b'), ['node'], ['shop/web', 'shop/out']],
       ['is of another node', node('node-2', 'b'), [], []],
+      [
+        'is of another node that has an address',
+        { ...node('node-2'), status: { addresses: [{ type: 'InternalIP', address: '192.168.50.2' }] } },
+        [],
+        ['shop/out'],
+      ],
     ]
     for (const [name, object, calls, dirty] of table) {
       it(`${name}: ${[...calls, ...dirty].join(', ') || 'nothing'} to do`, () => {
@@ -102,6 +109,7 @@ describe('Cluster', () => {
       cluster.nodes.remove('node-1')
       expect(cluster.node?.zone).to.equal('a')
       cluster.nodes.replace([])
+      cluster.serviceCidrs.replace([])
       expect(cluster.node?.zone).to.equal('a')
     })
   })

@@ -57,7 +57,9 @@ describe('Ledger', () => {
       }
 
       expect(ledger.wanted(VS)?.owner).to.equal('shop/old')
-      expect(ledger.conflicts(VS)).to.deep.equal([{ key: VS, winner: 'shop/old', loser: 'shop/young' }])
+      expect(ledger.conflicts(VS)).to.deep.equal([
+        { key: VS, loser: 'shop/young', reason: 'shop/old is older' },
+      ])
     }
   })
 

@@ -241,6 +241,47 @@ describe('parseService', () => {
 })
 
 describe('parseEndpointSlice', () => {
+  const special: readonly (readonly [string, string | undefined])[] = [
+    ['127.0.0.1', 'a loopback address'],
+    ['127.8.8.8', 'a loopback address'],
+    ['::1', 'a loopback address'],
+    ['169.254.169.254', 'a link-local address'],
+    ['169.254.1.1', 'a link-local address'],
+    ['fe80::1', 'a link-local address'],
+    ['fe80:0:0:0:0:0:0:1', 'a link-local address'],
+    ['0.0.0.0', 'the unspecified address'],
+    ['0.0.0.9', 'the unspecified address'],
+    ['::', 'the unspecified address'],
+    ['224.0.0.251', 'a multicast address'],
+    ['239.1.1.1', 'a multicast address'],
+    ['ff02::fb', 'a multicast address'],
+    ['255.255.255.255', 'the broadcast address'],
+    ['127.000.000.001', 'a loopback address'],
+    ['10.244.0.7', undefined],
+    ['192.168.50.1', undefined],
+    ['126.255.255.255', undefined],
+    ['fd00::1', undefined],
+    ['2001:db8::ff02:1', undefined],
+  ]
+  for (const [address, is] of special) {
+    it(`${address}: ${is === undefined ? 'served' : `refused, as it is ${is}`}`, () => {
+      const addressType = address.includes(':') ? 'IPv6' : 'IPv4'
+      const other = addressType === 'IPv6' ? 'fd00:10:244::9' : '10.244.0.9'
+      const { fact, problems } = parseEndpointSlice(slice({ addressType, endpoints: [address, other] }))
+
+      expect(problems).to.deep.equal([])
+      expect(fact!.endpoints).to.have.length(is === undefined ? 2 : 1)
+      expect(fact!.refused.map((text) => text.replace(/^\S+ is /, ''))).to.deep.equal(
+        is === undefined ? [] : [is],
+      )
+    })
+  }
+
+  it('knows its age', () => {
+    const metadata = { ...(slice().metadata as object), creationTimestamp: '2026-01-01T00:00:00Z' }
+    expect(parseEndpointSlice({ ...slice(), metadata }).fact!.createdAt).to.equal(Date.UTC(2026, 0))
+  })
+
   it('keeps what the proxy uses', () => {
     const { fact, problems } = parseEndpointSlice(
       slice({
@@ -256,9 +297,11 @@ describe('parseEndpointSlice', () => {
     expect(problems).to.deep.equal([])
     expect(fact).to.deep.equal({
       name: 'shop/web-1',
+      createdAt: 0,
       service: 'shop/web',
       family: 'IPv4',
       ports: [{ name: 'http', protocol: 'TCP', port: 8080 }],
+      refused: [],
       endpoints: [
         {
           address: '10.244.0.7',

@@ -3,7 +3,8 @@ import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect } from 'chai'
 import { parseAllDocuments } from 'yaml'
-import { parseAddress } from '../../src/model/address.ts'
+import { type Address, parseAddress } from '../../src/model/address.ts'
+import { parseCidr } from '../../src/model/cidr.ts'
 import { formatOperation, formatVirtualServers } from '../../src/model/ipvsadm.ts'
 import { Story } from '../support/story.ts'
 
@@ -11,14 +12,33 @@ const files = readdirSync(import.meta.dirname)
 const names = files.filter((name) => name.endsWith('.yaml')).map((name) => name.replace('.yaml', ''))
 const read = (name: string): string => readFileSync(join(import.meta.dirname, name), 'utf8')
 
+/** What the comments of a scenario say of the node: `# gateways: 192.168.50.254, fd00::1`. */
+function lay(story: Story, yaml: string): void {
+  const list = (name: string): string[] | undefined =>
+    new RegExp(`^# ${name}: (.*)$`, 'm').exec(yaml)?.[1]!.split(', ')
+  const addresses = (name: string): Address[] => (list(name) ?? []).map((text) => parseAddress(text)!)
+  if (list('node addresses') !== undefined) story.nodeAddresses = addresses('node addresses')
+  story.apiAddresses = new Set(addresses('API server'))
+  story.peers = new Set(addresses('other nodes'))
+  story.links = {
+    gateways: new Map(addresses('gateways').map((address) => [address, 'eth0'])),
+    neighbours: new Map(
+      addresses('neighbours').map((address) => [address, { link: 'eth0', lladdr: `02:${address}` }]),
+    ),
+    routes: (list('routes') ?? []).map((text) => parseCidr(text)!),
+  }
+  const allowed = list('allowed')?.map((text) => text.split(' ') as [string, string])
+  if (allowed !== undefined)
+    story.policy = new Map(allowed.map(([namespace, network]) => [namespace, [parseCidr(network)!]]))
+}
+
 async function run(yaml: string): Promise<string[]> {
   const story = new Story()
   story.scheduler = /^# scheduler: (\w+)$/m.exec(yaml)?.[1] ?? 'rr'
-  const addresses = /^# node addresses: (.*)$/m.exec(yaml)?.[1]
-  if (addresses !== undefined) story.nodeAddresses = addresses.split(', ').map((text) => parseAddress(text)!)
+  lay(story, yaml)
   const objects = parseAllDocuments(yaml).map((document) => document.toJS() as { kind: string })
   const of = (kind: string): object[] => objects.filter((object) => object.kind === kind)
-  await story.list(of('Service'), of('EndpointSlice'), of('Node'))
+  await story.list(of('Service'), of('EndpointSlice'), of('Node'), of('ServiceCIDR'))
   await story.stop()
   const { setMembers, addresses: bound } = story.kernel.state
   return [

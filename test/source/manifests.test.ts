@@ -48,8 +48,8 @@ describe('parseManifest', () => {
 
     expect(names).to.deep.equal(['Service shop/web'])
     expect(problems).to.deep.equal([
-      'Ignored an object of manifest /m/a.yaml: kind is "Deployment", expected Service, EndpointSlice, Node',
-      'Ignored an object of manifest /m/a.yaml: kind is missing, expected Service, EndpointSlice, Node',
+      'Ignored an object of manifest /m/a.yaml: kind is "Deployment", expected Service, EndpointSlice, Node, ServiceCIDR',
+      'Ignored an object of manifest /m/a.yaml: kind is missing, expected Service, EndpointSlice, Node, ServiceCIDR',
     ])
   })
 

@@ -10,17 +10,25 @@ import { isDeepStrictEqual } from 'node:util'
 import { gzipSync } from 'node:zlib'
 import { generate } from 'selfsigned'
 
-export type Resource = 'services' | 'endpointslices' | 'nodes'
+export type Resource = 'services' | 'endpointslices' | 'nodes' | 'servicecidrs'
 
 const PATHS: Readonly<Record<string, Resource>> = {
   '/api/v1/services': 'services',
   '/apis/discovery.k8s.io/v1/endpointslices': 'endpointslices',
   '/api/v1/nodes': 'nodes',
+  '/apis/networking.k8s.io/v1/servicecidrs': 'servicecidrs',
 }
 const KINDS: Readonly<Record<Resource, string>> = {
   services: 'ServiceList',
   endpointslices: 'EndpointSliceList',
   nodes: 'NodeList',
+  servicecidrs: 'ServiceCIDRList',
+}
+const VERSIONS: Readonly<Record<Resource, string>> = {
+  services: 'v1',
+  endpointslices: 'discovery.k8s.io/v1',
+  nodes: 'v1',
+  servicecidrs: 'networking.k8s.io/v1',
 }
 
 interface Metadata {
@@ -206,8 +214,14 @@ export class ApiServer {
     services: new Map(),
     endpointslices: new Map(),
     nodes: new Map(),
+    servicecidrs: new Map(),
   }
-  readonly #history: Record<Resource, Event[]> = { services: [], endpointslices: [], nodes: [] }
+  readonly #history: Record<Resource, Event[]> = {
+    services: [],
+    endpointslices: [],
+    nodes: [],
+    servicecidrs: [],
+  }
   readonly #watchers = new Set<Watcher>()
   readonly #pages = new Map<string, readonly ApiObject[]>()
   /** Pages that are encoded already, by continue token, the first one by resource. */
@@ -483,7 +497,7 @@ export class ApiServer {
 
   /** The first so many objects; the others can be had under a continue token. */
   #page(resource: Resource, objects: readonly ApiObject[], limit: number): { body: object; next?: string } {
-    const apiVersion = resource === 'endpointslices' ? 'discovery.k8s.io/v1' : 'v1'
+    const apiVersion = VERSIONS[resource]
     const kind = { kind: KINDS[resource], apiVersion }
     const resourceVersion = String(this.#version)
     const items = objects.slice(0, limit)

@@ -68,7 +68,7 @@ export function parseIpvsadm(text: string): Map<VirtualServerKey, KnownVirtualSe
         persistenceSeconds: Number(persistence ?? 0),
         persistencePrefix: fullPrefix(id.address),
       }
-      found.set(id.key, { id, settings, realServers: new Map() })
+      found.set(id.key, { id, settings, isProven: true, realServers: new Map() })
     } else if (words[0] === '-a') {
       const { address, port } = socketAddress(option(words, '-r')!)
       const forwarding = FORWARDING[words.find((word) => word in FORWARDING)!]!

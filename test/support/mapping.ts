@@ -1,4 +1,18 @@
 import type { MappingOptions } from '../../src/model/claims.ts'
+import type { Neighbourhood } from '../../src/model/refusal.ts'
+import { ALONE } from '../../src/model/surroundings.ts'
+
+/** Nobody has an address. */
+export const NOBODY: Neighbourhood = {
+  nodeIps: [],
+  interfaceAddresses: new Set(),
+  apiServers: new Set(),
+  serviceCidrs: [],
+  clusterIpOwner: () => undefined,
+  publisher: () => undefined,
+  surroundings: ALONE,
+  policy: undefined,
+}
 
 /** What Services are mapped with on node-1, with everything that a test is not about. */
 export function mapping(parts: Partial<MappingOptions> = {}): MappingOptions {
@@ -8,8 +22,7 @@ export function mapping(parts: Partial<MappingOptions> = {}): MappingOptions {
     scheduler: 'rr',
     families: new Set(['IPv4', 'IPv6']),
     nodePortAddresses: [],
-    interfaceAddresses: new Set(),
-    neighbourhood: { nodeIps: [], podCidrs: [], apiServers: [] },
+    neighbourhood: NOBODY,
     allowExternalIps: true,
     ...parts,
   }

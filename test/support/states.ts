@@ -19,6 +19,7 @@ export function claimsFor(
       claims.set(key, {
         key,
         owner,
+        right: 'clusterIp',
         createdAt: 0,
         about: undefined,
         vip,

@@ -7,9 +7,12 @@ import { mappingOptions } from '../../src/mapping.ts'
 import type { Address } from '../../src/model/address.ts'
 import { Cluster, type Trigger } from '../../src/model/cluster.ts'
 import type { Parsed } from '../../src/model/facts.ts'
+import type { ExternalPolicy } from '../../src/model/external-policy.ts'
 import { formatOperation } from '../../src/model/ipvsadm.ts'
 import type { OperationKind } from '../../src/model/operation.ts'
 import { parseEndpointSlice, parseNode, parseService } from '../../src/model/parse-facts.ts'
+import { type Links, surroundingsOf } from '../../src/model/surroundings.ts'
+import { parseServiceCidr } from '../../src/model/service-cidr.ts'
 import { Metrics } from '../../src/serve/metrics.ts'
 import type { Happening } from '../../src/source/events.ts'
 import { FakeKernel } from './fake-kernel.ts'
@@ -77,6 +80,11 @@ export class Story {
   readonly lines: LogLine[]
   scheduler = 'rr'
   nodeAddresses: Address[] = ['192.168.50.1' as Address]
+  apiAddresses: ReadonlySet<Address> = new Set()
+  links: Links = { gateways: new Map(), neighbours: new Map(), routes: [] }
+  /** Addresses of other nodes. */
+  peers: ReadonlySet<Address> = new Set()
+  policy: ExternalPolicy | undefined
   minSyncPeriodMs = 0
   cpuMs = 0
   readonly #abort = new AbortController()
@@ -101,6 +109,8 @@ export class Story {
       }),
       ruled: Promise.resolve(),
       nodeListed: () => Promise.resolve(),
+      hasLookedAround: () => true,
+      mustBeFree: () => new Set(),
       settled: (triggers) => this.settled.push(triggers),
       mapping: () =>
         mappingOptions({
@@ -110,6 +120,9 @@ export class Story {
           families: new Set(['IPv4', 'IPv6']),
           scheduler: this.scheduler,
           nodeAddresses: this.nodeAddresses,
+          apiAddresses: this.apiAddresses,
+          surroundings: surroundingsOf(this.links, this.peers, this.cluster.node?.podCidrs ?? [], () => true),
+          policy: this.policy,
         }),
       isExcluded: () => false,
       mapped: () => undefined,
@@ -129,10 +142,12 @@ export class Story {
     services: readonly object[] = [],
     slices: readonly object[] = [],
     nodes: readonly object[] = [],
+    serviceCidrs: readonly object[] = [],
   ): Promise<void> {
     this.cluster.services.replace(services.map(parseService))
     this.cluster.endpointSlices.replace(slices.map(parseEndpointSlice))
     this.cluster.nodes.replace(nodes.map(parseNode))
+    this.cluster.serviceCidrs.replace(serviceCidrs.map(parseServiceCidr))
     await this.bell.settle()
   }
 

@@ -1,0 +1,125 @@
+/** What is ours goes with its Service, also where ipvs.excludeCIDRs covers it; what is somebody else's stays. */
+import { expect } from 'chai'
+import type { Address } from '../../src/model/address.ts'
+import { node, service, slice } from '../support/builders.ts'
+import { FakeKernel } from '../support/fake-kernel.ts'
+import { Story } from '../support/story.ts'
+
+const KEEPALIVED = '-A -t 192.168.50.1:6443 -s wlc\n-A -t 198.51.100.1:80 -s wlc'
+const old = (): object => ({
+  ...service({
+    name: 'old',
+    clusterIP: '10.96.0.101',
+    ports: [
+      { name: 'http', port: 80, nodePort: 30_801, protocol: 'TCP' },
+      { name: 'dns', port: 53, nodePort: 30_802, protocol: 'UDP' },
+    ],
+    spec: { type: 'LoadBalancer', externalIPs: ['203.0.113.102'] },
+  }),
+  status: { loadBalancer: { ingress: [{ ip: '203.0.113.101' }] } },
+})
+const endpoints = (): object => slice({ service: 'old', endpoints: ['10.244.1.11', '10.244.2.11'] })
+const everywhere = { isExcluded: () => true }
+
+describe('with excludeCIDRs that cover everything', () => {
+  let story: Story
+  afterEach(() => story.stop())
+
+  const rest = ({ kernel }: Story): string[] => [
+    ...kernel.toString().split('\n').sort(),
+    ...kernel.state.addresses,
+    ...kernel.state.setMembers,
+  ]
+
+  it('a Service that is deleted is gone, and its cluster IP is free for another one', async () => {
+    story = new Story(new FakeKernel(KEEPALIVED, []), everywhere)
+    await story.list([old()], [endpoints()], [node()])
+    await story.removeService('shop/old')
+    expect(rest(story)).to.deep.equal(KEEPALIVED.split('\n'))
+
+    const fresh = service({ name: 'new', namespace: 'b', clusterIP: '10.96.0.101', ports: [{ port: 8080 }] })
+    await story.put(fresh)
+    expect(story.kernel.toString()).not.to.contain('10.244.')
+  })
+
+  it('so are its node ports, also after a restart while it was there', async () => {
+    const before = new Story(new FakeKernel(KEEPALIVED, []), everywhere)
+    await before.list([old()], [endpoints()], [node()])
+    await before.stop()
+    story = new Story(before.kernel, everywhere)
+    await story.list([old()], [endpoints()], [node()])
+    await story.removeService('shop/old')
+
+    expect(rest(story)).to.deep.equal(KEEPALIVED.split('\n'))
+  })
+
+  it('what a Service left on an address of ours goes, though it was deleted before the start', async () => {
+    const before = new Story(new FakeKernel(KEEPALIVED, []), everywhere)
+    await before.list([old()], [endpoints()], [node()])
+    await before.stop()
+    story = new Story(before.kernel, everywhere)
+    await story.list([], [], [node()])
+
+    // By their ports alone these might be somebody else's.
+    const left = ['-A -t 192.168.50.1:30801 -s rr', '-A -u 192.168.50.1:30802 -s rr']
+    expect(
+      story.kernel
+        .toString()
+        .split('\n')
+        .filter((line) => line.startsWith('-A '))
+        .sort(),
+    ).to.deep.equal([...KEEPALIVED.split('\n'), ...left].sort())
+    expect([...story.kernel.state.addresses, ...story.kernel.state.setMembers]).to.deep.equal([])
+  })
+
+  it('what an endpoint left in a set goes with it', async () => {
+    story = new Story(new FakeKernel('', []), everywhere)
+    const local = { addresses: ['10.244.1.11'], nodeName: 'node-1', conditions: { ready: true } }
+    await story.list([old()], [slice({ service: 'old', endpoints: [local] })], [node()])
+    expect([...story.kernel.state.setMembers].join()).to.contain('KUBE-LOOP-BACK 10.244.1.11')
+    await story.put(slice({ service: 'old', endpoints: [] }))
+
+    expect([...story.kernel.state.setMembers].join()).not.to.contain('KUBE-LOOP-BACK')
+  })
+})
+
+describe('a virtual server of somebody else on a node port', () => {
+  let story: Story
+  afterEach(() => story.stop())
+  const foreign = '-A -t 192.168.50.1:30801 -s wlc'
+
+  it('stays his for good, and its port is in no set of ours', async () => {
+    story = new Story(new FakeKernel(foreign, []))
+    await story.list([old()], [endpoints()], [node()])
+    await story.advance(300_000)
+
+    expect(story.kernel.toString()).to.contain(foreign).and.not.contain('192.168.50.1:30801 -r')
+    expect([...story.kernel.state.setMembers]).not.to.include('KUBE-NODE-PORT-TCP 30801')
+    await story.removeService('shop/old')
+    expect(story.kernel.toString()).to.equal(foreign)
+  })
+
+  for (const other of ['192.168.40.1', '192.168.60.1'])
+    it(`is his also where the port is ours on ${other}`, async () => {
+      story = new Story(new FakeKernel(foreign, []))
+      story.nodeAddresses = ['192.168.50.1', other] as Address[]
+      await story.list([old()], [endpoints()], [node()])
+      await story.advance(300_000)
+
+      expect(story.kernel.toString()).to.contain(foreign).and.contain(`-A -t ${other}:30801 -s rr`)
+      expect([...story.kernel.state.setMembers]).to.include('KUBE-NODE-PORT-TCP 30801')
+      await story.removeService('shop/old')
+      await story.advance(60_000)
+      expect(story.kernel.toString()).to.equal(foreign)
+    })
+
+  it('is taken over when he leaves, though he has others on the address', async () => {
+    story = new Story(new FakeKernel(`${foreign}\n${KEEPALIVED}`, []))
+    await story.list([old()], [endpoints()], [node()])
+    story.kernel.state.virtualServers.delete('192.168.50.1:30801/TCP' as never)
+    await story.advance(60_000)
+
+    expect(story.kernel.toString()).to.contain('-a -t 192.168.50.1:30801 -r 10.244.1.11:8080 -m -w 1')
+    expect([...story.kernel.state.setMembers]).to.include('KUBE-NODE-PORT-TCP 30801')
+  })
+})
