@@ -17,8 +17,9 @@ import { cidr, metadata, parsing } from './parse-object.ts'
 import { parseServiceCidr } from './service-cidr.ts'
 import type { Protocol } from './virtual-server.ts'
 
-/** KEP-2447 and friends: the labels that hand a Service to somebody else. */
+/** Hands a Service to somebody else (KEP-2447). */
 const PROXY_NAME_LABEL = 'service.kubernetes.io/service-proxy-name'
+/** Counts on slices only, as in kube-proxy 1.36: a Service is headless by its cluster IP. */
 const HEADLESS_LABEL = 'service.kubernetes.io/headless'
 const SERVICE_NAME_LABEL = 'kubernetes.io/service-name'
 const ZONE_LABEL = 'topology.kubernetes.io/zone'
@@ -118,13 +119,7 @@ const POLICIES: readonly TrafficPolicy[] = ['Cluster', 'Local']
 function isNotOurs(spec: Json, labels: Json): boolean {
   const { clusterIP, clusterIPs, type } = spec
   const first = clusterIP ?? (Array.isArray(clusterIPs) ? (clusterIPs as unknown[])[0] : undefined) ?? ''
-  return (
-    first === '' ||
-    first === 'None' ||
-    type === 'ExternalName' ||
-    PROXY_NAME_LABEL in labels ||
-    HEADLESS_LABEL in labels
-  )
+  return first === '' || first === 'None' || type === 'ExternalName' || PROXY_NAME_LABEL in labels
 }
 
 /** externalTrafficPolicy counts only where there is something external. */

@@ -16,10 +16,11 @@ export interface ApiSourceOptions {
   readonly signal: AbortSignal
 }
 
-/** Services of another proxy, and headless ones where they are labelled, never reach us. */
-const SERVICES = {
-  labelSelector: '!service.kubernetes.io/service-proxy-name,!service.kubernetes.io/headless',
-}
+/**
+ * Services of another proxy, and slices of headless ones, never reach us. Headless Services do: kube-proxy's field selector
+ * for these is not known to API servers before Kubernetes 1.31.
+ */
+const SERVICES = { labelSelector: '!service.kubernetes.io/service-proxy-name' }
 const ENDPOINT_SLICES = { labelSelector: '!service.kubernetes.io/headless' }
 
 /** Keeps the cluster's facts up to date until the signal aborts. */

@@ -115,11 +115,22 @@ describe('parseService', () => {
       'one for another proxy, whatever the value',
       { metadata: { labels: { 'service.kubernetes.io/service-proxy-name': '' } } },
     ],
-    ['one labelled headless', { metadata: { labels: { 'service.kubernetes.io/headless': '' } } }],
+    [
+      'a headless one that has the label of headless ones, too',
+      { clusterIP: 'None', metadata: { labels: { 'service.kubernetes.io/headless': '' } } },
+    ],
   ]
   for (const [name, parts] of ignored) {
     it(`ignores ${name}`, () => {
       expect(parseService(service(parts))).to.deep.equal({ name: 'shop/web', problems: [] })
+    })
+  }
+
+  for (const value of ['', 'true', 'false']) {
+    it(`serves one that is labelled headless ("${value}") and has a cluster IP: the label is for slices`, () => {
+      const labels = { 'service.kubernetes.io/headless': value }
+
+      expect(parseService(service({ metadata: { labels } })).fact).to.include({ name: 'shop/web' })
     })
   }
 
