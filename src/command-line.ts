@@ -1,7 +1,7 @@
 /** The command line: kube-proxy's flags, and what they ask for. */
 import { Command, Option } from 'commander'
 import packageJson from '../package.json' with { type: 'json' }
-import { loadDocument, type LoadedConfig, parseConfig, resolveDocument } from './config/config.ts'
+import { loadConfiguration, type LoadedConfig, parseConfig } from './config/config.ts'
 import {
   documentOfFlags,
   FIELD_FLAGS,
@@ -192,8 +192,8 @@ function loadFile(file: string, text: string, values: FlagValues): LoadedConfig 
 }
 
 function loadFlags(values: FlagValues): LoadedConfig {
-  const document = resolveDocument(documentOfFlags(values), { name: 'the flags', nameOf: flagOfField })
-  const loaded = loadDocument(document)
+  const origin = { name: 'the flags', nameOf: flagOfField }
+  const loaded = loadConfiguration(documentOfFlags(values), origin)
   if (!isHealthzDisabled(values)) return loaded
   return { ...loaded, config: Object.freeze({ ...loaded.config, healthzBindAddress: '' }) }
 }

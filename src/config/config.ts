@@ -1,12 +1,13 @@
 /** KubeProxyConfiguration to one frozen Config. Pure: text in, value out. */
-import { parseDocument } from 'yaml'
 import { type Address, parseAddress } from '../model/address.ts'
 import { type Cidr, parseCidr } from '../model/cidr.ts'
+import { ConfigError, shown } from './config-error.ts'
 import { parseDuration } from './duration.ts'
+import { isObject } from './kinds.ts'
+import { type Origin, resolveDocument } from './resolve.ts'
 import {
   API_VERSION,
   type Document,
-  fieldSchema,
   KIND,
   type LocalMode,
   SCHEMA,
@@ -15,7 +16,9 @@ import {
   WITHOUT_EFFECT,
   withListenAddresses,
 } from './schema.ts'
+import { readYaml } from './yaml.ts'
 
+export { ConfigError } from './config-error.ts'
 export type { Document, LocalMode } from './schema.ts'
 
 /** What the program runs with. Durations in the unit of their name. */
@@ -41,7 +44,7 @@ export interface Config {
   readonly metricsBindAddress: string
   /** `primary`, or networks; empty for all addresses of the node. */
   readonly nodePortAddresses: readonly string[]
-  /** Networks of all Pods; empty where they are not said. */
+  /** Networks of all Pods; empty where they are not said, and in modes that do not ask for them. */
   readonly clusterCidrs: readonly Cidr[]
   readonly detectLocalMode: LocalMode
   readonly bridgeInterface: string
@@ -72,11 +75,6 @@ export interface ConntrackConfig {
   readonly udpStreamTimeoutSeconds: number
 }
 
-/** A configuration that cannot be used; the message has a line for each fault. */
-export class ConfigError extends Error {
-  override readonly name = 'ConfigError'
-}
-
 /** A configuration in all its forms, and what its author should know. */
 export interface LoadedConfig {
   readonly config: Config
@@ -105,8 +103,13 @@ function conntrackOf({ conntrack }: Document): ConntrackConfig {
   })
 }
 
+/** As in kube-proxy, in one mode only. */
+function clusterCidrsOf({ clusterCIDR, detectLocalMode }: Document): readonly Cidr[] {
+  return clusterCIDR === '' || detectLocalMode !== 'ClusterCIDR' ? [] : networks(clusterCIDR.split(','))
+}
+
 function configOf(document: Document): Config {
-  const { ipvs, iptables, clusterCIDR } = document
+  const { ipvs, iptables } = document
   const address = parseAddress(document.bindAddress)
   return Object.freeze({
     scheduler: ipvs.scheduler,
@@ -122,7 +125,7 @@ function configOf(document: Document): Config {
     healthzBindAddress: document.healthzBindAddress,
     metricsBindAddress: document.metricsBindAddress,
     nodePortAddresses: document.nodePortAddresses,
-    clusterCidrs: networks(clusterCIDR === '' ? [] : clusterCIDR.split(',')),
+    clusterCidrs: clusterCidrsOf(document),
     detectLocalMode: document.detectLocalMode,
     bridgeInterface: document.detectLocal.bridgeInterface,
     interfaceNamePrefix: document.detectLocal.interfaceNamePrefix,
@@ -137,77 +140,7 @@ function configOf(document: Document): Config {
   })
 }
 
-// --- Faults ---------------------------------------------------------------------------------------------
-
-/** A field that is at fault, and what is expected of it. */
-interface Fault {
-  readonly path: string
-  readonly message: string
-}
-
-/** What single fields cannot tell; a field that is faulty itself says so, and nothing here. */
-function contradictions(value: unknown): Fault[] {
-  const field = (path: string): unknown => fieldSchema(path)!.safeParse(valueAt(value, path)).data
-  const faults: Fault[] = []
-  const mode = field('detectLocalMode')
-  const [period, minimum] = ['ipvs.syncPeriod', 'ipvs.minSyncPeriod'].map((path) =>
-    parseDuration(String(field(path))),
-  )
-  if (period !== undefined && minimum !== undefined && minimum > period) {
-    faults.push({ path: 'ipvs.syncPeriod', message: 'expected at least ipvs.minSyncPeriod' })
-  }
-  if (mode === 'BridgeInterface' && field('detectLocal.bridgeInterface') === '') {
-    const message = 'expected the name of an interface in mode BridgeInterface'
-    faults.push({ path: 'detectLocal.bridgeInterface', message })
-  }
-  if (mode === 'InterfaceNamePrefix' && field('detectLocal.interfaceNamePrefix') === '') {
-    const message = 'expected a prefix in mode InterfaceNamePrefix'
-    faults.push({ path: 'detectLocal.interfaceNamePrefix', message })
-  }
-  if (field('logging.format') === 'json' && (field('logging.vmodule') as unknown[] | undefined)?.length) {
-    faults.push({ path: 'logging.vmodule', message: 'expected none with logging.format json' })
-  }
-  return faults
-}
-
-/** Where a document comes from, for its faults. */
-export interface Origin {
-  /** `configuration /var/lib/kube-proxy/config.conf`. */
-  readonly name: string
-  /** How a field is called there; its path unless given. */
-  readonly nameOf?: (path: string) => string
-}
-
-/** Resolves a document. Throws ConfigError with all faults, each naming its field. */
-export function resolveDocument(value: unknown, { name, nameOf = (path) => path }: Origin): Document {
-  const result = SCHEMA.safeParse(value)
-  const own = (result.error?.issues ?? []).map(({ path, message }) => ({ path: path.join('.'), message }))
-  const faults = [...own, ...contradictions(value)]
-  if (faults.length === 0) return withListenAddresses(result.data!)
-  const lines = faults.map(({ path, message }) => `  ${path === '' ? '' : `${nameOf(path)}: `}${message}`)
-  throw new ConfigError(`Cannot use ${name}:\n${lines.join('\n')}`)
-}
-
 // --- Loading --------------------------------------------------------------------------------------------
-
-/** The document that stands in a file, and what is wrong with it that can be ignored. */
-interface Read {
-  readonly value: unknown
-  readonly warnings: readonly string[]
-}
-
-/** Parses YAML or JSON: strictly, and where that finds only a repeated field, once more. The last one counts. */
-function read(file: string, source: string): Read {
-  const strict = parseDocument(source)
-  const fatal = strict.errors.find(({ code }) => code !== 'DUPLICATE_KEY')
-  if (fatal !== undefined) throw new ConfigError(`Cannot read configuration ${file}: ${fatal.message}`)
-  const repeated = strict.errors.map(
-    ({ linePos }) => `line ${linePos?.[0].line} of ${file} repeats a field: the last one counts`,
-  )
-  const value: unknown = parseDocument(source, { uniqueKeys: false }).toJS()
-  const unknown = unknownFields(value).map((field) => `unknown field "${field}" in ${file} is ignored`)
-  return { value, warnings: [...repeated, ...unknown] }
-}
 
 const DEFAULTS = withListenAddresses(SCHEMA.parse({ apiVersion: API_VERSION, kind: KIND, mode: 'ipvs' }))
 
@@ -217,9 +150,32 @@ function unusedFields(document: Document): string[] {
   )
 }
 
-/** A resolved document with what it means. */
-export function loadDocument(document: Document, warnings: readonly string[] = []): LoadedConfig {
-  return { config: configOf(document), document, warnings, unused: unusedFields(document) }
+/** Networks of Pods that were given, in a mode that does not ask for them. */
+function clusterCidrWarning(value: unknown, { detectLocalMode: mode }: Document, origin: Origin): string[] {
+  const nameOf = origin.nameOf ?? String
+  const given = valueAt(value, 'clusterCIDR') ?? ''
+  if (given === '' || mode === 'ClusterCIDR') return []
+  return [`${nameOf('clusterCIDR')} is ignored: it has no effect with ${nameOf('detectLocalMode')} ${mode}`]
+}
+
+/** Resolves what somebody wrote. Throws ConfigError with all faults, each naming its field. */
+export function loadConfiguration(value: unknown, origin: Origin): LoadedConfig {
+  const { document, leftOut } = resolveDocument(value, origin)
+  const unused = [...unusedFields(document), ...leftOut.filter((path) => path !== 'clusterCIDR')]
+  return {
+    config: configOf(document),
+    document,
+    warnings: clusterCidrWarning(value, document, origin),
+    unused: unused.map(origin.nameOf ?? String),
+  }
+}
+
+/** What is wrong with a file's first document as a whole; undefined where it is a KubeProxyConfiguration. */
+function strangeness(value: unknown): string | undefined {
+  if (value === null || value === undefined) return 'is empty'
+  if (!isObject(value)) return `is ${shown(value)}`
+  if (value.kind === KIND) return undefined
+  return value.kind === undefined ? 'has no kind' : `is of kind ${shown(value.kind)}`
 }
 
 /**
@@ -231,8 +187,15 @@ export function parseConfig(
   source: string,
   adjust: (value: unknown) => unknown = (value) => value,
 ): LoadedConfig {
-  const { value, warnings } = read(file, source)
-  return loadDocument(resolveDocument(adjust(value), { name: `configuration ${file}` }), warnings)
+  const { value, warnings } = readYaml(file, source)
+  const strange = strangeness(value)
+  if (strange !== undefined) {
+    const advice = `only the first is read, so put the ${KIND} (${API_VERSION}) there`
+    throw new ConfigError(`Cannot use configuration ${file}: its first YAML document ${strange}: ${advice}`)
+  }
+  const unknown = unknownFields(value).map((field) => `unknown field "${field}" in ${file} is ignored`)
+  const loaded = loadConfiguration(adjust(value), { name: `configuration ${file}` })
+  return { ...loaded, warnings: [...warnings, ...unknown, ...loaded.warnings] }
 }
 
 /** The configuration of a program that was started without file and flags. */

@@ -1,5 +1,5 @@
 /** kube-proxy's flags (1.36) that stand for fields of the configuration, as a table; and the document that they make. */
-import { API_VERSION, KIND } from './schema.ts'
+import { API_VERSION, KIND, withField } from './schema.ts'
 
 export type FlagKind = 'text' | 'flag' | 'number' | 'list' | 'gates'
 
@@ -147,12 +147,6 @@ function moduleOf(item: string): object {
 }
 
 type Json = Record<string, unknown>
-
-/** A copy with another value at a path. */
-function withField(document: unknown, [name, ...rest]: readonly string[], value: unknown): Json {
-  const object = (typeof document === 'object' && document !== null ? document : {}) as Json
-  return { ...object, [name!]: rest.length === 0 ? value : withField(object[name!], rest, value) }
-}
 
 function withFlags(document: unknown, flags: readonly FieldFlag[], values: FlagValues): unknown {
   return flags.reduce((current, { name, field, kind }) => {

@@ -5,89 +5,41 @@
 import * as z from 'zod'
 import { parseAddress } from '../model/address.ts'
 import { type Cidr, formatCidr, parseCidr } from '../model/cidr.ts'
-import { formatDuration, parseDuration } from './duration.ts'
-
-// A schema is used once: compiling it for later takes longer than going through it.
-z.config({ jitless: true })
+import { expected } from './config-error.ts'
+import {
+  anyDuration,
+  anyText,
+  countOrDefault,
+  duration,
+  durationOfOtherMode,
+  exactly,
+  fields,
+  flag,
+  flushFrequency,
+  gates,
+  integer,
+  isObject,
+  listOf,
+  off,
+  oneOf,
+  parsedText,
+  quantity,
+  section,
+  text,
+  vmodule,
+} from './kinds.ts'
 
 export const API_VERSION = 'kubeproxy.config.k8s.io/v1alpha1'
 export const KIND = 'KubeProxyConfiguration'
 const HEALTHZ_PORT = 10_256
 const METRICS_PORT = 10_249
-const MAX_INT32 = 2 ** 31 - 1
 
 export const LOCAL_MODES = ['ClusterCIDR', 'NodeCIDR', 'BridgeInterface', 'InterfaceNamePrefix'] as const
 
 /** How traffic from Pods is told from traffic from elsewhere. */
 export type LocalMode = (typeof LOCAL_MODES)[number]
 
-// --- Kinds of fields: absent and null are the default ---------------------------------------------------
-
-// Kinds stand once, and what many fields are is one schema: making a schema costs more than its use.
-
-const optionalText = z.string().nullish()
-
-const text = (fallback: string) =>
-  optionalText.transform((value) => {
-    const trimmed = value?.trim() ?? ''
-    return trimmed === '' ? fallback : trimmed
-  })
-const anyText = text('')
-
-const optionalFlag = z.boolean().nullish()
-const flag = (fallback: boolean) => optionalFlag.transform((value) => value ?? fallback)
-const off = flag(false)
-
-const integer = (fallback: number, min: number, max = MAX_INT32) =>
-  z
-    .int()
-    .min(min)
-    .max(max)
-    .nullish()
-    .transform((value) => value ?? fallback)
-
-/** A number for which 0 stands for the default. */
-const countOrDefault = (fallback: number) =>
-  z
-    .number()
-    .min(0)
-    .nullish()
-    .transform((value) => (value === 0 ? fallback : (value ?? fallback)))
-
-interface DurationOptions {
-  readonly fallback?: string
-  /** 0 stands for the default. */
-  readonly isZeroDefault?: boolean
-}
-
-/** metav1.Duration, as canonical text. */
-const duration = ({ fallback = '0s', isZeroDefault = false }: DurationOptions) =>
-  optionalText.transform((value, context) => {
-    const ms = parseDuration(value ?? fallback)
-    if (ms !== undefined && ms >= 0) return ms === 0 && isZeroDefault ? fallback : formatDuration(ms)
-    context.addIssue({ code: 'custom', message: 'expected a duration of 0 or more, such as 30s' })
-    return z.NEVER
-  })
-const anyDuration = duration({})
-
-/** logging.flushFrequency may be in nanoseconds, too. */
-const flushFrequency = z
-  .union([z.number().transform((ns) => formatDuration(Math.floor(ns / 1e6))), z.string()])
-  .nullish()
-  .pipe(duration({ fallback: '5s', isZeroDefault: true }))
-
-const listOf = (parse: (text: string) => string | undefined, expected: string) => {
-  const item = z.string().transform((value, context) => {
-    const parsed = parse(value.trim())
-    if (parsed !== undefined) return parsed
-    context.addIssue({ code: 'custom', message: `expected ${expected}, got "${value}"` })
-    return z.NEVER
-  })
-  return z
-    .array(item)
-    .nullish()
-    .transform((items) => items ?? [])
-}
+// --- Addresses and networks -----------------------------------------------------------------------------
 
 const NETWORK = 'a network such as 192.0.2.0/24'
 const network = (value: string): string | undefined => {
@@ -95,35 +47,23 @@ const network = (value: string): string | undefined => {
   return cidr && formatCidr(cidr)
 }
 
-const nodePortAddresses = listOf(
-  (value) => (value === 'primary' ? value : network(value)),
-  `"primary" or ${NETWORK}`,
+const nodePortAddresses = listOf(`"primary" or ${NETWORK}`, (value) =>
+  value === 'primary' ? value : network(value),
 ).check((context) => {
   const { value } = context
   if (!value.includes('primary') || value.length === 1) return
-  context.issues.push({ code: 'custom', input: value, message: 'expected "primary" alone, or networks' })
+  const message = expected('"primary" alone, or networks', value)
+  context.issues.push({ code: 'custom', input: value, message })
 })
 
 /** `10.244.0.0/16,fd00:10:244::/48`: one network, or one of each family. */
-const clusterCidr = anyText.transform((value, context) => {
-  const networks: (Cidr | undefined)[] =
-    value === '' ? [] : value.split(',').map((item) => parseCidr(item.trim()))
+function clusterCidr(value: string): string | undefined {
+  const networks: (Cidr | undefined)[] = value.split(',').map((item) => parseCidr(item.trim()))
   const parsed = networks.filter((cidr) => cidr !== undefined)
   const families = new Set(parsed.map(({ family }) => family))
-  if (parsed.length === networks.length && families.size === networks.length) {
-    return parsed.map(formatCidr).join(',')
-  }
-  const message = `expected ${NETWORK}, or one of each family separated by a comma, got "${value}"`
-  context.addIssue({ code: 'custom', message })
-  return z.NEVER
-})
-
-const bindAddress = text('0.0.0.0').transform((value, context): string => {
-  const address = parseAddress(value)
-  if (address !== undefined) return address
-  context.addIssue({ code: 'custom', message: `expected an IP address, got "${value}"` })
-  return z.NEVER
-})
+  const isUsable = parsed.length === networks.length && families.size === networks.length
+  return isUsable ? parsed.map(formatCidr).join(',') : undefined
+}
 
 const IP_AND_PORT = /^(?:\[([^\]]+)\]|([^:]+)):(\d{1,5})$/
 
@@ -138,63 +78,28 @@ function endpoint(value: string, port: number): string | undefined {
 }
 
 /** Where something listens; empty for the default, which is of the family of `bindAddress`. */
-const listenAddress = (port: number) =>
-  anyText.transform((value, context) => {
-    const address = value === '' ? '' : endpoint(value, port)
-    if (address !== undefined) return address
-    context.addIssue({ code: 'custom', message: `expected IP:port, got "${value}"` })
-    return z.NEVER
-  })
+const listenAddress = (port: number) => parsedText('IP:port', '', (value) => endpoint(value, port))
 
-const oneOf = <const Words extends readonly [string, ...string[]]>(words: Words, fallback: Words[number]) =>
-  z
-    .enum(['', ...words])
-    .nullish()
-    .transform((value): Words[number] =>
-      value === '' || value === undefined || value === null ? fallback : value,
-    )
-
-const gates = z
-  .record(z.string(), z.boolean())
-  .nullish()
-  .transform((value) => value ?? {})
-
-const object = <Shape extends z.ZodRawShape>(shape: Shape) =>
-  z.preprocess((value) => value ?? {}, z.object(shape))
-
-/** What belongs to another mode: of its type, and as kube-proxy in mode ipvs prints it. */
-const durationOfOtherMode = anyDuration.transform(() => '0s')
-const quantity = z
-  .union([z.string(), z.number()])
-  .nullish()
-  .transform((value) => String(value ?? '0'))
-const buffering = object({ splitStream: off, infoBufferSize: quantity })
-const vmodule = z
-  .array(z.object({ filePattern: z.string().min(1), verbosity: z.int().min(0).max(MAX_INT32) }))
-  .nullish()
-  .transform((value) => value ?? [])
+const buffering = section({ splitStream: off, infoBufferSize: quantity })
 
 // --- The fields -----------------------------------------------------------------------------------------
 
-export const SCHEMA = z.object({
-  apiVersion: z.literal(API_VERSION),
-  kind: z.literal(KIND),
-  mode: z.literal('ipvs', {
-    error: ({ input }) =>
-      `expected "ipvs", got ${JSON.stringify(input ?? '')}: kube-ipvs serves this mode only, keep kube-proxy for another`,
-  }),
-  bindAddress,
+export const SCHEMA = fields({
+  apiVersion: exactly(API_VERSION),
+  kind: exactly(KIND),
+  mode: exactly('ipvs', ': kube-ipvs serves this mode only, keep kube-proxy for another'),
+  bindAddress: parsedText('an IP address', '0.0.0.0', parseAddress),
   bindAddressHardFail: off,
-  clientConnection: object({
+  clientConnection: section({
     kubeconfig: anyText,
     acceptContentTypes: anyText,
     contentType: text('application/vnd.kubernetes.protobuf'),
     qps: countOrDefault(5),
     burst: countOrDefault(10),
   }),
-  clusterCIDR: clusterCidr,
+  clusterCIDR: parsedText(`${NETWORK}, or one of each family separated by a comma`, '', clusterCidr),
   configSyncPeriod: duration({ fallback: '15m0s', isZeroDefault: true }),
-  conntrack: object({
+  conntrack: section({
     maxPerCore: integer(32_768, 0),
     min: integer(131_072, 0),
     tcpEstablishedTimeout: duration({ fallback: '24h0m0s' }),
@@ -203,38 +108,38 @@ export const SCHEMA = z.object({
     udpTimeout: anyDuration,
     udpStreamTimeout: anyDuration,
   }),
-  detectLocal: object({ bridgeInterface: anyText, interfaceNamePrefix: anyText }),
+  detectLocal: section({ bridgeInterface: anyText, interfaceNamePrefix: anyText }),
   detectLocalMode: oneOf(LOCAL_MODES, 'ClusterCIDR'),
   enableProfiling: off,
   featureGates: gates,
   healthzBindAddress: listenAddress(HEALTHZ_PORT),
   hostnameOverride: anyText,
-  iptables: object({
+  iptables: section({
     masqueradeAll: off,
     masqueradeBit: integer(14, 0, 31),
     localhostNodePorts: flag(true),
     syncPeriod: durationOfOtherMode,
     minSyncPeriod: durationOfOtherMode,
   }),
-  ipvs: object({
+  ipvs: section({
     scheduler: text('rr'),
     syncPeriod: duration({ fallback: '30s', isZeroDefault: true }),
     minSyncPeriod: anyDuration,
-    excludeCIDRs: listOf(network, NETWORK),
+    excludeCIDRs: listOf(NETWORK, network),
     strictARP: off,
     tcpTimeout: anyDuration,
     tcpFinTimeout: anyDuration,
     udpTimeout: anyDuration,
   }),
-  logging: object({
+  logging: section({
     format: oneOf(['text', 'json'], 'text'),
     flushFrequency,
     verbosity: integer(0, 0),
     vmodule,
-    options: object({ text: buffering, json: buffering }),
+    options: section({ text: buffering, json: buffering }),
   }),
   metricsBindAddress: listenAddress(METRICS_PORT),
-  nftables: object({
+  nftables: section({
     masqueradeAll: off,
     masqueradeBit: integer(14, 0, 31),
     syncPeriod: durationOfOtherMode,
@@ -245,7 +150,7 @@ export const SCHEMA = z.object({
   portRange: anyText,
   showHiddenMetricsForVersion: anyText,
   windowsRunAsService: off,
-  winkernel: object({
+  winkernel: section({
     networkName: anyText,
     sourceVip: anyText,
     enableDSR: off,
@@ -325,9 +230,9 @@ export function fieldSchema(path: string): z.ZodType | undefined {
 /** Paths of fields in `value` that the schema does not have. */
 export function unknownFields(value: unknown, schema: z.ZodType = SCHEMA, path = ''): string[] {
   const shape = shapeOf(schema)
-  if (shape === undefined || typeof value !== 'object' || value === null) return []
+  if (shape === undefined || !isObject(value)) return []
   return Object.entries(value).flatMap(([name, inner]) => {
-    const field = shape[name]
+    const field = Object.hasOwn(shape, name) ? shape[name] : undefined
     return field === undefined ? [`${path}${name}`] : unknownFields(inner, field, `${path}${name}.`)
   })
 }
@@ -337,4 +242,14 @@ export function valueAt(value: unknown, path: string): unknown {
   return path
     .split('.')
     .reduce<unknown>((inner, name) => (inner as Record<string, unknown> | null | undefined)?.[name], value)
+}
+
+/** A copy with another value at a path. */
+export function withField(
+  document: unknown,
+  [name, ...rest]: readonly string[],
+  value: unknown,
+): Readonly<Record<string, unknown>> {
+  const object = isObject(document) ? document : {}
+  return { ...object, [name!]: rest.length === 0 ? value : withField(object[name!], rest, value) }
 }

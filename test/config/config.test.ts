@@ -121,7 +121,7 @@ winkernel: {enableDSR: false}
         metricsBindAddress: '[::]:9000',
         nodePortAddresses: ['192.168.0.0/16', 'fd00::/8'],
         clusterCIDR: '10.244.0.0/16, fd00:10:244::/48',
-        detectLocalMode: 'InterfaceNamePrefix',
+        detectLocalMode: 'ClusterCIDR',
         detectLocal: { bridgeInterface: 'cni0', interfaceNamePrefix: 'veth' },
         iptables: { masqueradeAll: true, masqueradeBit: 0 },
         oomScoreAdj: -998,
@@ -155,7 +155,7 @@ winkernel: {enableDSR: false}
         { family: 'IPv4', address: '10.244.0.0', prefix: 16 },
         { family: 'IPv6', address: 'fd00:10:244::', prefix: 48 },
       ],
-      detectLocalMode: 'InterfaceNamePrefix',
+      detectLocalMode: 'ClusterCIDR',
       bridgeInterface: 'cni0',
       interfaceNamePrefix: 'veth',
       masqueradeAll: true,
@@ -185,20 +185,22 @@ winkernel: {enableDSR: false}
   })
 
   it('names every faulty field at once', () => {
-    const text = `${HEAD}healthzBindAddress: localhost:1\nmetricsBindAddress: 127.0.0.1:99999\nhostnameOverride: 7\nipvs: {syncPeriod: fast, minSyncPeriod: -1s, tcpTimeout: 7}\n`
+    const text = `${HEAD}healthzBindAddress: localhost:1\nmetricsBindAddress: 127.0.0.1:99999\nhostnameOverride: [7]\nipvs: {strictARP: maybe, syncPeriod: fast, minSyncPeriod: -1s, tcpTimeout: 7}\nconntrack: 5\n`
 
     expect(faultsOf(text)).to.deep.equal([
       'Cannot use configuration proxy.yaml:',
+      '  conntrack: expected a mapping of fields, got 5',
       '  healthzBindAddress: expected IP:port, got "localhost:1"',
-      '  hostnameOverride: Invalid input: expected string, received number',
-      '  ipvs.syncPeriod: expected a duration of 0 or more, such as 30s',
-      '  ipvs.minSyncPeriod: expected a duration of 0 or more, such as 30s',
-      '  ipvs.tcpTimeout: Invalid input: expected string, received number',
+      '  hostnameOverride: expected text, got [7]',
+      '  ipvs.syncPeriod: expected a duration of 0 or more, such as 30s, got "fast"',
+      '  ipvs.minSyncPeriod: expected a duration of 0 or more, such as 30s, got "-1s"',
+      '  ipvs.strictARP: expected true or false, got "maybe"',
+      '  ipvs.tcpTimeout: expected a duration of 0 or more, such as 30s, got 7',
       '  metricsBindAddress: expected IP:port, got "127.0.0.1:99999"',
     ])
   })
 
-  it('reads a repeated field once more, with a warning: the last one counts', () => {
+  it('warns of a repeated field: the last one counts', () => {
     const { config, warnings } = parseConfig('proxy.yaml', `${HEAD}ipvs:\n  scheduler: sh\n  scheduler: lc\n`)
 
     expect(config.scheduler).to.equal('lc')
@@ -208,7 +210,7 @@ winkernel: {enableDSR: false}
   it('refuses a minimum above the period', () => {
     expect(faultsOf(`${HEAD}ipvs: {syncPeriod: 1s, minSyncPeriod: 2s}\n`)).to.deep.equal([
       'Cannot use configuration proxy.yaml:',
-      '  ipvs.syncPeriod: expected at least ipvs.minSyncPeriod',
+      '  ipvs.syncPeriod: expected at least ipvs.minSyncPeriod (2s), got "1s"',
     ])
   })
 
@@ -220,16 +222,117 @@ winkernel: {enableDSR: false}
     })
   }
 
-  it('refuses another kind of object, and what is no object', () => {
-    expect(faultsOf('kind: ConfigMap\napiVersion: v1\nmode: ipvs')).to.have.length(3)
-    expect(faultsOf('')).to.have.length(2)
-    expect(faultsOf('7')).to.have.length(2)
+  describe('of networks of Pods', () => {
+    const withMode = (mode: string, cidr: string): string =>
+      `${HEAD}detectLocalMode: ${mode}\nclusterCIDR: ${cidr}\ndetectLocal: {bridgeInterface: cni0, interfaceNamePrefix: veth}\n`
+    const malformed = [
+      '10.244.0.0/16,10.245.0.0/16',
+      '10.244.0.0/99',
+      'everything',
+      '[10.244.0.0/16]',
+      'fd00::/8,',
+    ]
+
+    for (const cidr of malformed) {
+      it(`refuses ${cidr} in mode ClusterCIDR`, () => {
+        const [, fault, ...others] = faultsOf(withMode('ClusterCIDR', cidr))
+        expect(fault).to.match(/^ {2}clusterCIDR: expected a network such as .*, got ["[]/)
+        expect(others).to.deep.equal([])
+      })
+    }
+
+    for (const mode of ['NodeCIDR', 'BridgeInterface', 'InterfaceNamePrefix']) {
+      it(`does not ask for them in mode ${mode}, and says so`, () => {
+        for (const cidr of [...malformed, '10.244.0.0/16']) {
+          const { config, document, warnings } = parseConfig('proxy.yaml', withMode(mode, cidr))
+          expect(config.clusterCidrs, cidr).to.deep.equal([])
+          expect(document.clusterCIDR, cidr).to.equal(cidr === '10.244.0.0/16' ? cidr : '')
+          expect(warnings, cidr).to.deep.equal([
+            `clusterCIDR is ignored: it has no effect with detectLocalMode ${mode}`,
+          ])
+        }
+        expect(parseConfig('proxy.yaml', withMode(mode, '""')).warnings).to.deep.equal([])
+      })
+    }
+
+    it('names them with the mode, where nobody knows the mode', () => {
+      expect(faultsOf(withMode('Guess', 'everything'))).to.have.length(3)
+    })
   })
 
-  it('names the line of malformed YAML', () => {
-    expect(faultsOf(`${HEAD}ipvs: {scheduler: lc\n`)[0]).to.match(
-      /^Cannot read configuration proxy\.yaml: .* at line 5/,
-    )
+  describe('of what has no effect', () => {
+    const ignored: readonly [string, readonly string[]][] = [
+      ['clientConnection: {qps: -1}', ['clientConnection.qps']],
+      ['nftables: {syncPeriod: soon}', ['nftables.syncPeriod']],
+      ['nftables: [a, list]', ['nftables']],
+      ['winkernel: nothing', ['winkernel']],
+      ['logging: {vmodule: "a=1"}', ['logging.vmodule']],
+      ['logging: {vmodule: [{filePattern: "", verbosity: x}]}', ['logging.vmodule']],
+      ['logging: {options: 7, flushFrequency: true}', ['logging.flushFrequency', 'logging.options']],
+      ['configSyncPeriod: {a: b}', ['configSyncPeriod']],
+      ['enableProfiling: "true"', ['enableProfiling']],
+      ['featureGates: {Whatever: "true"}', ['featureGates.Whatever']],
+      ['featureGates: {"What.Ever": 7}', ['featureGates.What.Ever']],
+      ['detectLocal: 7', ['detectLocal']],
+      ['detectLocal: {bridgeInterface: [cni0]}', ['detectLocal.bridgeInterface']],
+      [
+        'detectLocalMode: BridgeInterface\ndetectLocal: {bridgeInterface: cni0, interfaceNamePrefix: {}}',
+        ['detectLocal.interfaceNamePrefix'],
+      ],
+    ]
+    for (const [text, unused] of ignored) {
+      it(`takes ${text}, and publishes the default`, () => {
+        const loaded = parseConfig('proxy.yaml', HEAD + text)
+        expect(loaded.warnings).to.deep.equal([])
+        expect(loaded.unused).to.deep.equal(unused)
+        const chosen = text.includes('BridgeInterface')
+          ? 'detectLocalMode: BridgeInterface\ndetectLocal: {bridgeInterface: cni0}'
+          : ''
+        expect(loaded.document).to.deep.equal(parseConfig('proxy.yaml', HEAD + chosen).document)
+      })
+    }
+
+    it('takes vmodule with JSON', () => {
+      const text = 'logging: {format: json, vmodule: [{filePattern: a, verbosity: 1}]}'
+      expect(parseConfig('proxy.yaml', HEAD + text).unused).to.deep.equal([
+        'logging.format',
+        'logging.vmodule',
+      ])
+    })
+
+    it('leaves out no more than that', () => {
+      const text = 'nftables: {masqueradeBit: 9, syncPeriod: soon}\nfeatureGates: {A: 7, B: true}'
+      const { document } = parseConfig('proxy.yaml', HEAD + text)
+      expect(document.nftables).to.include({ masqueradeBit: 9, syncPeriod: '0s' })
+      expect(document.featureGates).to.deep.equal({ B: true })
+    })
+
+    const refused: readonly [string, string][] = [
+      [
+        'detectLocalMode: BridgeInterface\ndetectLocal: 7',
+        '  detectLocal: expected a mapping of fields, got 7',
+      ],
+      [
+        'featureGates: {AllowServiceExternalIPs: "false"}',
+        '  featureGates.AllowServiceExternalIPs: expected true or false, got "false"',
+      ],
+      ['featureGates: 7', '  featureGates: expected names of gates with true or false, got 7'],
+      ['logging: 7', '  logging: expected a mapping of fields, got 7'],
+    ]
+    for (const [text, fault] of refused) {
+      it(`refuses ${text.replace('\n', ', ')}: a part of it counts`, () => {
+        expect(faultsOf(HEAD + text).slice(1)).to.deep.equal([fault])
+      })
+    }
+  })
+
+  it('takes a number or a boolean for text where text is wanted', () => {
+    const text =
+      'hostnameOverride: 12345\nipvs: {scheduler: no}\ndetectLocal: {interfaceNamePrefix: 1.5}\nportRange: 0\n'
+    const { document } = parseConfig('proxy.yaml', HEAD + text)
+    expect(document).to.deep.include({ hostnameOverride: '12345', portRange: '0' })
+    expect(document.ipvs.scheduler).to.equal('false')
+    expect(document.detectLocal.interfaceNamePrefix).to.equal('1.5')
   })
 })
 

@@ -27,83 +27,84 @@ function faults(act: () => unknown): string[] {
   return []
 }
 
-/** The default; a value that is taken, and what it becomes in the document; one that is refused, and why. */
+/** The default; a value that is taken, and what it becomes in the document; one that is no such value, and why. */
 type Row = readonly [string, unknown, unknown, unknown, unknown, string]
 
-const DURATION = 'expected a duration of 0 or more, such as 30s'
-const BOOLEAN = 'Invalid input: expected boolean, received string'
-const TEXT = 'Invalid input: expected string, received number'
-const network = (got: string): string => `expected a network such as 192.0.2.0/24, got "${got}"`
+const DURATION = 'a duration of 0 or more, such as 30s'
+const BOOLEAN = 'true or false'
+const NETWORK = 'a network such as 192.0.2.0/24'
 
 // prettier-ignore
 const FIELDS: readonly Row[] = [
-  ['apiVersion', HEAD.apiVersion, HEAD.apiVersion, HEAD.apiVersion, 'v1', 'Invalid input: expected "kubeproxy.config.k8s.io/v1alpha1"'],
-  ['kind', HEAD.kind, HEAD.kind, HEAD.kind, 'ConfigMap', 'Invalid input: expected "KubeProxyConfiguration"'],
-  ['mode', 'ipvs', 'ipvs', 'ipvs', 'nftables', 'expected "ipvs", got "nftables": kube-ipvs serves this mode only, keep kube-proxy for another'],
-  ['bindAddress', '0.0.0.0', '010.0.0.1', '10.0.0.1', 'localhost', 'expected an IP address, got "localhost"'],
+  ['apiVersion', HEAD.apiVersion, HEAD.apiVersion, HEAD.apiVersion, 'v1', '"kubeproxy.config.k8s.io/v1alpha1", got "v1"'],
+  ['mode', 'ipvs', 'ipvs', 'ipvs', 'nftables', '"ipvs", got "nftables": kube-ipvs serves this mode only, keep kube-proxy for another'],
+  ['bindAddress', '0.0.0.0', '010.0.0.1', '10.0.0.1', 'localhost', 'an IP address'],
   ['bindAddressHardFail', false, true, true, 'yes', BOOLEAN],
-  ['clientConnection.kubeconfig', '', '/etc/kubeconfig', '/etc/kubeconfig', 7, TEXT],
-  ['clientConnection.acceptContentTypes', '', 'application/json', 'application/json', 7, TEXT],
-  ['clientConnection.contentType', 'application/vnd.kubernetes.protobuf', 'application/json', 'application/json', 7, TEXT],
-  ['clientConnection.qps', 5, 12.5, 12.5, 'many', 'Invalid input: expected number, received string'],
-  ['clientConnection.burst', 10, 20, 20, -1, 'Too small: expected number to be >=0'],
-  ['clusterCIDR', '', '10.244.0.0/16, fd00::/48', '10.244.0.0/16,fd00::/48', '10.0.0.0/8,11.0.0.0/8', 'expected a network such as 192.0.2.0/24, or one of each family separated by a comma, got "10.0.0.0/8,11.0.0.0/8"'],
+  ['clientConnection.kubeconfig', '', '/etc/kubeconfig', '/etc/kubeconfig', [7], 'text'],
+  ['clientConnection.acceptContentTypes', '', 'application/json', 'application/json', [7], 'text'],
+  ['clientConnection.contentType', 'application/vnd.kubernetes.protobuf', 'application/json', 'application/json', [7], 'text'],
+  ['clientConnection.qps', 5, 12.5, 12.5, 'many', 'a number of 0 or more'],
+  ['clientConnection.burst', 10, 20, 20, -1, 'a number of 0 or more'],
+  ['clusterCIDR', '', '10.244.0.0/16, fd00::/48', '10.244.0.0/16,fd00::/48', '10.0.0.0/8,11.0.0.0/8', `${NETWORK}, or one of each family separated by a comma`],
   ['configSyncPeriod', '15m0s', '1h', '1h0m0s', '1 hour', DURATION],
-  ['conntrack.maxPerCore', 32_768, 0, 0, -1, 'Too small: expected number to be >=0'],
-  ['conntrack.min', 131_072, 1, 1, 1.5, 'Invalid input: expected int, received number'],
+  ['conntrack.maxPerCore', 32_768, 0, 0, -1, 'a whole number from 0 to 2147483647'],
+  ['conntrack.min', 131_072, 1, 1, 1.5, 'a whole number from 0 to 2147483647'],
   ['conntrack.tcpEstablishedTimeout', '24h0m0s', '90m', '1h30m0s', '-1s', DURATION],
   ['conntrack.tcpCloseWaitTimeout', '1h0m0s', '0s', '0s', 'soon', DURATION],
   ['conntrack.tcpBeLiberal', false, true, true, 'true', BOOLEAN],
-  ['conntrack.udpTimeout', '0s', '30s', '30s', 30, TEXT],
+  ['conntrack.udpTimeout', '0s', '30s', '30s', 30, DURATION],
   ['conntrack.udpStreamTimeout', '0s', '3m', '3m0s', '3', DURATION],
-  ['detectLocal.bridgeInterface', '', 'cni0', 'cni0', 7, TEXT],
-  ['detectLocal.interfaceNamePrefix', '', 'veth', 'veth', 7, TEXT],
-  ['detectLocalMode', 'ClusterCIDR', 'NodeCIDR', 'NodeCIDR', 'Guess', 'Invalid option: expected one of ""|"ClusterCIDR"|"NodeCIDR"|"BridgeInterface"|"InterfaceNamePrefix"'],
+  ['detectLocal.bridgeInterface', '', 'cni0', 'cni0', [7], 'text'],
+  ['detectLocal.interfaceNamePrefix', '', 'veth', 'veth', [7], 'text'],
+  ['detectLocalMode', 'ClusterCIDR', 'NodeCIDR', 'NodeCIDR', 'Guess', 'one of ClusterCIDR, NodeCIDR, BridgeInterface, InterfaceNamePrefix'],
   ['enableProfiling', false, true, true, 'on', BOOLEAN],
-  ['featureGates', {}, { AllowServiceExternalIPs: false, Whatever: true }, { AllowServiceExternalIPs: false, Whatever: true }, { A: 'true' }, BOOLEAN],
-  ['healthzBindAddress', '0.0.0.0:10256', '::1', '[::1]:10256', 'localhost:1', 'expected IP:port, got "localhost:1"'],
-  ['hostnameOverride', '', ' Node-1 ', 'Node-1', 7, TEXT],
+  ['featureGates', {}, { AllowServiceExternalIPs: false, Whatever: true }, { AllowServiceExternalIPs: false, Whatever: true }, { AllowServiceExternalIPs: 'true' }, 'true or false, got "true"'],
+  ['healthzBindAddress', '0.0.0.0:10256', '::1', '[::1]:10256', 'localhost:1', 'IP:port'],
+  ['hostnameOverride', '', ' Node-1 ', 'Node-1', [7], 'text'],
   ['iptables.masqueradeAll', false, true, true, 'all', BOOLEAN],
-  ['iptables.masqueradeBit', 14, 31, 31, 32, 'Too big: expected number to be <=31'],
+  ['iptables.masqueradeBit', 14, 31, 31, 32, 'a whole number from 0 to 31'],
   ['iptables.localhostNodePorts', true, false, false, 'no', BOOLEAN],
   ['iptables.syncPeriod', '0s', '30s', '0s', 'x', DURATION],
   ['iptables.minSyncPeriod', '0s', '1s', '0s', 'x', DURATION],
-  ['ipvs.scheduler', 'rr', 'wlc', 'wlc', 7, TEXT],
+  ['ipvs.scheduler', 'rr', 'wlc', 'wlc', [7], 'text'],
   ['ipvs.syncPeriod', '30s', '0s', '30s', 'fast', DURATION],
   ['ipvs.minSyncPeriod', '0s', '1500ms', '1.5s', '-1s', DURATION],
-  ['ipvs.excludeCIDRs', [], ['192.0.2.7/24', ' fd00::1/128'], ['192.0.2.0/24', 'fd00::1/128'], ['192.0.2.1'], network('192.0.2.1')],
-  ['ipvs.strictARP', false, true, true, 1, 'Invalid input: expected boolean, received number'],
+  ['ipvs.excludeCIDRs', [], ['192.0.2.7/24', ' fd00::1/128'], ['192.0.2.0/24', 'fd00::1/128'], ['192.0.2.1'], `${NETWORK}, got "192.0.2.1"`],
+  ['ipvs.strictARP', false, true, true, 1, BOOLEAN],
   ['ipvs.tcpTimeout', '0s', '2h', '2h0m0s', '2 h', DURATION],
   ['ipvs.tcpFinTimeout', '0s', '2m', '2m0s', '', DURATION],
   ['ipvs.udpTimeout', '0s', '5m30s', '5m30s', '5', DURATION],
-  ['logging.format', 'text', 'json', 'json', 'xml', 'Invalid option: expected one of ""|"text"|"json"'],
+  ['logging.format', 'text', 'json', 'json', 'xml', 'one of text, json'],
   ['logging.flushFrequency', '5s', 10_000_000_000, '10s', 'often', DURATION],
-  ['logging.verbosity', 0, 6, 6, -1, 'Too small: expected number to be >=0'],
-  ['logging.vmodule', [], [{ filePattern: 'a', verbosity: 2 }], [{ filePattern: 'a', verbosity: 2 }], [{ filePattern: '', verbosity: 2 }], 'Too small: expected string to have >=1 characters'],
+  ['logging.verbosity', 0, 6, 6, -1, 'a whole number from 0 to 2147483647'],
+  ['logging.vmodule', [], [{ filePattern: 'a', verbosity: 2 }], [{ filePattern: 'a', verbosity: 2 }], [{ filePattern: '', verbosity: 2 }], 'a list of filePattern and verbosity'],
   ['logging.options.text.splitStream', false, true, true, 'x', BOOLEAN],
-  ['logging.options.text.infoBufferSize', '0', '10Mi', '10Mi', true, 'Invalid input'],
+  ['logging.options.text.infoBufferSize', '0', '10Mi', '10Mi', true, 'a quantity such as 10Mi'],
   ['logging.options.json.splitStream', false, true, true, 'x', BOOLEAN],
-  ['logging.options.json.infoBufferSize', '0', 1024, '1024', true, 'Invalid input'],
-  ['metricsBindAddress', '127.0.0.1:10249', '[::]:9000', '[::]:9000', '127.0.0.1:99999', 'expected IP:port, got "127.0.0.1:99999"'],
+  ['logging.options.json.infoBufferSize', '0', 1024, '1024', true, 'a quantity such as 10Mi'],
+  ['metricsBindAddress', '127.0.0.1:10249', '[::]:9000', '[::]:9000', '127.0.0.1:99999', 'IP:port'],
   ['nftables.masqueradeAll', false, true, true, 'x', BOOLEAN],
-  ['nftables.masqueradeBit', 14, 1, 1, -1, 'Too small: expected number to be >=0'],
+  ['nftables.masqueradeBit', 14, 1, 1, -1, 'a whole number from 0 to 31'],
   ['nftables.syncPeriod', '0s', '30s', '0s', 'x', DURATION],
   ['nftables.minSyncPeriod', '0s', '1s', '0s', 'x', DURATION],
-  ['nodePortAddresses', [], ['primary'], ['primary'], ['primary', '10.0.0.0/8'], 'expected "primary" alone, or networks'],
-  ['oomScoreAdj', -999, -998, -998, -1001, 'Too small: expected number to be >=-1000'],
-  ['portRange', '', '1-2', '1-2', 7, TEXT],
-  ['showHiddenMetricsForVersion', '', '1.35', '1.35', 7, TEXT],
+  ['nodePortAddresses', [], ['primary'], ['primary'], ['primary', '10.0.0.0/8'], '"primary" alone, or networks'],
+  ['oomScoreAdj', -999, -998, -998, -1001, 'a whole number from -1000 to 1000'],
+  ['portRange', '', '1-2', '1-2', [7], 'text'],
+  ['showHiddenMetricsForVersion', '', '1.35', '1.35', [7], 'text'],
   ['windowsRunAsService', false, true, true, 'x', BOOLEAN],
-  ['winkernel.networkName', '', 'n', 'n', 7, TEXT],
-  ['winkernel.sourceVip', '', '192.0.2.1', '192.0.2.1', 7, TEXT],
+  ['winkernel.networkName', '', 'n', 'n', [7], 'text'],
+  ['winkernel.sourceVip', '', '192.0.2.1', '192.0.2.1', [7], 'text'],
   ['winkernel.enableDSR', false, true, true, 'x', BOOLEAN],
-  ['winkernel.rootHnsEndpointName', '', 'n', 'n', 7, TEXT],
+  ['winkernel.rootHnsEndpointName', '', 'n', 'n', [7], 'text'],
   ['winkernel.forwardHealthCheckVip', false, true, true, 'x', BOOLEAN],
 ]
 
+/** In a document that chooses no mode. */
+const isIdle = (path: string): boolean => WITHOUT_EFFECT.includes(path) || path.startsWith('detectLocal.')
+
 describe('the fields of KubeProxyConfiguration', () => {
-  it('are all in this table', () => {
-    expect(FIELDS.map(([path]) => path)).to.have.members(fieldPaths())
+  it('are all in this table, but for the kind, without which nothing is read', () => {
+    expect(['kind', ...FIELDS.map(([path]) => path)]).to.have.members(fieldPaths())
   })
 
   it('have a place in docs/configuration.md', () => {
@@ -114,7 +115,7 @@ describe('the fields of KubeProxyConfiguration', () => {
     expect(idle).to.have.members([...WITHOUT_EFFECT])
   })
 
-  for (const [path, byDefault, accepted, becomes, refused, message] of FIELDS) {
+  for (const [path, byDefault, accepted, becomes, wrong, what] of FIELDS) {
     it(path, () => {
       const { document } = load(HEAD)
       expect(valueAt(document, path), 'default').to.deep.equal(byDefault)
@@ -126,10 +127,18 @@ describe('the fields of KubeProxyConfiguration', () => {
       expect(loaded.warnings).to.deep.equal([])
       const isUnused = WITHOUT_EFFECT.includes(path) && JSON.stringify(becomes) !== JSON.stringify(byDefault)
       expect(loaded.unused, 'unused').to.deep.equal(isUnused ? [path] : [])
-      const [fault, ...others] = faults(() => load(withField(path, refused)))
+      if (isIdle(path)) {
+        const idle = load(withField(path, wrong))
+        expect(valueAt(idle.document, path), 'wrong and without effect').to.deep.equal(byDefault)
+        expect(idle.unused).to.deep.equal([path])
+        expect(idle.warnings).to.deep.equal([])
+        return
+      }
+      const [fault, ...others] = faults(() => load(withField(path, wrong)))
       expect(others).to.deep.equal([])
-      expect(fault, 'refused').to.match(new RegExp(`^  ${path}(\\.\\w+)*: `))
-      expect(fault!.endsWith(`: ${message}`), `${fault} ends with ${message}`).to.equal(true)
+      expect(fault, 'refused').to.match(new RegExp(`^  ${path}(\\.\\w+)*: expected `))
+      const found = what.includes(', got ') ? '' : `, got ${JSON.stringify(wrong)}`
+      expect(fault!.endsWith(`: expected ${what}${found}`), `${fault} ends with ${what}`).to.equal(true)
     })
   }
 
@@ -161,11 +170,10 @@ describe('the fields of KubeProxyConfiguration', () => {
         }),
       ),
     ).to.deep.equal([
-      `  ipvs.tcpTimeout: ${DURATION}`,
-      '  oomScoreAdj: Too big: expected number to be <=1000',
-      '  ipvs.syncPeriod: expected at least ipvs.minSyncPeriod',
-      '  detectLocal.bridgeInterface: expected the name of an interface in mode BridgeInterface',
-      '  logging.vmodule: expected none with logging.format json',
+      `  ipvs.tcpTimeout: expected ${DURATION}, got "x"`,
+      '  oomScoreAdj: expected a whole number from -1000 to 1000, got 7000',
+      '  ipvs.syncPeriod: expected at least ipvs.minSyncPeriod (2s), got "1s"',
+      '  detectLocal.bridgeInterface: expected the name of an interface in mode BridgeInterface, got nothing',
     ])
   })
 
@@ -235,11 +243,21 @@ describe('the flags that stand for fields', () => {
     })
 
     // What is text in the file may be any text.
-    if (kind === 'text' && typeof refused !== 'string') continue
+    const wrong = { gates: 'AllowServiceExternalIPs=maybe', flag: 'maybe', number: 'x', list: 'x' }
+    const argument = kind === 'text' ? refused : name === 'vmodule' ? '=x' : wrong[kind]
+    if (typeof argument !== 'string') continue
+    if (isIdle(field)) {
+      it(`--${name} is never refused, as it has no effect`, () => {
+        const { document, unused } = loadFlags(`--${name}=${argument}`)
+        expect(valueAt(document, field)).to.deep.equal(byDefault)
+        expect(unused).to.deep.equal([`--${name}`])
+      })
+      continue
+    }
     it(`--${name} names itself when it is wrong`, () => {
-      const wrong = { gates: 'A=maybe', flag: 'maybe', number: 'x', list: 'x', text: String(refused) }[kind]
-      const [fault] = faults(() => loadFlags(`--${name}=${name === 'vmodule' ? '=x' : wrong}`))
-      expect(fault).to.match(new RegExp(`^  --${name}: `))
+      const [fault, ...others] = faults(() => loadFlags(`--${name}=${argument}`))
+      expect(fault).to.match(new RegExp(`^  --${name}: expected .+, got "`))
+      expect(others).to.deep.equal([])
     })
   }
 })
