@@ -1,6 +1,6 @@
 /** The input of `iptables-restore` as commands for people, who see only what differs from what stands. Pure. */
 import type { Family } from '../model/address.ts'
-import { isRule } from './iptables-rules.ts'
+import { isRule } from './iptables-plan.ts'
 import type { SavedRules } from './iptables-save.ts'
 
 type Chains = ReadonlyMap<string, readonly string[]>

@@ -1,11 +1,7 @@
-/**
- * The rules of kube-proxy in iptables, and what has to be written so that they stand. The rules ask sets, so they are
- * the same whatever Services there are.
- */
+/** The rules of kube-proxy in iptables. They ask sets, so they are the same whatever Services there are. */
 import type { Family } from '../model/address.ts'
 import { type SetBase, setName } from '../model/sets.ts'
-import { leftoverLines, removalLines } from './iptables-leftovers.ts'
-import { type SavedRules, type TableName, TABLES } from './iptables-save.ts'
+import type { TableName } from './iptables-save.ts'
 
 /** How traffic from Pods is told. */
 export type LocalTraffic =
@@ -32,12 +28,14 @@ export interface Jump {
   readonly chain: string
   readonly rule: string
   readonly target: string
+  /** Where in its chain it is put when it is missing. Where it is there, anywhere, it stays. */
+  readonly place: 'top' | 'end'
 }
 
 /** What is ours in a table. Rules are as `iptables-save` prints them, without `-A CHAIN`. */
 export interface Table {
   readonly chains: ReadonlyMap<string, readonly string[]>
-  /** In the order in which they are put at the top of their chains. */
+  /** In the order in which they are put into their chains. */
   readonly jumps: readonly Jump[]
 }
 
@@ -85,7 +83,8 @@ function existing(chains: Chains, sets: ReadonlySet<string>): Map<string, string
   return new Map(Object.entries(chains).map(([chain, rules]) => [chain, rules.filter(isExisting)]))
 }
 
-function setsOfRule(rule: string): string[] {
+/** Names of the sets that a rule asks. */
+export function setsOfRule(rule: string): string[] {
   return [...rule.matchAll(/--match-set (\S+)/g)].map((match) => match[1]!)
 }
 
@@ -129,6 +128,11 @@ function markBit(bit: number): string {
   return `0x${(2 ** bit).toString(16)}`
 }
 
+/**
+ * Who is masqueraded on the way to which Service. The sets of node ports know ports only, and every virtual address is
+ * a local one: what is for a Service's address never comes as far as they are asked, or a node port of somebody else
+ * would cost it the client's address (#132068, #89869). kube-proxy asks them first.
+ */
 function serviceRules(options: RuleOptions): string[] {
   const { family } = options
   return [
@@ -138,9 +142,9 @@ function serviceRules(options: RuleOptions): string[] {
     `${explained(family, 'KUBE-EXTERNAL-IP', 'dst,dst')} -j KUBE-MARK-MASQ`,
     externalIpRule(family, 'KUBE-EXTERNAL-IP'),
     externalIpRule(family, 'KUBE-EXTERNAL-IP-LOCAL'),
-    '-m addrtype --dst-type LOCAL -j KUBE-NODE-PORT',
     `${inSet(family, 'KUBE-CLUSTER-IP', 'dst,dst')} -j ACCEPT`,
     `${inSet(family, 'KUBE-LOAD-BALANCER', 'dst,dst')} -j ACCEPT`,
+    '-m addrtype --dst-type LOCAL -j KUBE-NODE-PORT',
   ]
 }
 
@@ -192,15 +196,34 @@ function filterChains({ family, masqueradeBit, sets }: RuleOptions): Chains {
       `${comment('kubernetes forwarding rules')} -m mark --mark ${bit}/${bit} -j ACCEPT`,
       `${comment('kubernetes forwarding conntrack rule')} -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT`,
     ],
-    'KUBE-NODE-PORT': [`${explained(family, 'KUBE-HEALTH-CHECK-NODE-PORT', 'dst')} -j ACCEPT`],
+    'KUBE-NODE-PORT': healthCheckRules(family),
     'KUBE-PROXY-FIREWALL': [
       `${explained(family, 'KUBE-LOAD-BALANCER-FW', 'dst,dst')} -j KUBE-SOURCE-RANGES-FIREWALL`,
     ],
     'KUBE-SOURCE-RANGES-FIREWALL': sourceRangeRules(family),
     'KUBE-IPVS-FILTER': ipvsFilterRules(family, sets),
+    'KUBE-IPVS-ACCEPT': acceptRules(family, sets),
     // The runbooks' chain. What it does for kube-proxy is done in mangle.
     'KUBE-IPVS-OUT-FILTER': [],
   }
+}
+
+const ADDRESS_SETS = [
+  'KUBE-LOAD-BALANCER',
+  'KUBE-CLUSTER-IP',
+  'KUBE-EXTERNAL-IP',
+  'KUBE-EXTERNAL-IP-LOCAL',
+] as const
+
+/**
+ * Health checks pass, also those for the address of a load balancer, as some clouds send them. The set knows ports
+ * only: what is for a Service's address and port goes on to the rules of source ranges and of the host.
+ */
+function healthCheckRules(family: Family): string[] {
+  return [
+    ...ADDRESS_SETS.map((base) => `${inSet(family, base, 'dst,dst')} -j RETURN`),
+    `-p tcp ${explained(family, 'KUBE-HEALTH-CHECK-NODE-PORT', 'dst')} -j ACCEPT`,
+  ]
 }
 
 /** Without one of its sets the chain lets fewer through: an allowed client waits rather than that a forbidden one enters. */
@@ -218,17 +241,29 @@ function sourceRangeRules(family: Family): string[] {
  */
 function ipvsFilterRules(family: Family, sets: ReadonlySet<string>): string[] {
   const passing = [
-    inSet(family, 'KUBE-LOAD-BALANCER', 'dst,dst'),
-    inSet(family, 'KUBE-CLUSTER-IP', 'dst,dst'),
-    inSet(family, 'KUBE-EXTERNAL-IP', 'dst,dst'),
-    inSet(family, 'KUBE-EXTERNAL-IP-LOCAL', 'dst,dst'),
-    inSet(family, 'KUBE-HEALTH-CHECK-NODE-PORT', 'dst'),
+    ...ADDRESS_SETS.map((base) => inSet(family, base, 'dst,dst')),
+    `-p tcp ${inSet(family, 'KUBE-HEALTH-CHECK-NODE-PORT', 'dst')}`,
   ]
   const isComplete = passing.flatMap(setsOfRule).every((set) => sets.has(set))
   const unreachable = family === 'IPv4' ? 'icmp-port-unreachable' : 'icmp6-port-unreachable'
   const ours = inSet(family, 'KUBE-IPVS-IPS', 'dst')
   const reject = `-m conntrack --ctstate NEW ${ours} -j REJECT --reject-with ${unreachable}`
   return [...passing.map((match) => `${match} -j RETURN`), ...(isComplete ? [reject] : [])]
+}
+
+/**
+ * For hosts whose firewall drops what no rule accepts: lets in what is for a Service's address and port, after every
+ * rule of others, and never before its source ranges have been asked, wherever the jumps stand. Node ports are on the
+ * node's own addresses: these are the host's to open.
+ */
+function acceptRules(family: Family, sets: ReadonlySet<string>): string[] {
+  const isAsked = sets.has(setName('KUBE-LOAD-BALANCER-FW', family))
+  const accept = (base: (typeof ADDRESS_SETS)[number]): string =>
+    `${inSet(family, base, 'dst,dst')} -j ACCEPT`
+  return [
+    `${inSet(family, 'KUBE-LOAD-BALANCER-FW', 'dst,dst')} -j KUBE-SOURCE-RANGES-FIREWALL`,
+    ...ADDRESS_SETS.filter((base) => isAsked || base !== 'KUBE-LOAD-BALANCER').map(accept),
+  ]
 }
 
 /**
@@ -246,8 +281,8 @@ function mangleChains({ family }: RuleOptions): Chains {
 
 // --- Jumps ----------------------------------------------------------------------------------------------
 
-function jump(chain: string, target: string, text: string): Jump {
-  return { chain, target, rule: `${comment(text)} -j ${target}` }
+function jump(chain: string, target: string, text: string, place: Jump['place'] = 'top'): Jump {
+  return { chain, target, rule: `${comment(text)} -j ${target}`, place }
 }
 
 const NAT_JUMPS: readonly Jump[] = [
@@ -262,98 +297,8 @@ const FILTER_JUMPS: readonly Jump[] = [
   jump('FORWARD', 'KUBE-PROXY-FIREWALL', 'kube-proxy firewall rules'),
   jump('INPUT', 'KUBE-IPVS-FILTER', 'kubernetes ipvs access filter'),
   jump('OUTPUT', 'KUBE-IPVS-OUT-FILTER', 'kubernetes ipvs access filter'),
+  jump('INPUT', 'KUBE-IPVS-ACCEPT', 'kubernetes service traffic that no rule has decided', 'end'),
 ]
 const MANGLE_JUMPS: readonly Jump[] = [
   jump('OUTPUT', 'KUBE-IPVS-OUT-FILTER', 'kubernetes ipvs access filter'),
 ]
-
-// --- What stands, and what has to be written -----------------------------------------------------------
-
-/**
- * The input of one `iptables-restore --noflush` that makes `wanted` stand; undefined when it stands. Chains of ours
- * that differ are filled anew; jumps that are missing, wherever in their chain, are put at its top; what kube-proxy has
- * left in its other modes goes. Nothing else is touched. `printed` is `wanted` as this iptables prints it.
- */
-export function planRestore(wanted: Rules, saved: SavedRules, printed = wanted): string | undefined {
-  const lines = TABLES.flatMap((name) => planTable(name, wanted[name], saved, printed[name]))
-  return lines.length === 0 ? undefined : `${lines.join('\n')}\n`
-}
-
-function planTable(name: TableName, wanted: Table, saved: SavedRules, printed: Table): string[] {
-  const actual = saved.get(name)
-  const chains = [...wanted.chains].filter(
-    ([chain]) => !isSame(actual?.get(chain), printed.chains.get(chain)!),
-  )
-  const jumps = wanted.jumps.filter(({ chain }, index) => {
-    const isJump = isRule(printed.jumps[index]!.rule)
-    return actual?.get(chain)?.some(isJump) !== true
-  })
-  const leftovers = leftoverLines(name, actual, wanted.chains)
-  if (chains.length + jumps.length + leftovers.length === 0) return []
-  return [
-    `*${name}`,
-    ...chains.map(([chain]) => `:${chain} - [0:0]`),
-    ...chains.flatMap(([chain, rules]) => rules.map((rule) => `-A ${chain} ${rule}`)),
-    ...jumps.map(({ chain, rule }) => `-I ${chain} 1 ${rule}`),
-    ...leftovers,
-    'COMMIT',
-  ]
-}
-
-function isSame(actual: readonly string[] | undefined, expected: readonly string[]): boolean {
-  if (actual?.length !== expected.length) return false
-  return expected.every((rule, index) => isRule(rule)(actual[index]!))
-}
-
-/** Whether another rule is this one, however its words are quoted. */
-export function isRule(rule: string): (other: string) => boolean {
-  const expected = normalForm(rule)
-  return (other) => normalForm(other) === expected
-}
-
-/** Rules that differ only in how words are quoted are the same. */
-function normalForm(rule: string): string {
-  const words = rule.matchAll(/"((?:\\.|[^"\\])*)"|(\S+)/g)
-  return [...words].map(([, quoted, plain]) => (quoted ?? plain!).replaceAll(/\\(.)/g, '$1')).join('\0')
-}
-
-/**
- * `wanted` in the words of this iptables, from what it prints after `wanted` has been written: releases differ. What
- * cannot be the same rules, as somebody was faster with a change, stays as it is in `wanted`.
- */
-export function asPrinted(wanted: Rules, saved: SavedRules): Rules {
-  const table = (name: TableName): Table =>
-    tableAsPrinted(wanted[name], saved.get(name) ?? new Map<string, string[]>())
-  return { nat: table('nat'), filter: table('filter'), mangle: table('mangle') }
-}
-
-function tableAsPrinted({ chains, jumps }: Table, actual: ReadonlyMap<string, readonly string[]>): Table {
-  return {
-    chains: new Map(
-      [...chains].map(([chain, rules]) => {
-        const found = actual.get(chain) ?? []
-        return [chain, found.map(skeleton).join() === rules.map(skeleton).join() ? found : rules]
-      }),
-    ),
-    jumps: jumps.map((jump) => {
-      const alike = (actual.get(jump.chain) ?? []).filter((rule) => skeleton(rule) === skeleton(jump.rule))
-      return { ...jump, rule: alike.find(isRule(jump.rule)) ?? alike[0] ?? jump.rule }
-    }),
-  }
-}
-
-/** What every release prints alike: which sets a rule asks, and where it leads. */
-function skeleton(rule: string): string {
-  return [...setsOfRule(rule), /-j (\S+)/.exec(rule)?.[1]].join(' ')
-}
-
-/** The input of one `iptables-restore --noflush` that takes away all that is ours, and kube-proxy's; undefined when there is nothing. */
-export function planRemoval(saved: SavedRules): string | undefined {
-  const options = { masqueradeBit: 0, masqueradeAll: false, local: undefined, randomFully: false }
-  const ours = renderRules({ ...options, family: 'IPv4', sets: new Set() })
-  const lines = TABLES.flatMap((name) => {
-    const removal = removalLines(name, saved.get(name), (chain) => ours[name].chains.has(chain))
-    return removal.length === 0 ? [] : [`*${name}`, ...removal, 'COMMIT']
-  })
-  return lines.length === 0 ? undefined : `${lines.join('\n')}\n`
-}

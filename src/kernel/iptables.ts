@@ -5,14 +5,8 @@
 import type { Family } from '../model/address.ts'
 import { asCommands } from './iptables-commands.ts'
 import { type Host, isUnexplained, linuxHost, restoreRules, runTool, VARIANTS } from './iptables-host.ts'
-import {
-  asPrinted,
-  planRemoval,
-  planRestore,
-  renderRules,
-  type RuleOptions,
-  type Rules,
-} from './iptables-rules.ts'
+import { asPrinted, planRemoval, planRestore } from './iptables-plan.ts'
+import { renderRules, type RuleOptions, type Rules } from './iptables-rules.ts'
 import { parseSave, type SavedRules } from './iptables-save.ts'
 import { detectVariant, type IptablesVariant, look } from './iptables-variant.ts'
 

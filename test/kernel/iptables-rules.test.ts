@@ -1,10 +1,9 @@
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect } from 'chai'
+import { asPrinted, planRemoval, planRestore } from '../../src/kernel/iptables-plan.ts'
 import {
-  asPrinted,
   type LocalTraffic,
-  planRestore,
   renderRules,
   type RuleOptions,
   type Rules,
@@ -36,8 +35,9 @@ function recorded(family: Family): SavedRules {
 function standing(rules: Rules): Map<string, readonly string[]> {
   const chains = new Map<string, readonly string[]>()
   for (const [table, { chains: ours, jumps }] of Object.entries<Rules['nat']>(rules)) {
-    for (const { chain, rule } of jumps) {
-      chains.set(`${table} ${chain}`, [rule, ...(chains.get(`${table} ${chain}`) ?? [])])
+    for (const { chain, rule, place } of jumps) {
+      const others = chains.get(`${table} ${chain}`) ?? []
+      chains.set(`${table} ${chain}`, place === 'top' ? [rule, ...others] : [...others, rule])
     }
     for (const [chain, content] of ours) chains.set(`${table} ${chain}`, content)
   }
@@ -92,6 +92,26 @@ const DIFFERENCES: readonly {
     where: /^filter KUBE-SOURCE-RANGES-FIREWALL .* KUBE-(6-)?LOAD-BALANCER-SOURCE-IP /,
     why: 'rules do not wait for the first member of their set',
   },
+  ...(['ours', 'theirs'] as const).map((whose) => ({
+    whose,
+    where: /^nat KUBE-SERVICES -m addrtype --dst-type LOCAL -j KUBE-NODE-PORT$/,
+    why: 'node ports are asked last: their sets know ports only, and every virtual address is a local one',
+  })),
+  {
+    whose: 'ours',
+    where: /^filter KUBE-NODE-PORT -m set --match-set \S+ dst,dst -j RETURN$/,
+    why: "a health check's port is not let in where it is some Service's own",
+  },
+  ...(['ours', 'theirs'] as const).map((whose) => ({
+    whose,
+    where: /^filter (KUBE-NODE-PORT|KUBE-IPVS-FILTER) .* KUBE-(6-)?HEALTH-CHECK-NODE-PORT dst -j \w+$/,
+    why: 'health checks are TCP: the set would let in UDP, too',
+  })),
+  {
+    whose: 'ours',
+    where: /^filter (INPUT .* -j KUBE-IPVS-ACCEPT|KUBE-IPVS-ACCEPT .*)$/,
+    why: 'a firewall that drops what no rule accepts would drop what is for Services',
+  },
 ]
 
 describe('the rules of iptables', () => {
@@ -113,7 +133,7 @@ describe('the rules of iptables', () => {
         )
       const nothing = Object.fromEntries(
         ['mangle OUTPUT', 'mangle KUBE-IPVS-OUT-FILTER', 'mangle KUBE-SOURCE-RANGES-FIREWALL']
-          .concat('nat INPUT')
+          .concat('nat INPUT', 'filter KUBE-IPVS-ACCEPT')
           .map((chain) => [chain, []]),
       )
       const ours = { ...nothing, ...(lines('ours', standing(renderRules(optionsFor(family)))) as object) }
@@ -130,7 +150,10 @@ describe('the rules of iptables', () => {
         '*nat',
         ':KUBE-SERVICES - [0:0]',
         '*filter',
+        ':KUBE-NODE-PORT - [0:0]',
         ':KUBE-SOURCE-RANGES-FIREWALL - [0:0]',
+        ':KUBE-IPVS-FILTER - [0:0]',
+        ':KUBE-IPVS-ACCEPT - [0:0]',
         ':KUBE-IPVS-OUT-FILTER - [0:0]',
         '*mangle',
         ':KUBE-IPVS-OUT-FILTER - [0:0]',
@@ -139,6 +162,60 @@ describe('the rules of iptables', () => {
       ])
     })
   }
+
+  describe('what is for a Service is decided by its address', () => {
+    const { nat, filter } = renderRules(optionsFor('IPv4'))
+    /** Each rule as the set that it asks and where it leads. */
+    const steps = (rules: readonly string[]): string[] =>
+      rules.map((rule) => `${/--match-set (\S+)/.exec(rule)?.[1] ?? 'any'} ${/-j (\S+)/.exec(rule)![1]!}`)
+
+    it('nat: the rules that know ports only come last', () => {
+      expect(steps(nat.chains.get('KUBE-SERVICES')!).slice(4)).to.deep.equal([
+        'KUBE-EXTERNAL-IP ACCEPT',
+        'KUBE-EXTERNAL-IP-LOCAL ACCEPT',
+        'KUBE-CLUSTER-IP ACCEPT',
+        'KUBE-LOAD-BALANCER ACCEPT',
+        'any KUBE-NODE-PORT',
+      ])
+    })
+
+    it("filter: a health check's port is asked after all addresses, and for TCP only", () => {
+      const rules = filter.chains.get('KUBE-NODE-PORT')!
+
+      expect(steps(rules)).to.deep.equal([
+        'KUBE-LOAD-BALANCER RETURN',
+        'KUBE-CLUSTER-IP RETURN',
+        'KUBE-EXTERNAL-IP RETURN',
+        'KUBE-EXTERNAL-IP-LOCAL RETURN',
+        'KUBE-HEALTH-CHECK-NODE-PORT ACCEPT',
+      ])
+    })
+
+    it('no rule with a set of ports takes any protocol', () => {
+      const ofPorts = setsOf('IPv4').filter(({ type }) => type === 'bitmap:port')
+      const asking = [...standing(renderRules(optionsFor('IPv4'))).values()]
+        .flat()
+        .filter((rule) => ofPorts.some(({ name }) => rule.includes(`--match-set ${name} `)))
+
+      expect(asking).to.have.length(6)
+      expect(asking.filter((rule) => !/^-p (tcp|udp) /.test(rule))).to.deep.equal([])
+    })
+
+    it('a firewall that drops: source ranges are asked before anything is accepted, at the end of INPUT', () => {
+      expect(steps(filter.chains.get('KUBE-IPVS-ACCEPT')!)).to.deep.equal([
+        'KUBE-LOAD-BALANCER-FW KUBE-SOURCE-RANGES-FIREWALL',
+        'KUBE-LOAD-BALANCER ACCEPT',
+        'KUBE-CLUSTER-IP ACCEPT',
+        'KUBE-EXTERNAL-IP ACCEPT',
+        'KUBE-EXTERNAL-IP-LOCAL ACCEPT',
+      ])
+      expect(
+        standing(renderRules(optionsFor('IPv4')))
+          .get('filter INPUT')!
+          .at(-1),
+      ).to.match(/-j KUBE-IPVS-ACCEPT$/)
+    })
+  })
 
   it('mangle: source ranges hold for the node itself', () => {
     const { chains } = renderRules(optionsFor('IPv4')).mangle
@@ -213,15 +290,31 @@ describe('rules without their sets', () => {
       const sets = new Set([...optionsFor('IPv6').sets].filter((set) => set !== name))
       const rest = standing(renderRules(optionsFor('IPv6', { sets })))
       const asks = (rule: string): boolean => rule.split(' ').includes(name)
+      // Without source ranges, a load balancer is let in by nobody but the host.
+      const isUnasked = (rule: string): boolean =>
+        name === 'KUBE-6-LOAD-BALANCER-FW' && rule.endsWith('KUBE-6-LOAD-BALANCER dst,dst -j ACCEPT')
       const lost = [...all].flatMap(([chain, rules]) =>
         rules.filter((rule) => rest.get(chain)?.includes(rule) !== true),
       )
 
       expect([...rest.values()].flat().filter(asks)).to.deep.equal([])
-      expect(lost.filter((rule) => !asks(rule) && !rule.includes('-j REJECT'))).to.deep.equal([])
+      expect(
+        lost.filter((rule) => !asks(rule) && !rule.includes('-j REJECT') && !isUnasked(rule)),
+      ).to.deep.equal([])
       expect(lost).to.not.be.empty
     })
   }
+
+  it('lets in no load balancer whose source ranges cannot be asked', () => {
+    const sets = new Set([...optionsFor('IPv4').sets].filter((set) => set !== 'KUBE-LOAD-BALANCER-FW'))
+    const rules = renderRules(optionsFor('IPv4', { sets })).filter.chains.get('KUBE-IPVS-ACCEPT')!
+
+    expect(rules.map((rule) => /--match-set (\S+)/.exec(rule)![1])).to.deep.equal([
+      'KUBE-CLUSTER-IP',
+      'KUBE-EXTERNAL-IP',
+      'KUBE-EXTERNAL-IP-LOCAL',
+    ])
+  })
 
   it('never rejects what it cannot tell from the traffic of Services', () => {
     const passing = [
@@ -264,7 +357,7 @@ describe('planRestore', () => {
       expect(input).to.contain(`:${chain} - [0:0]\n`)
       for (const rule of content) expect(input).to.contain(`\n-A ${chain} ${rule}\n`)
     }
-    expect(input.match(/^-I.*/gm)!.map((line) => line.replace(/-m.*-j /, ''))).to.deep.equal([
+    expect(input.match(/^(-I|-A INPUT) .*/gm)!.map((line) => line.replace(/-m.*-j /, ''))).to.deep.equal([
       '-I OUTPUT 1 KUBE-SERVICES',
       '-I PREROUTING 1 KUBE-SERVICES',
       '-I POSTROUTING 1 KUBE-POSTROUTING',
@@ -274,6 +367,7 @@ describe('planRestore', () => {
       '-I FORWARD 1 KUBE-PROXY-FIREWALL',
       '-I INPUT 1 KUBE-IPVS-FILTER',
       '-I OUTPUT 1 KUBE-IPVS-OUT-FILTER',
+      '-A INPUT KUBE-IPVS-ACCEPT',
       '-I OUTPUT 1 KUBE-IPVS-OUT-FILTER',
     ])
   })
@@ -285,6 +379,10 @@ COMMIT
 `
   const postrouting = `*nat
 -I POSTROUTING 1 -m comment --comment "kubernetes postrouting rules" -j KUBE-POSTROUTING
+COMMIT
+`
+  const accept = `*filter
+-A INPUT -m comment --comment "kubernetes service traffic that no rule has decided" -j KUBE-IPVS-ACCEPT
 COMMIT
 `
   const cases: readonly (readonly [
@@ -305,6 +403,21 @@ COMMIT
     [
       'rules of others around a jump',
       (saved) => saved.replace(/^-A POSTROUTING .*\n/m, '-A POSTROUTING -j A\n$&-A POSTROUTING -j B\n'),
+      undefined,
+    ],
+    [
+      'a jump that belongs to the end is gone',
+      (saved) => saved.replace(/^-A INPUT .* -j KUBE-IPVS-ACCEPT\n/m, ''),
+      accept,
+    ],
+    [
+      'rules of others behind a jump that belongs to the end',
+      (saved) => saved.replace(/^-A INPUT .* -j KUBE-IPVS-ACCEPT\n/m, '$&-A INPUT -j DROP\n'),
+      undefined,
+    ],
+    [
+      'somebody has put it first',
+      (saved) => saved.replace(/(^-A INPUT [^]*?)(^-A INPUT .* -j KUBE-IPVS-ACCEPT\n)/m, '$2$1'),
       undefined,
     ],
     ['a jump twice', (saved) => saved.replace(/^-A POSTROUTING .*\n/m, '$&$&'), undefined],
@@ -328,6 +441,23 @@ COMMIT
     )
 
     expect(input?.match(/^:.*/gm)).to.deep.equal([':KUBE-LOAD-BALANCER - [0:0]'])
+  })
+})
+
+describe('planRemoval', () => {
+  it('takes away every chain and every jump of ours, wherever it stands, and nothing else', () => {
+    const foreign = '-A INPUT -j DROP\n'
+    const saved = asText(renderRules(optionsFor('IPv4'))).replace(
+      /^-A INPUT .* -j KUBE-IPVS-ACCEPT\n/m,
+      `$&${foreign}`,
+    )
+    const removal = planRemoval(parseSave(saved))!
+
+    expect(removal).to.contain(
+      '\n-D INPUT -m comment --comment "kubernetes service traffic that no rule has decided" -j KUBE-IPVS-ACCEPT\n',
+    )
+    expect(removal.match(/^-X .*/gm)).to.include('-X KUBE-IPVS-ACCEPT')
+    expect(removal).to.not.contain('-j DROP')
   })
 })
 
@@ -361,13 +491,17 @@ COMMIT
     const raced = parseSave(
       inOtherWords(asText(rules))
         .replace(/^-A KUBE-MARK-MASQ .*\n/m, '')
-        .replace(/^-A POSTROUTING .*\n/m, ''),
+        .replace(/^-A POSTROUTING .*\n/m, '')
+        .replace(/^-A INPUT .* -j KUBE-IPVS-ACCEPT\n/m, ''),
     )
 
     expect(planRestore(rules, raced, asPrinted(rules, raced))).to.equal(`*nat
 :KUBE-MARK-MASQ - [0:0]
 -A KUBE-MARK-MASQ -j MARK --set-xmark 0x4000/0x4000
 -I POSTROUTING 1 -m comment --comment "kubernetes postrouting rules" -j KUBE-POSTROUTING
+COMMIT
+*filter
+-A INPUT -m comment --comment "kubernetes service traffic that no rule has decided" -j KUBE-IPVS-ACCEPT
 COMMIT
 `)
   })

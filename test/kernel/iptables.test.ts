@@ -1,6 +1,7 @@
 import { expect } from 'chai'
 import { type Host, linuxHost } from '../../src/kernel/iptables-host.ts'
-import { planRestore, renderRules } from '../../src/kernel/iptables-rules.ts'
+import { planRestore } from '../../src/kernel/iptables-plan.ts'
+import { renderRules } from '../../src/kernel/iptables-rules.ts'
 import { parseSave, type SavedRules } from '../../src/kernel/iptables-save.ts'
 import { detectVariant } from '../../src/kernel/iptables-variant.ts'
 import { Iptables, removeRules, type WantedRules } from '../../src/kernel/iptables.ts'
@@ -292,6 +293,7 @@ describe('Iptables', () => {
       expect(commands).to.include.members([
         'iptables -t nat -N KUBE-POSTROUTING',
         'iptables -t nat -A KUBE-LOAD-BALANCER -j KUBE-MARK-MASQ',
+        'iptables -t filter -A INPUT -m comment --comment "kubernetes service traffic that no rule has decided" -j KUBE-IPVS-ACCEPT',
         'iptables -t filter -D INPUT -m conntrack --ctstate NEW -j KUBE-EXTERNAL-SERVICES',
         'iptables -t nat -X KUBE-SVC-A',
       ])

@@ -4,7 +4,8 @@ import { once } from 'node:events'
 import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect } from 'chai'
-import { planRestore, renderRules } from '../../src/kernel/iptables-rules.ts'
+import { planRestore } from '../../src/kernel/iptables-plan.ts'
+import { renderRules } from '../../src/kernel/iptables-rules.ts'
 import { parseSave } from '../../src/kernel/iptables-save.ts'
 import { Iptables, type WantedRules } from '../../src/kernel/iptables.ts'
 import type { Family } from '../../src/model/address.ts'
@@ -140,6 +141,10 @@ for (const variant of ['nft', 'legacy'] as const) {
             const inChain = (rule: string): boolean => rule.startsWith(`-A ${chain} `)
             expect(kept.filter(inChain).sort()).to.deep.equal(foreign.filter(inChain).sort())
           }
+          // What the host decides comes before what we let in.
+          expect(standing.filter((rule) => rule.startsWith('-A INPUT')).at(-1)).to.match(
+            /-j KUBE-IPVS-ACCEPT$/,
+          )
           expect(kept.filter((rule) => rule.startsWith('-A INPUT'))).to.deep.equal(
             foreign.filter((rule) => rule.startsWith('-A INPUT')),
           )
@@ -151,6 +156,10 @@ for (const variant of ['nft', 'legacy'] as const) {
           ['deletes a rule', `${tool} -t filter -D KUBE-SOURCE-RANGES-FIREWALL 1`],
           ['adds a rule', `${tool} -t nat -I KUBE-POSTROUTING -j ACCEPT`],
           ['deletes a jump', `${tool} -t nat -D POSTROUTING 1`],
+          [
+            'deletes the jump at the end of INPUT',
+            `${tool} -t filter -S INPUT | grep -- '-j KUBE-IPVS-ACCEPT$' | sed 's/^-A/-D/' | xargs ${tool} -t filter`,
+          ],
           [
             'deletes a chain with its jump',
             `${tool} -t mangle -D OUTPUT 1; ${tool} -t mangle -F KUBE-IPVS-OUT-FILTER
@@ -173,7 +182,7 @@ for (const variant of ['nft', 'legacy'] as const) {
           })
         }
 
-        it("takes kube-proxy's place: its jumps stay, and one is added", async () => {
+        it("takes kube-proxy's place: its jumps stay, and two are added", async () => {
           await sh('modprobe ip_vs')
           const file = family === 'IPv4' ? 'iptables.txt' : 'ip6tables.txt'
           for (const table of ['nat', 'filter', 'mangle']) {
@@ -189,7 +198,9 @@ for (const variant of ['nft', 'legacy'] as const) {
           const standing = await rules()
           const inMangle =
             '-A OUTPUT -m comment --comment "kubernetes ipvs access filter" -j KUBE-IPVS-OUT-FILTER'
-          expect(standing.filter(isJump).sort()).to.deep.equal([...jumps, inMangle].sort())
+          const atEnd =
+            '-A INPUT -m comment --comment "kubernetes service traffic that no rule has decided" -j KUBE-IPVS-ACCEPT'
+          expect(standing.filter(isJump).sort()).to.deep.equal([...jumps, inMangle, atEnd].sort())
           expect(standing.filter((rule) => rule.includes('-m ipvs'))).to.deep.equal([])
           expect(await new Iptables(family).ensure(options)).to.equal('unchanged')
         })
