@@ -7,7 +7,7 @@ import { type Cidr, formatCidr } from './model/cidr.ts'
 import type { Cluster } from './model/cluster.ts'
 import type { Node } from './model/facts.ts'
 import type { ExternalPolicy } from './model/external-policy.ts'
-import { nodePortAddresses } from './model/node-ports.ts'
+import { nodePortAddresses, nodePortNetworks } from './model/node-ports.ts'
 import type { Surroundings } from './model/surroundings.ts'
 
 export interface MappingInput {
@@ -103,10 +103,9 @@ function localTraffic({ config, cluster }: RulesInput, family: Family): LocalTra
 }
 
 /** What the rules of one family depend on, but for what the kernel can do. */
-export function ruleOptions(
-  input: RulesInput,
-  family: Family,
-): Pick<RuleOptions, 'family' | 'masqueradeBit' | 'masqueradeAll' | 'local'> {
-  const { masqueradeAll, masqueradeBit } = input.config
-  return { family, masqueradeBit, masqueradeAll, local: localTraffic(input, family) }
+export function ruleOptions(input: RulesInput, family: Family): Omit<RuleOptions, 'randomFully' | 'sets'> {
+  const { config, cluster } = input
+  const { masqueradeAll, masqueradeBit } = config
+  const nodePorts = nodePortNetworks(config.nodePortAddresses, family, nodeIpsOf(config, cluster.node))
+  return { family, masqueradeBit, masqueradeAll, nodePorts, local: localTraffic(input, family) }
 }

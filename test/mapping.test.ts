@@ -123,4 +123,32 @@ describe('ruleOptions', () => {
 
     expect(ruleOptions(input({ detectLocalMode: 'NodeCIDR' }, cluster), 'IPv4').local).to.equal(undefined)
   })
+
+  const selections: readonly (readonly [
+    title: string,
+    selection: readonly string[],
+    ipv4: readonly string[] | undefined,
+    ipv6: readonly string[] | undefined,
+  ])[] = [
+    ['all addresses', [], undefined, undefined],
+    [
+      'networks of one family',
+      ['192.168.50.9/24', '10.0.0.0/8'],
+      ['192.168.50.0/24', '10.0.0.0/8'],
+      undefined,
+    ],
+    ['a network of everything', ['0.0.0.0/0', '10.0.0.0/8', 'fd00::/8'], undefined, ['fd00::/8']],
+    ['the primary address, unknown for IPv6', ['primary'], ['192.168.50.1/32'], undefined],
+  ]
+  for (const [title, nodePortAddresses, ipv4, ipv6] of selections) {
+    it(`node ports on ${title}`, () => {
+      expect(ruleOptions(input({ nodePortAddresses }), 'IPv4').nodePorts).to.deep.equal(ipv4)
+      expect(ruleOptions(input({ nodePortAddresses }), 'IPv6').nodePorts).to.deep.equal(ipv6)
+    })
+  }
+
+  it('node ports on an address that the configuration says, before any Node does', () => {
+    const options = input({ nodePortAddresses: ['primary'], bindAddress: parseAddress('fd00::7')! })
+    expect(ruleOptions(options, 'IPv6').nodePorts).to.deep.equal(['fd00::7/128'])
+  })
 })

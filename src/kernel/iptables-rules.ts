@@ -17,6 +17,8 @@ export interface RuleOptions {
   readonly masqueradeAll: boolean
   /** Traffic to cluster IPs that is not from Pods is masqueraded. Undefined: only that from a cluster IP. */
   readonly local: LocalTraffic | undefined
+  /** Networks of the node's addresses that have node ports. Undefined: all of its addresses have. */
+  readonly nodePorts?: readonly string[] | undefined
   /** Lets the kernel choose the source port of masqueraded traffic at random (iptables 1.6.2 and later). */
   readonly randomFully: boolean
   /** Names of sets that exist: rules that need another are left out. */
@@ -144,8 +146,14 @@ function serviceRules(options: RuleOptions): string[] {
     externalIpRule(family, 'KUBE-EXTERNAL-IP-LOCAL'),
     `${inSet(family, 'KUBE-CLUSTER-IP', 'dst,dst')} -j ACCEPT`,
     `${inSet(family, 'KUBE-LOAD-BALANCER', 'dst,dst')} -j ACCEPT`,
-    '-m addrtype --dst-type LOCAL -j KUBE-NODE-PORT',
+    ...nodePortJumps(options),
   ]
+}
+
+/** An address without node ports may have something else at the same port: a Pod's hostPort, a foreign virtual server. */
+function nodePortJumps({ nodePorts }: RuleOptions): string[] {
+  const jump = '-m addrtype --dst-type LOCAL -j KUBE-NODE-PORT'
+  return nodePorts?.map((network) => `-d ${network} ${jump}`) ?? [jump]
 }
 
 function clusterIpRule({ family, masqueradeAll, local }: RuleOptions): string {

@@ -1,6 +1,6 @@
 /** On which addresses of the node its node ports are served. */
 import { type Address, type Family, familyOf } from './address.ts'
-import { type Cidr, contains, parseCidr } from './cidr.ts'
+import { type Cidr, contains, formatCidr, parseCidr } from './cidr.ts'
 
 const FAMILIES: readonly Family[] = ['IPv4', 'IPv6']
 
@@ -34,6 +34,20 @@ function networksOf(selection: NodePortSelection, family: Family): readonly Cidr
 /** Whether all addresses of the family are selected: health checks then listen on the wildcard address. */
 export function isNodePortWildcard(selection: NodePortSelection, family: Family): boolean {
   return !isPrimary(selection) && networksOf(selection, family) === undefined
+}
+
+/**
+ * The networks, as text, to which the node's addresses that serve node ports belong; undefined for all of a family. As
+ * for `nodePortAddresses`, the first of `nodeIps` is the primary one; while it is not known, it may be any.
+ */
+export function nodePortNetworks(
+  selection: NodePortSelection,
+  family: Family,
+  nodeIps: readonly Address[],
+): readonly string[] | undefined {
+  if (!isPrimary(selection)) return networksOf(selection, family)?.map(formatCidr)
+  const primary = nodeIps.find((ip) => familyOf(ip) === family)
+  return primary && [`${primary}/${family === 'IPv4' ? 32 : 128}`]
 }
 
 /** Which addresses of a family the selection takes. */

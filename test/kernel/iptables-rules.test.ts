@@ -179,6 +179,16 @@ describe('the rules of iptables', () => {
       ])
     })
 
+    it('nat: an address that has no node ports is not asked for them', () => {
+      const nodePorts = ['192.168.50.0/24', '10.0.2.15/32']
+      const rules = renderRules(optionsFor('IPv4', { nodePorts })).nat.chains.get('KUBE-SERVICES')!
+
+      expect(rules.filter((rule) => rule.includes('KUBE-NODE-PORT'))).to.deep.equal([
+        '-d 192.168.50.0/24 -m addrtype --dst-type LOCAL -j KUBE-NODE-PORT',
+        '-d 10.0.2.15/32 -m addrtype --dst-type LOCAL -j KUBE-NODE-PORT',
+      ])
+    })
+
     it("filter: a health check's port is asked after all addresses, and for TCP only", () => {
       const rules = filter.chains.get('KUBE-NODE-PORT')!
 

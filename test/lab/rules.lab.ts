@@ -18,6 +18,7 @@ import {
 import { eventually } from '../support/eventually.ts'
 import {
   clearNode,
+  type Host,
   Program,
   type Reply,
   run,
@@ -35,6 +36,9 @@ const CONFIG = {
   mode: 'ipvs',
   clusterCIDR: '10.244.0.0/16,fd00:10:244::/48',
 }
+const SELECTED = { ...CONFIG, nodePortAddresses: ['192.168.50.0/24', 'fd00:192:168:50::/64'] }
+/** Another address of the node, which these leave without node ports. */
+const ASIDE: Readonly<Record<Family, string>> = { IPv4: '192.0.2.1', IPv6: 'fd00:2::1' }
 
 type Client = 'pod' | 'outside' | 'stranger'
 type Addresses = Readonly<Record<Family, string>>
@@ -115,6 +119,14 @@ const FIREWALL = FAMILIES.map((family) => {
   return [...dropped, ...accepted].map((rule) => `${command} -A INPUT ${rule}`).join('\n')
 }).join('\n')
 
+/** A Pod's hostPort there, as network plug-ins have it, which is somebody's node port. */
+const hostPort = (pod: Host): string =>
+  PROTOCOLS.map(
+    (protocol) => `
+      iptables -t nat -A PREROUTING -d ${ASIDE.IPv4} -p ${protocol} --dport 31000 -j DNAT --to ${pod.ipv4}:8080
+      ip6tables -t nat -A PREROUTING -d ${ASIDE.IPv6} -p ${protocol} --dport 31000 -j DNAT --to [${pod.ipv6}]:8080`,
+  ).join('')
+
 const setPolicy = (policy: 'ACCEPT' | 'DROP'): Promise<string> =>
   sh(`iptables -P INPUT ${policy}; ip6tables -P INPUT ${policy}`)
 
@@ -167,6 +179,12 @@ describe('rules among rules', () => {
       ip -n ${cluster.outside.namespace} addr add ${STRANGER.IPv6}/128 dev wire0 nodad
       ip route add ${STRANGER.IPv4}/32 via ${cluster.outside.ipv4}
       ip -6 route add ${STRANGER.IPv6}/128 via ${cluster.outside.ipv6}
+      ip link add aside up type dummy
+      ip addr add ${ASIDE.IPv4}/32 dev aside
+      ip addr add ${ASIDE.IPv6}/128 dev aside nodad
+      ip -n ${cluster.outside.namespace} route add ${ASIDE.IPv4} via ${NODE.IPv4}
+      ip -n ${cluster.outside.namespace} route add ${ASIDE.IPv6} via ${NODE.IPv6}
+      ${hostPort(cluster.local[0])}
       ${FIREWALL}`)
     writeFileSync(config, JSON.stringify(CONFIG))
     const slices = SERVICES.flatMap(({ metadata }) => slicesOf(metadata.name))
@@ -178,6 +196,7 @@ describe('rules among rules', () => {
     await setPolicy('ACCEPT')
     await clearNode()
     await cluster.remove()
+    await sh('ip link del aside')
   })
 
   function outcome(client: Client, { seen, errors }: Reply): string {
@@ -329,11 +348,30 @@ describe('rules among rules', () => {
     })
   })
 
-  it('and nothing is complained of, and nobody else’s rule is another', async () => {
-    expect(program!.complaints().map(({ msg }) => msg)).to.deep.equal([])
-    const foreign = (text: string): string[] =>
-      text.match(/^-A INPUT (?!.*-j KUBE-).*$/gm)!.filter((rule) => !rule.includes('KUBE-'))
-    for (const tables of ['iptables-save', 'ip6tables-save'])
-      expect(foreign(await run(tables, '-t', 'filter'))).to.have.length(7)
+  describe('with node ports on some addresses only', () => {
+    before(async () => {
+      writeFileSync(config, JSON.stringify(SELECTED))
+      for (const tables of ['iptables', 'ip6tables'])
+        await eventually(
+          async () =>
+            expect(await run(tables, '-t', 'nat', '-S', 'KUBE-SERVICES')).to.contain('-A KUBE-SERVICES -d '),
+          60_000,
+        )
+    })
+
+    it('the others are left to whoever has the same port there', () =>
+      check([
+        ['outside', ASIDE, 31_000, 'client'],
+        ['outside', NODE, 31_000, 'node'],
+        ['pod', clusterIp(31), 31_000, 'client'],
+      ]))
+
+    it('and nothing is complained of, and nobody else’s rule is another', async () => {
+      expect(program!.complaints().map(({ msg }) => msg)).to.deep.equal([])
+      const foreign = (text: string): string[] =>
+        text.match(/^-A INPUT (?!.*-j KUBE-).*$/gm)!.filter((rule) => !rule.includes('KUBE-'))
+      for (const tables of ['iptables-save', 'ip6tables-save'])
+        expect(foreign(await run(tables, '-t', 'filter'))).to.have.length(7)
+    })
   })
 })
