@@ -1,6 +1,7 @@
 /** The parts of the running program, each as it is opened. */
 import type { Logger } from 'pino'
 import type { Config } from './config/config.ts'
+import type { Faults } from './faults.ts'
 import { keepHeapSmall, keepHeapSteady } from './heap.ts'
 import { roundSeconds, tendEstimators } from './kernel/estimators.ts'
 import type { Iptables } from './kernel/iptables.ts'
@@ -49,6 +50,7 @@ export interface Program {
   readonly metrics: Metrics
   readonly reporter: Reporter
   readonly health: ProxyHealth
+  readonly faults: Faults
   readonly scheduler: SchedulerChoice
   readonly origin: Origin
   /** Who else has external addresses. */
@@ -108,6 +110,7 @@ export async function openProxy(
       keepHeapSteady()
       watch(servers)
       void program.bridges()
+      program.faults.setsRead()
     },
     ...guard(program),
     mapping: () => mappingOptions({ ...program, ...addressBook(program), scheduler: scheduler.current }),
@@ -219,6 +222,7 @@ export async function keepRules(program: Program): Promise<void> {
     failed: (family) => {
       metrics.restoreFailed(family)
     },
+    looked: program.faults.rulesLooked,
     intervalMs: () => program.config.syncPeriodMs,
     bell,
     log,
@@ -242,6 +246,7 @@ export function openHealthNodePorts(program: Program): HealthNodePorts {
   return new HealthNodePorts({
     addresses: (family) => healthAddresses(program, family),
     isHealthy: () => health.healthy,
+    faults: () => health.lastingFaults,
     failed: (service, reason) => {
       const [namespace, name] = service.split('/') as [string, string]
       origin.recordEvent({

@@ -2,6 +2,7 @@
 import type { Logger } from 'pino'
 import packageJson from '../package.json' with { type: 'json' }
 import type { LoadedConfig } from './config/config.ts'
+import { openFaults } from './faults.ts'
 import { supportedFamilies } from './kernel/families.ts'
 import { Iptables } from './kernel/iptables.ts'
 import { linuxHost } from './kernel/iptables-host.ts'
@@ -149,6 +150,7 @@ function openFacts(
     families,
     isNodeEligible: () => (cluster.node === undefined ? !origin.hasNodes : !cluster.node.leaving),
     staleAfterMs: () => 2 * (program()?.config ?? loaded.config).syncPeriodMs,
+    faulted: metrics.setFaults.bind(metrics),
     now: () => new Date(),
   })
   const followers: Followers = { doorbell, rulesBell: new Doorbell(), metrics, health }
@@ -202,6 +204,7 @@ async function openProgram(
     ...facts,
     ...{ addon, iptables, kernel, bridges, tables, naming, log, signal, fail, config, document },
     nodeName: naming.name,
+    faults: openFaults({ ...facts, kernel, log, recordEvent: facts.origin.recordEvent }),
     reporter: new Reporter({ log, metrics, recordEvent: facts.origin.recordEvent }),
     lookout: openLookout(addon, facts.origin, { ...facts, log, signal }),
     scheduler: await openScheduler(kernel, tables, log, config.scheduler, it),

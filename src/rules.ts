@@ -13,6 +13,8 @@ export interface RuleKeeperOptions {
   readonly ensure: (family: Family) => Promise<boolean>
   /** Called whenever the rules of a family could not be looked at, or repaired. */
   readonly failed: (family: Family) => void
+  /** Called after each look at all families, with what is wrong with the rules of each. */
+  readonly looked: (complaints: ReadonlyMap<Family, string>) => void
   readonly intervalMs: () => number
   /** Rung when the rules may have to be others. */
   readonly bell: Bell
@@ -34,6 +36,7 @@ export class RuleKeeper {
   async ensure(): Promise<void> {
     await Promise.all([...this.#options.families].map((family) => this.#ensure(family)))
     this.#failures = this.#complaints.size > 0 ? this.#failures + 1 : 0
+    this.#options.looked(this.#complaints)
   }
 
   /** Looks again and again until the signal aborts. */

@@ -17,16 +17,26 @@ function keeperOf(looks: readonly (boolean | Error)[], intervalMs = 3_600_000) {
     return look instanceof Error ? Promise.reject(look) : Promise.resolve(look)
   }
   const failed: Family[] = []
+  const reports: (readonly string[])[] = []
   const keeper = new RuleKeeper({
     families: ['IPv4'],
     ensure,
     failed: (family) => failed.push(family),
+    looked: (complaints) => reports.push([...complaints].map((entry) => entry.join(' '))),
     intervalMs: () => intervalMs,
     bell,
     log,
     signal: abort.signal,
   })
-  return { keeper, bell, abort, seen, failed, said: () => lines.map(({ msg, reason }) => reason ?? msg) }
+  return {
+    keeper,
+    bell,
+    abort,
+    seen,
+    failed,
+    reports,
+    said: () => lines.map(({ msg, reason }) => reason ?? msg),
+  }
 }
 
 describe('RuleKeeper', () => {
@@ -39,10 +49,17 @@ describe('RuleKeeper', () => {
   })
 
   it('says once what goes wrong, again when it is something else, and that it is over', async () => {
-    const { keeper, said, failed } = keeperOf([new Error('a'), new Error('a'), new Error('b'), true, false])
+    const { keeper, said, failed, reports } = keeperOf([
+      new Error('a'),
+      new Error('a'),
+      new Error('b'),
+      true,
+      false,
+    ])
     for (let i = 0; i < 5; i++) await keeper.ensure()
 
     expect(failed).to.have.length(3)
+    expect(reports).to.deep.equal([['IPv4 a'], ['IPv4 a'], ['IPv4 b'], [], []])
 
     expect(said()).to.deep.equal([
       'a',

@@ -1,6 +1,6 @@
 /** The facts as they stand now, and the Services whose facts have changed since somebody asked. */
 import { AddressIndex } from './address-index.ts'
-import type { Address, Family } from './address.ts'
+import { type Address, type Family, familyOf } from './address.ts'
 import type { Cidr } from './cidr.ts'
 import { ClusterIpRange } from './cluster-ip-range.ts'
 import {
@@ -202,6 +202,18 @@ export class Cluster {
   /** Marks the Services that have an endpoint at one of these addresses. */
   markServedAt(addresses: ReadonlySet<Address>): void {
     this.#mark(this.#addresses.servedAt(addresses))
+  }
+
+  /** Services whose load balancers are for some clients only. */
+  restrictedServices(): Service[] {
+    return [...this.#services.values()].filter(({ sourceRanges }) => sourceRanges.length > 0)
+  }
+
+  /** Some Service has a cluster IP of the family. */
+  hasClusterIps(family: Family): boolean {
+    return [...this.#services.values()].some(({ clusterIps }) =>
+      clusterIps.some((ip) => familyOf(ip) === family),
+    )
   }
 
   /** Addresses of the API servers. */

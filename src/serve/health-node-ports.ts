@@ -19,6 +19,8 @@ export interface HealthNodePortsOptions {
   readonly addresses: (family: Family) => readonly string[]
   /** Whether the proxy does its work: no node answers 200 without. */
   readonly isHealthy: () => boolean
+  /** What has been missing for so long that the proxy does not. */
+  readonly faults: () => readonly string[]
   /** Called when the port of a Service cannot be opened, once until it can. */
   readonly failed: (service: ServiceName, reason: string) => void
   readonly log: Logger
@@ -94,10 +96,17 @@ function openListener(options: ListenerOptions): Listener {
   }
 }
 
-/** kube-proxy's answer, byte for byte. */
-function answerHealth(response: ServerResponse, service: ServiceName, count: number, healthy: boolean): void {
+/** kube-proxy's answer, byte for byte; the reasons only where kube-proxy knows none. */
+function answerHealth(
+  response: ServerResponse,
+  service: ServiceName,
+  { count, healthy, faults }: { count: number; healthy: boolean; faults: readonly string[] },
+): void {
   const [namespace, name] = service.split('/')
-  const body = { service: { namespace, name }, localEndpoints: count, serviceProxyHealthy: healthy }
+  const body = {
+    ...{ service: { namespace, name }, localEndpoints: count, serviceProxyHealthy: healthy },
+    ...(faults.length > 0 && { reasons: faults }),
+  }
   const headers = {
     'Content-Type': 'application/json',
     'X-Content-Type-Options': 'nosniff',
@@ -166,9 +175,11 @@ export class HealthNodePorts {
   }
 
   #open(service: ServiceName, port: number, family: Family, address: string): Listener {
-    const { isHealthy, failed, log } = this.#options
-    const count = (): number => this.#entries.get(service)?.health.localEndpoints.get(family) ?? 0
-    const answer = (response: ServerResponse): void => answerHealth(response, service, count(), isHealthy())
+    const { isHealthy, faults, failed, log } = this.#options
+    const answer = (response: ServerResponse): void => {
+      const count = this.#entries.get(service)?.health.localEndpoints.get(family) ?? 0
+      answerHealth(response, service, { count, healthy: isHealthy(), faults: faults() })
+    }
     return openListener({ service, port, family, address, answer, failed, log })
   }
 

@@ -3,6 +3,20 @@ import type { Family } from '../model/address.ts'
 
 /** Go's zero time: never. */
 const NEVER = '0001-01-01T00:00:00Z'
+/** What is mended within this time costs a node no traffic. */
+const FAULT_AFTER_MS = 60_000
+/** A body is read by people: so many reasons of a kind, and how many more. */
+const MAX_REASONS = 10
+
+/** Of what traffic depends on: rules, sets, addresses of cluster IPs, and whether source ranges are enforced. */
+export type FaultKind = 'rules' | 'sets' | 'addresses' | 'sourceRanges'
+
+/** Something that traffic depends on, and that is missing. */
+interface Fault {
+  readonly reason: string
+  /** In ms since the epoch. */
+  readonly since: number
+}
 
 export interface ProxyHealthOptions {
   /** That the node serves. We sync them together, so they all have the same times. */
@@ -11,6 +25,10 @@ export interface ProxyHealthOptions {
   readonly isNodeEligible: () => boolean
   /** A change that waits for so long is one too many, in ms. */
   readonly staleAfterMs: () => number
+  /** What traffic depends on may be missing for so long, in ms; a minute unless given. */
+  readonly faultAfterMs?: number
+  /** Called with how many faults there are, whenever some have been told. */
+  readonly faulted?: (count: number) => void
   readonly now: () => Date
 }
 
@@ -25,6 +43,7 @@ export class ProxyHealth {
   #updatedAt: Date | undefined
   /** When the first change came that has not been brought into the kernel. */
   #queuedAt: Date | undefined
+  readonly #faults = new Map<FaultKind, ReadonlyMap<string, Fault>>()
 
   constructor(options: ProxyHealthOptions) {
     this.#options = options
@@ -41,10 +60,29 @@ export class ProxyHealth {
     this.#queuedAt = undefined
   }
 
-  /** Other than kube-proxy, not before the first sync. */
+  /** All that is missing of a kind now: reasons, by what is missing. What is not among them is there again. */
+  faults(kind: FaultKind, reasons: ReadonlyMap<string, string>): void {
+    const before = this.#faults.get(kind)
+    const now = this.#options.now().getTime()
+    const faults = [...reasons].map(([name, reason]): [string, Fault] => [
+      name,
+      { reason, since: before?.get(name)?.since ?? now },
+    ])
+    this.#faults.set(kind, new Map(faults))
+    this.#options.faulted?.([...this.#faults.values()].reduce((sum, { size }) => sum + size, 0))
+  }
+
+  /** What has been missing for so long that the node is not healthy. */
+  get lastingFaults(): string[] {
+    const { now, faultAfterMs = FAULT_AFTER_MS } = this.#options
+    const before = now().getTime() - faultAfterMs
+    return this.#reasons(({ since }) => since <= before)
+  }
+
+  /** Other than kube-proxy, not before the first sync, nor while something is missing. */
   get healthy(): boolean {
     const { now, staleAfterMs } = this.#options
-    if (this.#updatedAt === undefined) return false
+    if (this.#updatedAt === undefined || this.lastingFaults.length > 0) return false
     return this.#queuedAt === undefined || now().getTime() - this.#queuedAt.getTime() < staleAfterMs()
   }
 
@@ -59,15 +97,28 @@ export class ProxyHealth {
     return this.#report(this.healthy && nodeEligible, { nodeEligible })
   }
 
+  #reasons(counts: (fault: Fault) => boolean): string[] {
+    return [...this.#faults].flatMap(([kind, faults]) => {
+      const reasons = [...new Set([...faults.values()].filter(counts).map(({ reason }) => reason))]
+      const more = reasons.length - MAX_REASONS
+      return more > 0 ? [...reasons.slice(0, MAX_REASONS), `and ${more} more of ${kind}`] : reasons
+    })
+  }
+
   #report(isOk: boolean, parts: object): HealthReport {
     const currentTime = formatTime(this.#options.now())
     const lastUpdated = this.#updatedAt === undefined ? NEVER : formatTime(this.#updatedAt)
     const { healthy } = this
     const families = [...this.#options.families].map((family) => [family, { lastUpdated, healthy }])
     const status = this.#updatedAt === undefined ? {} : { status: Object.fromEntries(families) as object }
+    const reasons = this.#reasons(() => true)
+    const ours = reasons.length === 0 ? {} : { reasons }
     return {
       isOk,
-      body: { lastUpdated: isOk ? currentTime : lastUpdated, currentTime, ...parts, healthy, ...status },
+      body: {
+        ...{ lastUpdated: isOk ? currentTime : lastUpdated, currentTime, ...parts, healthy, ...status },
+        ...ours,
+      },
     }
   }
 }

@@ -194,6 +194,10 @@ function ownMetrics(registry: Registry) {
       'kube_ipvs_loop_idle_rounds_total',
       'Rounds of the loop after a hundred in a row that did nothing: a fault of this program',
     ),
+    faults: gauge(
+      'kube_ipvs_faults',
+      'Rules, sets and addresses that traffic depends on and that are missing: /healthz says which',
+    ),
     estimation: gauge(
       'kube_ipvs_estimation_seconds',
       "About what the kernel's statistics of IPVS take every two seconds, while they are on",
@@ -364,6 +368,10 @@ export class Metrics {
 
   setFailing(count: number): void {
     this.#own.failing.set(count)
+  }
+
+  setFaults(count: number): void {
+    this.#own.faults.set(count)
   }
 
   audited(): void {

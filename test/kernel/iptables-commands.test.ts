@@ -1,7 +1,8 @@
 /** What `kube-ipvs plan` prints of rules: run by a small model of iptables, it leads to the rules that are wanted. */
 import { expect } from 'chai'
 import { asCommands } from '../../src/kernel/iptables-commands.ts'
-import { planRestore, renderRules } from '../../src/kernel/iptables-rules.ts'
+import { planRestore } from '../../src/kernel/iptables-plan.ts'
+import { renderRules } from '../../src/kernel/iptables-rules.ts'
 import { parseSave } from '../../src/kernel/iptables-save.ts'
 import { setsOf } from '../../src/model/sets.ts'
 import { type Random, withRandom } from '../support/random.ts'

@@ -72,6 +72,7 @@ const health = (port: number, counts: Readonly<Partial<Record<Family, number>>>)
 describe('HealthNodePorts', () => {
   let addresses: Record<Family, readonly string[]>
   let healthy: boolean
+  let faults: readonly string[]
   let recorded: ReturnType<typeof recordingLog>
   let ports: HealthNodePorts
   let port: number
@@ -82,12 +83,14 @@ describe('HealthNodePorts', () => {
   beforeEach(async () => {
     addresses = { ...LOCALHOST }
     healthy = true
+    faults = []
     recorded = recordingLog()
     const { log } = recorded
     failures = []
     ports = new HealthNodePorts({
       addresses: (family) => addresses[family],
       isHealthy: () => healthy,
+      faults: () => faults,
       failed: (service, reason) => failures.push(`${service}: ${reason}`),
       log,
     })
@@ -132,6 +135,18 @@ describe('HealthNodePorts', () => {
       )
     })
   }
+
+  it("says what is missing, after kube-proxy's words", async () => {
+    healthy = false
+    faults = ['no rules', 'no set']
+    ports.update('shop/web', health(port, { IPv4: 1 }))
+    const { status, body } = await eventually(() => ask('127.0.0.1', port), 60_000)
+
+    expect(status).to.equal(503)
+    expect(body).to.match(
+      /"serviceProxyHealthy": false,\n\t"reasons": \[\n\t\t"no rules",\n\t\t"no set"\n\t\]\n\}$/,
+    )
+  })
 
   it('answers any path and method', async () => {
     ports.update('shop/web', health(port, { IPv4: 1 }))
