@@ -26,7 +26,7 @@ export interface FaultsOptions {
   readonly kernel: { readonly setFaults: ReadonlyMap<string, Error> }
   readonly cluster: Pick<Cluster, 'hasClusterIps' | 'restrictedServices'>
   /** Rung when the rules have to be looked at, as the sets that they ask are others. */
-  readonly rulesBell: Pick<Bell & { ring: () => void }, 'ring'>
+  readonly rulesBell: Pick<Bell, 'ring'>
   readonly recordEvent: RecordEvent
   readonly log: Logger
 }
@@ -45,30 +45,31 @@ export interface Faults {
 export function openFaults(options: FaultsOptions): Faults {
   const { families, health, kernel, cluster, rulesBell } = options
   /** Services of a family that have been told of. */
-  const told = new Map<Family, ReadonlySet<ServiceName>>()
+  const told = new Map<Family, readonly ServiceName[]>()
   let judged = 0
+  const judgeRanges = (family: Family, complaint: string | undefined): string | undefined => {
+    const reason = rangeFault(family, complaint, kernel.setFaults)
+    const names = reason === undefined ? [] : restricted(cluster.restrictedServices(), family)
+    tell(options, family, { reason, names, told: told.get(family) ?? [] })
+    told.set(family, names)
+    if (names.length === 0) return undefined
+    return `Source ranges of ${listed(names)} are not enforced for ${family}: ${reason}`
+  }
   const rulesLooked = (complaints: ReadonlyMap<Family, string>): void => {
     const { setFaults } = kernel
     judged = setFaults.size
-    const isServed = (family: Family): boolean => cluster.hasClusterIps(family)
-    const sets = new Set(
-      [...families]
-        .filter(isServed)
-        .flatMap(setsOf)
-        .map(({ name }) => name),
-    )
-    health.faults('rules', new Map([...complaints].filter(([family]) => isServed(family))))
+    const served = [...families].filter((family) => cluster.hasClusterIps(family))
+    const sets = new Set(served.flatMap(setsOf).map(({ name }) => name))
+    const open = [...families].map((family) => [family, judgeRanges(family, complaints.get(family))] as const)
+    const those = (texts: Iterable<readonly [Family, string | undefined]>): Map<string, string> =>
+      new Map(
+        [...texts].flatMap(([family, text]) =>
+          text !== undefined && served.includes(family) ? [[family, text]] : [],
+        ),
+      )
+    health.faults('rules', those(complaints))
     health.faults('sets', messagesOf([...setFaults].filter(([name]) => sets.has(name))))
-    const open = new Map<string, string>()
-    for (const family of families) {
-      const reason = rangeFault(family, complaints.get(family), setFaults)
-      const names = reason === undefined ? [] : restricted(cluster.restrictedServices(), family)
-      tell(options, family, { reason, names, told: told.get(family) ?? new Set() })
-      told.set(family, new Set(names))
-      if (names.length > 0 && isServed(family))
-        open.set(family, `Source ranges of ${listed(names)} are not enforced for ${family}: ${reason}`)
-    }
-    health.faults('sourceRanges', open)
+    health.faults('sourceRanges', those(open))
   }
   const setsRead = (): void => {
     if (kernel.setFaults.size + judged > 0) rulesBell.ring()
@@ -107,13 +108,14 @@ function restricted(services: readonly Service[], family: Family): ServiceName[]
 interface Telling {
   readonly reason: string | undefined
   readonly names: readonly ServiceName[]
-  readonly told: ReadonlySet<ServiceName>
+  readonly told: readonly ServiceName[]
 }
 
 /** Names Services once while it lasts, and says once that it is over. */
 function tell({ log, recordEvent }: FaultsOptions, family: Family, { reason, names, told }: Telling): void {
-  if (reason === undefined && told.size > 0) log.info({ family }, 'source ranges are enforced again')
-  const fresh = names.filter((name) => !told.has(name))
+  if (reason === undefined && told.length > 0) log.info({ family }, 'source ranges are enforced again')
+  const known = new Set(told)
+  const fresh = names.filter((name) => !known.has(name))
   if (fresh.length === 0) return
   log.error({ family, services: listed(fresh), reason }, 'source ranges are not enforced')
   for (const service of fresh) {
