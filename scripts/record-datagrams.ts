@@ -13,7 +13,14 @@ import { Ipvs } from '../src/kernel/ipvs.ts'
 import { encodeDestination, encodeService } from '../src/kernel/ipvs-codec.ts'
 import { parseAddress } from '../src/model/address.ts'
 import { realServer, virtualServerId } from '../src/model/virtual-server.ts'
+import {
+  encodeLinkDump,
+  encodeNeighbourDump,
+  encodeNextHopDump,
+  encodeRouteDump,
+} from '../src/kernel/route-codec.ts'
 import { NetlinkConnection } from '../src/netlink/connection.ts'
+import type { MessageWriter } from '../src/netlink/message.ts'
 import { loadAddon, type Socket } from '../src/netlink/socket.ts'
 
 const recorded: Record<string, { request: string; replies: string }> = {}
@@ -116,6 +123,52 @@ await record('full set type', () =>
     encodeSetTypeGet(batch, { type: 'hash:ip', family: 'IPv4' })
   }, 'Cannot test'),
 )
+
+const LINKS = `
+  ip link add eth0 type veth peer name eth0-peer
+  ip link set eth0 up
+  ip link set eth0-peer up
+  ip link add cali1 type veth peer name cali1-peer
+  ip link set cali1 up
+  ip link set cali1-peer up
+  ip addr add 192.168.50.1/24 dev eth0
+  ip addr add 2001:db8::1/64 dev eth0 nodad
+  ip route add default via 192.168.50.254
+  ip route add 10.244.1.11/32 dev cali1
+  ip route add blackhole 10.244.1.0/26
+  ip route add 10.244.2.0/24 nexthop via 192.168.50.2 dev eth0 nexthop via 192.168.50.3 dev eth0 weight 2
+  ip route add 10.244.3.0/24 via inet6 fe80::3 dev eth0
+  ip route add 10.244.4.0/24 via 192.168.50.4 table 100
+  ip route add 10.244.5.0/24 via 192.168.50.5 table 1000
+  ip -6 route add default via fe80::254 dev eth0
+  ip -6 route add fd00:10:244:2::/64 nexthop via 2001:db8::2 dev eth0 nexthop via fe80::3 dev eth0
+  ip nexthop add id 7 via 192.168.50.7 dev eth0
+  ip nexthop add id 8 via 192.168.50.8 dev eth0
+  ip nexthop add id 9 via 2001:db8::9 dev eth0
+  ip nexthop add id 10 group 7,2/8,3
+  ip nexthop add id 11 dev cali1
+  ip route add 10.244.7.0/24 nhid 7
+  ip route add 10.244.8.0/24 nhid 10
+  ip -6 route add fd00:10:244:9::/64 nhid 9
+  ip route add 10.244.1.12/32 nhid 11
+  ip neigh add 192.168.50.20 lladdr 02:00:00:00:00:20 dev eth0 nud permanent
+  ip neigh add 192.168.50.21 lladdr 02:00:00:00:00:21 dev eth0 nud reachable
+  ip neigh add 192.168.50.22 lladdr 02:00:00:00:00:22 dev eth0 nud stale
+  ip neigh add 192.168.50.23 lladdr 02:00:00:00:00:23 dev eth0 nud noarp
+  ip neigh add 192.168.50.24 dev eth0 nud failed
+  ip neigh add 2001:db8::20 lladdr 02:00:00:00:00:26 dev eth0 nud stale
+  ip neigh add proxy 192.168.50.25 dev eth0
+`
+for (const line of LINKS.trim().split('\n')) execFileSync('sh', ['-c', line], { stdio: 'inherit' })
+const around = new NetlinkConnection(recorder, 0)
+const recordDump = (as: string, encode: (batch: MessageWriter) => void): Promise<void> =>
+  record(as, () => around.read(encode, 'Cannot test'))
+await recordDump('links', encodeLinkDump)
+await recordDump('routes', encodeRouteDump)
+await recordDump('neighbours', encodeNeighbourDump)
+await recordDump('next hops', encodeNextHopDump)
+writeFileSync('/proc/sys/net/ipv4/nexthop_compat_mode', '0')
+await recordDump('routes with next hop objects', encodeRouteDump)
 
 const file = join(process.env.LAB_OUT ?? '.', 'datagrams.json')
 writeFileSync(

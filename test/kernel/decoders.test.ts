@@ -8,6 +8,12 @@ import {
   decodeStatistics,
   decodeTimeouts,
 } from '../../src/kernel/ipvs-codec.ts'
+import {
+  decodeLink,
+  decodeNeighbour,
+  decodeNextHopObject,
+  decodeRoute,
+} from '../../src/kernel/route-codec.ts'
 import { decodeReply } from '../../src/netlink/connection.ts'
 import { DecodeError } from '../../src/netlink/error.ts'
 import type { Message } from '../../src/netlink/message.ts'
@@ -51,6 +57,10 @@ const DECODERS: Readonly<Record<string, { readonly decode: Decode; readonly exch
       decode: (message) => decodeAddressMessage(message, RECORDED.interfaceIndex),
       exchanges: ['addresses'],
     },
+    decodeLink: { decode: decodeLink, exchanges: ['links'] },
+    decodeRoute: { decode: decodeRoute, exchanges: ['routes', 'routes with next hop objects'] },
+    decodeNextHopObject: { decode: decodeNextHopObject, exchanges: ['next hops'] },
+    decodeNeighbour: { decode: decodeNeighbour, exchanges: ['neighbours'] },
     decodeSetPart: { decode: decodeSetPart, exchanges: SETS },
     decodeSetType: { decode: decodeSetType, exchanges: ['full set type'] },
   }
