@@ -1,22 +1,21 @@
 /** The manifests of deploy/: what the API's schemas say of them, what they refer to, and what the program relies on. */
 import { readdirSync, readFileSync } from 'node:fs'
-import { dirname, join } from 'node:path'
+import { dirname } from 'node:path'
 import * as k8s from '@kubernetes/client-node'
 import { expect } from 'chai'
-import jsonPatch, { type Operation } from 'fast-json-patch'
-import { ConfigMap, ServiceAccount } from 'kubernetes-models/v1'
+import { ConfigMap, Pod, ServiceAccount } from 'kubernetes-models/v1'
 import { DaemonSet } from 'kubernetes-models/apps/v1'
 import { ClusterRole, ClusterRoleBinding } from 'kubernetes-models/rbac.authorization.k8s.io/v1'
-import { parse } from 'yaml'
 import { parseCommandLine } from '../../src/command-line.ts'
 import { parseConfig } from '../../src/config/config.ts'
 import {
-  kustomizationOf,
   type Manifest,
   manifestsOf,
   podCommand,
+  type PodSpec,
   podSpec,
   podSpecOf,
+  render,
 } from '../support/deploy.ts'
 
 interface Model {
@@ -26,6 +25,7 @@ type ModelClass = new (object: never) => Model
 
 const MODELS: Readonly<Record<string, ModelClass>> = {
   'v1 ConfigMap': ConfigMap,
+  'v1 Pod': Pod,
   'v1 ServiceAccount': ServiceAccount,
   'apps/v1 DaemonSet': DaemonSet,
   'rbac.authorization.k8s.io/v1 ClusterRole': ClusterRole,
@@ -62,24 +62,6 @@ function check(manifest: Manifest): void {
   if (model === undefined) throw new Error(`there is no schema for ${kind}`)
   new model(manifest as never).validate()
   expect(unknownFields(manifest, `V1${manifest.kind}`, manifest.kind), 'unknown fields').to.deep.equal([])
-}
-
-/** What `kubectl kustomize` prints, as far as these kustomizations go. */
-function render(folder: string): Manifest[] {
-  const { resources, patches = [] } = kustomizationOf(folder)
-  const objects = resources.flatMap((resource) =>
-    resource.endsWith('.yaml') ? manifestsOf(join(folder, resource)) : render(join(folder, resource)),
-  )
-  return patches.reduce((current, { target, patch }) => {
-    const isTarget = ({ kind, metadata }: Manifest): boolean =>
-      kind === target.kind && metadata.name === target.name
-    expect(current.filter(isTarget), `target of a patch in ${folder}`).to.have.length(1)
-    const parsed = parse(patch) as Operation[] | { $patch: 'delete' }
-    if (!Array.isArray(parsed)) return current.filter((object) => !isTarget(object))
-    const apply = (object: Manifest): Manifest =>
-      jsonPatch.applyPatch(structuredClone(object), parsed, true).newDocument
-    return current.map((object) => (isTarget(object) ? apply(object) : object))
-  }, objects)
 }
 
 const FOLDERS = ['deploy/base', ...readdirSync('deploy/overlays').map((name) => `deploy/overlays/${name}`)]
@@ -123,16 +105,13 @@ describe('the manifests', () => {
     })
   }
 
-  it('to replace kube-proxy use its ConfigMap, and the canary is one node of these', () => {
+  it('to replace kube-proxy use its ConfigMap', () => {
     const volumesOf = (folder: string): string[] =>
       podSpecOf(render(folder).find(({ kind }) => kind === 'DaemonSet')!).volumes.flatMap(
         ({ configMap }) => configMap?.name ?? [],
       )
     expect(volumesOf('deploy/base')).to.deep.equal(['kube-ipvs'])
     expect(volumesOf('deploy/overlays/replace-kube-proxy')).to.deep.equal(['kube-proxy'])
-    expect(volumesOf('deploy/overlays/canary')).to.deep.equal(['kube-proxy'])
-    const canary = podSpecOf(render('deploy/overlays/canary').find(({ kind }) => kind === 'DaemonSet')!)
-    expect(canary.nodeSelector).to.include({ 'kube-ipvs.io/canary': 'true' })
   })
 
   it('hold configurations that the program takes without a warning', () => {
@@ -147,6 +126,29 @@ describe('the manifests', () => {
       expect([...warnings, ...unused]).to.deep.equal([])
       expect(config.scheduler).to.equal('rr')
     }
+  })
+})
+
+describe('the Pod that plans', () => {
+  const [manifest] = manifestsOf('deploy/plan.yaml') as [Manifest]
+  const spec = manifest.spec as PodSpec & { readonly restartPolicy: string }
+  const [container] = spec.containers
+
+  it('is what the API takes, and ends', () => {
+    check(manifest)
+    expect(spec.restartPolicy).to.equal('Never')
+  })
+
+  it('sees what the proxy would see: its network, its configuration, and as kubeadm lets kube-proxy read the API', () => {
+    expect(spec).to.include({ hostNetwork: true, serviceAccountName: 'kube-proxy' })
+    expect(container!.image).to.equal(podSpec().containers[0]!.image)
+    expect(spec.volumes.map(({ configMap }) => configMap?.name)).to.include('kube-proxy')
+    const args = container!.args.map((arg) => arg.replace('$(NODE_NAME)', 'node-7'))
+    expect(parseCommandLine(['node', ...container!.command, ...args])).to.include({
+      action: 'plan',
+      configFile: '/var/lib/kube-proxy/config.conf',
+      hostnameOverride: 'node-7',
+    })
   })
 })
 
@@ -175,6 +177,14 @@ describe('the DaemonSet', () => {
       configFile: '/var/lib/kube-proxy/config.conf',
       hostnameOverride: 'node-7',
     })
+  })
+
+  it('has its logs shown without -c', () => {
+    const [daemonSet] = manifestsOf('deploy/base/daemonset.yaml') as unknown as [
+      { spec: { template: { metadata: { annotations: Record<string, string> } } } },
+    ]
+    const { annotations } = daemonSet.spec.template.metadata
+    expect(annotations['kubectl.kubernetes.io/default-container']).to.equal(main!.name)
   })
 
   it('prepares the node in a container that ends', () => {

@@ -9,7 +9,8 @@ import {
   encodeNextHopDump,
   encodeRouteDump,
 } from '../../src/kernel/route-codec.ts'
-import { type Links, linksOf, type LinkTables, readLinks } from '../../src/kernel/routes.ts'
+import { linksOf, type LinkTables, readLinks } from '../../src/kernel/routes.ts'
+import type { Links } from '../../src/model/surroundings.ts'
 import { parseAddress } from '../../src/model/address.ts'
 import { formatCidr, parseCidr } from '../../src/model/cidr.ts'
 import { NetlinkConnection } from '../../src/netlink/connection.ts'

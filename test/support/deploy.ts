@@ -1,5 +1,7 @@
 /** What stands in deploy/, for the tests that run it. */
 import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import jsonPatch, { type Operation } from 'fast-json-patch'
 import { parse, parseAllDocuments } from 'yaml'
 
 export type Manifest = Record<string, unknown> & {
@@ -71,14 +73,35 @@ export function unitCommand(): string[] {
 }
 
 /** A kustomization, as far as ours use it. */
-export interface Kustomization {
+interface Kustomization {
   readonly resources: readonly string[]
+  readonly images?: readonly { readonly name: string; readonly newName: string; readonly newTag: string }[]
   readonly patches?: readonly {
     readonly target: { readonly kind: string; readonly name: string }
     readonly patch: string
   }[]
 }
 
-export function kustomizationOf(folder: string): Kustomization {
-  return parse(readFileSync(`${folder}/kustomization.yaml`, 'utf8')) as Kustomization
+/** What `kubectl kustomize` prints, as far as these kustomizations go. */
+export function render(folder: string): Manifest[] {
+  const text = readFileSync(join(folder, 'kustomization.yaml'), 'utf8')
+  const { resources, patches = [], images = [] } = parse(text) as Kustomization
+  const objects = resources.flatMap((resource) =>
+    resource.endsWith('.yaml') ? manifestsOf(join(folder, resource)) : render(join(folder, resource)),
+  )
+  const patched = patches.reduce((current, { target, patch }) => {
+    const isTarget = ({ kind, metadata }: Manifest): boolean =>
+      kind === target.kind && metadata.name === target.name
+    if (current.filter(isTarget).length !== 1) throw new Error(`a patch in ${folder} has no one target`)
+    const parsed = parse(patch) as Operation[] | { $patch: 'delete' }
+    if (!Array.isArray(parsed)) return current.filter((object) => !isTarget(object))
+    const apply = (object: Manifest): Manifest =>
+      jsonPatch.applyPatch(structuredClone(object), parsed, true).newDocument
+    return current.map((object) => (isTarget(object) ? apply(object) : object))
+  }, objects)
+  return images.reduce((current, { name, newName, newTag }) => {
+    const used = new RegExp(`"image":"${name}(:[^"]*)?"`, 'g')
+    const json = JSON.stringify(current).replaceAll(used, `"image":"${newName}:${newTag}"`)
+    return JSON.parse(json) as Manifest[]
+  }, patched)
 }
