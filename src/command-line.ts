@@ -1,7 +1,7 @@
 /** The command line: kube-proxy's flags, and what they ask for. */
 import { Command, Option } from 'commander'
 import packageJson from '../package.json' with { type: 'json' }
-import { loadConfiguration, type LoadedConfig, parseConfig } from './config/config.ts'
+import { type Config, loadConfiguration, type LoadedConfig, parseConfig } from './config/config.ts'
 import {
   documentOfFlags,
   FIELD_FLAGS,
@@ -13,6 +13,7 @@ import {
   LOGGING_FLAGS,
   withLoggingFlags,
 } from './config/flags.ts'
+import type { NodeNaming } from './missing-node.ts'
 
 export type Action = 'run' | 'plan' | 'cleanup' | 'init' | 'writeConfig'
 
@@ -196,4 +197,21 @@ function loadFlags(values: FlagValues): LoadedConfig {
   const loaded = loadConfiguration(documentOfFlags(values), origin)
   if (!isHealthzDisabled(values)) return loaded
   return { ...loaded, config: Object.freeze({ ...loaded.config, healthzBindAddress: '' }) }
+}
+
+/** This node's name, and what says it; `host` is the host's. Throws an Error with a remedy where it is empty. */
+export function nameNode(
+  { hostnameOverride }: Pick<CommandLine, 'hostnameOverride'>,
+  config: Pick<Config, 'hostnameOverride'>,
+  host: string,
+): NodeNaming {
+  const naming: NodeNaming =
+    hostnameOverride !== undefined
+      ? { name: hostnameOverride, source: '--hostname-override' }
+      : config.hostnameOverride !== ''
+        ? { name: config.hostnameOverride, source: 'hostnameOverride of the configuration' }
+        : { name: host, source: "the host's name" }
+  const name = naming.name.trim().toLowerCase()
+  if (name === '') throw new Error('This node has no name: set --hostname-override')
+  return { ...naming, name }
 }

@@ -4,12 +4,11 @@ import { hostname } from 'node:os'
 import { type Logger, pino } from 'pino'
 import { stringify } from 'yaml'
 import { cleanUp } from './cleanup.ts'
-import { type CommandLine, loadConfig, parseCommandLine } from './command-line.ts'
+import { type CommandLine, loadConfig, nameNode, parseCommandLine } from './command-line.ts'
 import type { Config, LoadedConfig } from './config/config.ts'
 import { CONN_REUSE_PROBE, runConnReuseProbe } from './kernel/conn-reuse.ts'
 import { supportedFamilies } from './kernel/families.ts'
 import { loadNamespaceSchedulers } from './kernel/schedulers.ts'
-import type { NodeNaming } from './missing-node.ts'
 import { loadAddon } from './netlink/socket.ts'
 import { chooseConnReuse, openBridges, openKernel, setUpNode } from './node-setup.ts'
 import { formatPlan, preview } from './preview.ts'
@@ -39,18 +38,6 @@ function reportConfig({ config, warnings, unused }: LoadedConfig, log: Logger): 
   log.level = levelOf(config.verbosity)
   for (const warning of warnings) log.warn(warning)
   if (unused.length > 0) log.debug({ fields: unused }, 'fields of the configuration that have no effect here')
-}
-
-function nameNode({ hostnameOverride }: CommandLine, config: Config): NodeNaming {
-  const naming: NodeNaming =
-    hostnameOverride !== undefined
-      ? { name: hostnameOverride, source: '--hostname-override' }
-      : config.hostnameOverride !== ''
-        ? { name: config.hostnameOverride, source: 'hostnameOverride of the configuration' }
-        : { name: hostname(), source: "the host's name" }
-  const name = naming.name.trim().toLowerCase()
-  if (name === '') throw new Error('This node has no name: set --hostname-override')
-  return { ...naming, name }
 }
 
 /** What needs full privileges: settings of the kernel and the node. Afterwards CAP_NET_ADMIN and CAP_NET_RAW are enough. */
@@ -86,7 +73,7 @@ function programOptions(
   return {
     loaded,
     configFile: configFile === undefined || text === undefined ? undefined : { path: configFile, text, load },
-    naming: nameNode(commandLine, loaded.config),
+    naming: nameNode(commandLine, loaded.config, hostname()),
     choice: { manifests, master, kubeconfig: loaded.config.kubeconfig },
     configured: (changed) => {
       reportConfig(changed, log)

@@ -3,6 +3,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { expect } from 'chai'
+import { nameNode } from '../src/command-line.ts'
 import { describeMissingNode, explainMissingNode, type NodeNaming } from '../src/missing-node.ts'
 import { Cluster } from '../src/model/cluster.ts'
 import { openOrigin, type Origin } from '../src/origin.ts'
@@ -13,6 +14,26 @@ import { eventually } from './support/eventually.ts'
 import { complaints, recordingLog } from './support/log.ts'
 
 const CONFIGURED: NodeNaming = { name: '192.168.50.9', source: 'hostnameOverride of the configuration' }
+
+describe('nameNode', () => {
+  const table: readonly (readonly [string | undefined, string, NodeNaming])[] = [
+    ['Flag ', 'field', { name: 'flag', source: '--hostname-override' }],
+    [undefined, 'Field', { name: 'field', source: 'hostnameOverride of the configuration' }],
+    [undefined, '', { name: 'host.example.com', source: "the host's name" }],
+  ]
+  for (const [flag, field, expected] of table) {
+    it(`${flag ?? 'no flag'}, ${field || 'no field'}: ${expected.name}, by ${expected.source}`, () => {
+      const commandLine = { hostnameOverride: flag }
+      const naming = nameNode(commandLine, { hostnameOverride: field }, 'Host.example.com')
+      expect(naming).to.deep.equal(expected)
+    })
+  }
+
+  it('refuses a name that is empty', () => {
+    const name = (): unknown => nameNode({ hostnameOverride: ' ' }, { hostnameOverride: 'field' }, 'host')
+    expect(name).to.throw('This node has no name: set --hostname-override')
+  })
+})
 
 describe('describeMissingNode', () => {
   const names = (count: number): string[] => Array.from({ length: count }, (_, i) => `n${i + 1}`)
