@@ -89,11 +89,11 @@ describe('tendBridges', () => {
     const said: string[] = []
     const tend = tendBridges({
       families: BOTH,
-      load: (module) => {
+      load: async (module) => {
         said.push(`modprobe ${module}`)
-        if (!mayLoad) return Promise.reject(new Error('Operation not permitted'))
+        await new Promise(setImmediate)
+        if (!mayLoad) throw new Error('Operation not permitted')
         state.netfilter = ON
-        return Promise.resolve()
       },
       loaded: (bridges) => said.push(`loaded for ${bridges.join()}`),
       failed: (fault) => said.push(told(fault)),
