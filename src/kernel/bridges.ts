@@ -66,7 +66,7 @@ export function readBridging(root = '/'): Bridging {
 
 function readBridges(folder: string): Bridge[] {
   return list(folder)
-    .filter((name) => list(join(folder, name, 'brif')).length > 0)
+    .filter((name) => existsSync(join(folder, name, 'brif')) && list(join(folder, name, 'brif')).length > 0)
     .map((name) => {
       const isOn = (family: Family): boolean =>
         readSysctl(`bridge/nf_call_${SWITCHES[family]}`, join(folder, name)) === '1'
@@ -74,7 +74,7 @@ function readBridges(folder: string): Bridge[] {
     })
 }
 
-/** An interface may go while it is looked at, and most are no bridge. */
+/** An interface may go while it is looked at. */
 function list(folder: string): string[] {
   try {
     return readdirSync(folder)
