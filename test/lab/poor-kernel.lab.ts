@@ -107,6 +107,7 @@ describe('Pods on one bridge', () => {
     await sh(
       [client, dns].map(({ namespace: ns }) => `ip netns add ${ns}; ip -n ${ns} link set lo up`).join('; '),
     )
+    await sh('ip link set lo up')
     await addBridge()
     await dns.serve()
     expect(isLoaded()).to.equal(false)
