@@ -9,6 +9,7 @@ import type { Config, LoadedConfig } from './config/config.ts'
 import { CONN_REUSE_PROBE, runConnReuseProbe } from './kernel/conn-reuse.ts'
 import { supportedFamilies } from './kernel/families.ts'
 import { loadNamespaceSchedulers } from './kernel/schedulers.ts'
+import { openPolicy, policyFileBeside } from './external-policy.ts'
 import { loadAddon } from './netlink/socket.ts'
 import { chooseConnReuse, openBridges, openKernel, setUpNode } from './node-setup.ts'
 import { formatPlan, preview } from './preview.ts'
@@ -62,16 +63,18 @@ async function writeConfig(file: string, { document }: LoadedConfig): Promise<vo
   })
 }
 
-function programOptions(
+/** Throws an Error where there is a list of external addresses that cannot be used. */
+async function programOptions(
   commandLine: CommandLine,
   loaded: LoadedConfig,
   text: string | undefined,
   { log, signal }: { readonly log: Logger; readonly signal: AbortSignal },
-): ProgramOptions {
+): Promise<ProgramOptions> {
   const { configFile, manifests, master } = commandLine
   const load = (changed: string): LoadedConfig => loadConfig(commandLine, changed)
   return {
     loaded,
+    policy: configFile === undefined ? undefined : await openPolicy(policyFileBeside(configFile)),
     configFile: configFile === undefined || text === undefined ? undefined : { path: configFile, text, load },
     naming: nameNode(commandLine, loaded.config, hostname()),
     choice: { manifests, master, kubeconfig: loaded.config.kubeconfig },
@@ -95,7 +98,7 @@ async function act(commandLine: CommandLine, log: Logger, signal: AbortSignal): 
   else if (action === 'cleanup') await cleanUp({ addon: loadAddon(), config: loaded.config, log })
   else if (action === 'init') await initialize(loaded.config, log)
   else {
-    const options = programOptions(commandLine, loaded, text, { log, signal })
+    const options = await programOptions(commandLine, loaded, text, { log, signal })
     if (action === 'run') return run(options)
     process.stdout.write(formatPlan(await preview(options)))
   }

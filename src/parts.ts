@@ -1,7 +1,7 @@
 /** The parts of the running program, each as it is opened. */
 import type { Logger } from 'pino'
 import type { Config } from './config/config.ts'
-import type { Faults } from './faults.ts'
+import { type Faults, reportAddressFaults } from './faults.ts'
 import { keepHeapSmall, keepHeapSteady } from './heap.ts'
 import { roundSeconds, tendEstimators } from './kernel/estimators.ts'
 import type { Iptables } from './kernel/iptables.ts'
@@ -68,7 +68,7 @@ export interface Program {
   document: object
   /** Which external addresses namespaces may have; undefined: all. Replaced when its file changes. */
   policy: ExternalPolicy | undefined
-  /** What was said of it when the Nodes were listed: see `missingNode`. */
+  /** What was said of it when the Nodes were listed, where this one was not among them. */
   missingNode?: string | undefined
   /** Of all interfaces but kube-ipvs0; replaced when one changes. */
   nodeAddresses: readonly Address[]
@@ -113,6 +113,12 @@ export async function openProxy(
       program.faults.setsRead()
     },
     ...guard(program),
+    unbound: (addresses) => {
+      const { health, cluster } = program
+      const isClusterIp = (address: Address): boolean =>
+        cluster.addresses.clusterIpOwner(address) !== undefined
+      reportAddressFaults(health, addresses, isClusterIp)
+    },
     mapping: () => mappingOptions({ ...program, ...addressBook(program), scheduler: scheduler.current }),
     isExcluded: (address) => program.config.excludeCidrs.some((cidr) => contains(cidr, address)),
     mapped,
@@ -192,9 +198,10 @@ function watchEstimators({ log, metrics }: Program): (servers: number) => void {
   }
 }
 
-/** Why this node has no Node object, as long as it has none: found out once, when the Nodes have been listed. */
-export function missingNode({ cluster, missingNode: text }: Program): string | undefined {
-  return cluster.node === undefined ? text : undefined
+/** Why load balancers should leave this node, as far as its Node object tells; that there is none, once it was looked for. */
+export function nodeProblem(cluster: Cluster, program: Program | undefined): string | undefined {
+  if (cluster.node === undefined) return program?.missingNode
+  return cluster.node.leaving ? 'This node is about to be deleted' : undefined
 }
 
 /** What this node's annotation asks for, or else the configuration. */

@@ -103,7 +103,7 @@ function openFacts(
 
 /** A proxy that is never run. The scheduler is taken at its word: looking for it would change the kernel. */
 function openDryProxy(
-  { naming, log, loaded: { config } }: ProgramOptions,
+  { naming, log, policy, loaded: { config } }: ProgramOptions,
   facts: Facts,
   kernel: LinuxKernel,
   node: Pick<MappingInput, 'families'> & { nodeAddresses: readonly Address[] },
@@ -119,9 +119,10 @@ function openDryProxy(
     settled: () => undefined,
     mapped: () => undefined,
     counted: () => undefined,
+    unbound: () => undefined,
     mapping: () =>
       mappingOptions({
-        ...{ ...node, config, cluster, nodeName: naming.name, policy: undefined },
+        ...{ ...node, config, cluster, nodeName: naming.name, policy: policy?.policy },
         ...addressBook(facts),
         scheduler: wantedScheduler({ cluster, config }),
       }),

@@ -3,6 +3,7 @@ import type { Logger } from 'pino'
 import packageJson from '../package.json' with { type: 'json' }
 import type { LoadedConfig } from './config/config.ts'
 import { openFaults } from './faults.ts'
+import { type PolicyFile, policyOf, readPolicyText } from './external-policy.ts'
 import { supportedFamilies } from './kernel/families.ts'
 import { Iptables } from './kernel/iptables.ts'
 import { linuxHost } from './kernel/iptables-host.ts'
@@ -22,6 +23,7 @@ import { checkOrigin, openOrigin, type OriginChoice } from './origin.ts'
 import {
   followAddresses,
   keepRules,
+  nodeProblem,
   openHealthNodePorts,
   openLookout,
   openProxy,
@@ -48,6 +50,8 @@ export interface ProgramOptions {
   readonly loaded: LoadedConfig
   /** Changes are picked up. */
   readonly configFile: ConfigFile | undefined
+  /** What stands beside it of external addresses. Changes are picked up. */
+  readonly policy: PolicyFile | undefined
   readonly naming: NodeNaming
   readonly choice: OriginChoice
   /** Called with every new configuration, before it is applied. */
@@ -149,6 +153,7 @@ function openFacts(
   const health = new ProxyHealth({
     families,
     isNodeEligible: () => (cluster.node === undefined ? !origin.hasNodes : !cluster.node.leaving),
+    nodeProblem: () => nodeProblem(cluster, program()),
     staleAfterMs: () => 2 * (program()?.config ?? loaded.config).syncPeriodMs,
     faulted: metrics.setFaults.bind(metrics),
     now: () => new Date(),
@@ -183,7 +188,7 @@ async function removeNftablesMode(addon: Socket, log: Logger): Promise<void> {
 
 /** Opens all parts. Throws an Error with a remedy when one cannot be. */
 async function openProgram(
-  { loaded: { config, document }, naming, log }: ProgramOptions,
+  { loaded: { config, document }, naming, log, policy }: ProgramOptions,
   facts: FactParts,
   signal: AbortSignal,
   fail: (error: Error) => void,
@@ -208,7 +213,7 @@ async function openProgram(
     reporter: new Reporter({ log, metrics, recordEvent: facts.origin.recordEvent }),
     lookout: openLookout(addon, facts.origin, { ...facts, log, signal }),
     scheduler: await openScheduler(kernel, tables, log, config.scheduler, it),
-    policy: undefined,
+    policy: policy?.policy,
     nodeAddresses: [],
   }
   if (!families.has('IPv6')) log.warn('IPv6 is not available on this node: IPv6 cluster IPs are not served')
@@ -265,13 +270,31 @@ function followConfig(
       else hooks.restart()
     },
     refused: (reason) => {
-      const note = `The new configuration cannot be used, the old one stays: ${reason}`
-      recordNodeEvent(program, {
-        type: 'Warning',
-        reason: 'ConfigurationRefused',
-        action: 'ReadConfiguration',
-        note,
-      })
+      recordRefusal(program, reason)
+    },
+  })
+}
+
+function recordRefusal(program: Program, reason: string): void {
+  const note = `The new configuration cannot be used, the old one stays: ${reason}`
+  const action = 'ReadConfiguration'
+  recordNodeEvent(program, { type: 'Warning', reason: 'ConfigurationRefused', action, note })
+}
+
+/** Follows the list of external addresses that namespaces may have, beside the configuration. */
+function followPolicy(program: Program, { file, text: initial }: PolicyFile): void {
+  const { cluster, log } = program
+  watchConfig({
+    ...program,
+    ...{ file, initial, read: readPolicyText },
+    changed: (text) => {
+      program.policy = policyOf(file, text)
+      log.info({ file, namespaces: program.policy?.size }, 'applied the list of external addresses')
+      cluster.markExposed()
+      return Promise.resolve()
+    },
+    refused: (reason) => {
+      recordRefusal(program, reason)
     },
   })
 }
@@ -300,8 +323,9 @@ async function serveServices(program: Program, options: ProgramOptions, restart:
   const applied = (): void => {
     healthNodePorts.readdress()
   }
-  if (options.configFile !== undefined)
-    followConfig(program, options.configFile, options, { applied, restart })
+  const { configFile, policy } = options
+  if (configFile !== undefined) followConfig(program, configFile, options, { applied, restart })
+  if (policy !== undefined) followPolicy(program, policy)
   log.info({ version: packageJson.version, nodeName, node: process.version }, 'kube-ipvs has started')
   recordNodeEvent(program, { reason: 'Starting', action: 'StartKubeProxy', note: '' })
   void chooseConnReuseLater(log, signal)

@@ -9,6 +9,8 @@ const QUIET_MS = 100
 
 export interface ConfigWatch {
   readonly file: string
+  /** Reads it; as text unless given. */
+  readonly read?: (file: string) => Promise<string>
   /** What it said at the start. */
   readonly initial: string
   /** Takes a new text, or throws an Error that says why it cannot be used: then what was before stays. */
@@ -19,14 +21,26 @@ export interface ConfigWatch {
   readonly signal: AbortSignal
 }
 
+async function readText(file: string): Promise<string> {
+  return readFile(file, 'utf8')
+}
+
 /** Calls `changed` with every new text of the file until the signal aborts, one at a time. */
-export function watchConfig({ file, initial, changed, refused, log, signal }: ConfigWatch): void {
+export function watchConfig({
+  file,
+  read = readText,
+  initial,
+  changed,
+  refused,
+  log,
+  signal,
+}: ConfigWatch): void {
   let current = initial
   let timer: NodeJS.Timeout | undefined
   let running = Promise.resolve()
   const reread = async (): Promise<void> => {
     try {
-      const text = await readFile(file, 'utf8')
+      const text = await read(file)
       if (text === current || signal.aborted) return
       current = text
       await changed(text)

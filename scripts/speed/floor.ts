@@ -76,6 +76,7 @@ async function bring(size: Size, kernel: Kernel): Promise<void> {
     isExcluded: () => false,
     mapped: () => undefined,
     counted: () => undefined,
+    unbound: () => undefined,
     auditIntervalMs: () => Infinity,
     minSyncPeriodMs: () => 0,
     drainDeadlineMs: 900_000,

@@ -61,7 +61,9 @@ export interface ProxyOptions extends Omit<MapperOptions, 'ledger' | 'touched'> 
   readonly settled: (triggers: readonly Trigger[]) => void
   /** Called after the first sync and after every audit: how many virtual and real servers are ours. */
   readonly counted: (servers: number) => void
-  /** Addresses on which nothing is deleted. */
+  /** Called after each round with the addresses that cannot be bound, and why. */
+  readonly unbound: (addresses: ReadonlyMap<Address, string>) => void
+  /** Addresses on which nothing is deleted, unless it is proven to be ours. */
   readonly isExcluded: (address: Address) => boolean
   readonly auditIntervalMs: () => number
   readonly minSyncPeriodMs: () => number
@@ -363,8 +365,18 @@ export class Proxy {
   async #reconcile(): Promise<void> {
     const { now } = this.#options
     await this.#pipeline.run(this.#next().values(), now() + TURN_MS)
-    this.#options.metrics.setFailing(this.#failures.size)
+    this.#reportFailing()
     if (this.#pending.size === 0 && !this.#patience.isHolding) this.#endRound()
+  }
+
+  #reportFailing(): void {
+    const { metrics, unbound } = this.#options
+    metrics.setFailing(this.#failures.size)
+    const isMissing = (key: ObjectKey): key is Address =>
+      kindOf(key) === 'address' && this.#ledger.wanted(key) !== undefined
+    unbound(
+      new Map([...this.#failures.reasons()].flatMap(([key, why]) => (isMissing(key) ? [[key, why]] : []))),
+    )
   }
 
   async #applyBatch({ keys, operations }: Batch): Promise<void> {

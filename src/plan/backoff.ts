@@ -39,6 +39,11 @@ export class Failures {
     return this.#failures.delete(key)
   }
 
+  /** Of every object that fails, why. */
+  *reasons(): Generator<readonly [ObjectKey, string]> {
+    for (const [key, { message }] of this.#failures) yield [key, message]
+  }
+
   has(key: ObjectKey): boolean {
     return this.#failures.has(key)
   }

@@ -23,6 +23,8 @@ export interface ProxyHealthOptions {
   readonly families: Iterable<Family>
   /** The node is known and not about to be deleted. */
   readonly isNodeEligible: () => boolean
+  /** Why it is not, where that is known. */
+  readonly nodeProblem?: () => string | undefined
   /** A change that waits for so long is one too many, in ms. */
   readonly staleAfterMs: () => number
   /** What traffic depends on may be missing for so long, in ms; a minute unless given. */
@@ -88,13 +90,15 @@ export class ProxyHealth {
 
   /** /livez: whether this process should go on. */
   liveness(): HealthReport {
-    return this.#report(this.healthy, {})
+    return this.#report(this.healthy, {}, [])
   }
 
   /** /healthz: whether load balancers should send to this node. */
   readiness(): HealthReport {
     const nodeEligible = this.#options.isNodeEligible()
-    return this.#report(this.healthy && nodeEligible, { nodeEligible })
+    const problem = nodeEligible ? undefined : this.#options.nodeProblem?.()
+    const problems = problem === undefined ? [] : [problem]
+    return this.#report(this.healthy && nodeEligible, { nodeEligible }, problems)
   }
 
   #reasons(counts: (fault: Fault) => boolean): string[] {
@@ -105,13 +109,13 @@ export class ProxyHealth {
     })
   }
 
-  #report(isOk: boolean, parts: object): HealthReport {
+  #report(isOk: boolean, parts: object, problems: readonly string[]): HealthReport {
     const currentTime = formatTime(this.#options.now())
     const lastUpdated = this.#updatedAt === undefined ? NEVER : formatTime(this.#updatedAt)
     const { healthy } = this
     const families = [...this.#options.families].map((family) => [family, { lastUpdated, healthy }])
     const status = this.#updatedAt === undefined ? {} : { status: Object.fromEntries(families) as object }
-    const reasons = this.#reasons(() => true)
+    const reasons = [...problems, ...this.#reasons(() => true)]
     const ours = reasons.length === 0 ? {} : { reasons }
     return {
       isOk,

@@ -1,8 +1,9 @@
 /** Bad input gets one clear message, and costs nothing that works. */
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { expect } from 'chai'
-import { service, slice } from '../support/builders.ts'
+import { node, service, slice } from '../support/builders.ts'
 import { eventually } from '../support/eventually.ts'
 import {
   boundAddresses,
@@ -180,6 +181,17 @@ describe('bad input', () => {
 
     expect(await ipvsadm()).to.deep.equal(WEB)
     expect(messages().map((text) => text.split(' in ')[0])).to.deep.equal(['unknown field "ipvs.schedulr"'])
+  })
+
+  it('a name that no Node has: said once, and everything else is served (case A13)', async () => {
+    write('b-nodes.yaml', node('lab'), node('node2'))
+    await start('--config', configure('hostnameOverride: 192.168.50.9\nipvs: {syncPeriod: 1s}'))
+    await sleep(3_000)
+
+    expect(await ipvsadm()).to.deep.equal(WEB)
+    expect(messages()).to.deep.equal([
+      'There is no Node "192.168.50.9" (hostnameOverride of the configuration), so no endpoint counts as local. There are: lab, node2. Correct hostnameOverride of the configuration: it has to be a name that "kubectl get nodes" shows',
+    ])
   })
 
   it('plan prints the commands that lead there, and changes nothing; run by hand, they do', async () => {

@@ -4,6 +4,30 @@ import { ProxyHealth } from '../../src/serve/health.ts'
 
 const START = Date.UTC(2026, 0, 1)
 
+describe('why a node is not eligible', () => {
+  const cases: readonly (readonly [string, boolean, string | undefined, readonly string[] | undefined])[] = [
+    ['is said', false, 'There is no Node "x"', ['There is no Node "x"']],
+    ['is left out where it is not known', false, undefined, undefined],
+    ['is nothing where it is', true, 'There is no Node "x"', undefined],
+  ]
+  for (const [name, isEligible, problem, reasons] of cases) {
+    it(name, () => {
+      const health = new ProxyHealth({
+        families: ['IPv4'],
+        isNodeEligible: () => isEligible,
+        nodeProblem: () => problem,
+        staleAfterMs: () => 60_000,
+        now: () => new Date(0),
+      })
+      health.updated()
+
+      expect((health.readiness().body as { reasons?: string[] }).reasons).to.deep.equal(reasons)
+      expect(health.readiness().isOk).to.equal(isEligible)
+      expect(health.liveness().isOk, 'the process goes on').to.equal(true)
+    })
+  }
+})
+
 describe('ProxyHealth', () => {
   let time: number
   let isNodeEligible: boolean

@@ -127,6 +127,7 @@ export class Story {
       isExcluded: () => false,
       mapped: () => undefined,
       counted: () => undefined,
+      unbound: () => undefined,
       auditIntervalMs: () => 30_000,
       minSyncPeriodMs: () => this.minSyncPeriodMs,
       drainDeadlineMs: 60_000,
