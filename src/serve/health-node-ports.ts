@@ -1,8 +1,9 @@
 /** The health-check node ports of Services, where load balancers ask whether this node has endpoints. */
-import { createServer, type ServerResponse } from 'node:http'
+import type { ServerResponse } from 'node:http'
 import type { Logger } from 'pino'
 import type { Family } from '../model/address.ts'
 import type { ServiceName } from '../model/facts.ts'
+import { createBoundedServer } from './bounded-server.ts'
 
 const FIRST_RETRY_MS = 1_000
 const LONGEST_RETRY_MS = 60_000
@@ -56,7 +57,7 @@ export function retryMs(attempt: number): number {
 /** Listens until it is closed. What cannot be opened is logged once and tried again. */
 function openListener(options: ListenerOptions): Listener {
   const { service, port, family, address, answer, failed, log } = options
-  const server = createServer((_request, response) => answer(response))
+  const server = createBoundedServer((_request, response) => answer(response))
   let failures = 0
   let timer: NodeJS.Timeout | undefined
   const listen = (): void => {

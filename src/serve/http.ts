@@ -1,7 +1,8 @@
 /** The HTTP endpoints that kube-proxy has: health on one address, metrics on another. */
-import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
+import type { IncomingMessage, Server, ServerResponse } from 'node:http'
 import type { Logger } from 'pino'
 import { withoutBrackets } from '../model/address.ts'
+import { createBoundedServer } from './bounded-server.ts'
 import type { HealthReport, ProxyHealth } from './health.ts'
 import type { Metrics } from './metrics.ts'
 
@@ -17,12 +18,31 @@ export interface Answer {
 /** Answers by path, whatever the method; any other path is 404. */
 export type Routes = Readonly<Record<string, (query: URLSearchParams) => Answer | Promise<Answer>>>
 
-async function answer(routes: Routes, request: IncomingMessage, response: ServerResponse): Promise<void> {
-  const { pathname, searchParams } = new URL(request.url ?? '/', 'http://localhost')
+const NOT_FOUND: Answer = { status: 404, type: PLAIN, body: '404 page not found\n' }
+const BAD_REQUEST: Answer = { status: 400, type: PLAIN, body: '400 bad request\n' }
+
+/** Anybody may send anything, such as `GET //`, which is no path of a URL. */
+async function answerOf(routes: Routes, url = '/'): Promise<Answer> {
+  if (!URL.canParse(url, 'http://localhost')) return BAD_REQUEST
+  const { pathname, searchParams } = new URL(url, 'http://localhost')
   const route = Object.hasOwn(routes, pathname) ? routes[pathname] : undefined
-  const found = await route?.(searchParams)
-  const { status, type, body } = found ?? { status: 404, type: PLAIN, body: '404 page not found\n' }
-  response.writeHead(status, { 'Content-Type': type, 'X-Content-Type-Options': 'nosniff' }).end(body)
+  return (await route?.(searchParams)) ?? NOT_FOUND
+}
+
+/** Never throws: nobody would catch it, and the program would end. */
+async function answer(
+  routes: Routes,
+  request: IncomingMessage,
+  response: ServerResponse,
+  log: Logger,
+): Promise<void> {
+  try {
+    const { status, type, body } = await answerOf(routes, request.url)
+    response.writeHead(status, { 'Content-Type': type, 'X-Content-Type-Options': 'nosniff' }).end(body)
+  } catch (err) {
+    log.error({ err, url: request.url }, 'cannot answer a request')
+    response.destroy()
+  }
 }
 
 /** Splits `ip:port` or `[ip]:port`. */
@@ -45,7 +65,7 @@ export function serve(
   { log, signal, failed }: ServeOptions,
 ): Server | undefined {
   if (address === '') return undefined
-  const server = createServer((request, response) => void answer(routes, request, response))
+  const server = createBoundedServer((request, response) => void answer(routes, request, response, log))
   const { host, port } = split(address)
   let isTold = false
   // The wildcard of either family means every address of both, as in Go.

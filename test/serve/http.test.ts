@@ -1,6 +1,6 @@
 import { once } from 'node:events'
 import type { Server } from 'node:http'
-import { type AddressInfo, createServer } from 'node:net'
+import { type AddressInfo, connect, createServer } from 'node:net'
 import { mock } from 'node:test'
 import { expect } from 'chai'
 import { ProxyHealth } from '../../src/serve/health.ts'
@@ -45,6 +45,56 @@ describe('serve', () => {
   const startMetrics = (document: object = {}): Promise<string> =>
     start(metricsRoutes({ metrics, document: () => document }))
   const textOf = async (url: string): Promise<string> => (await fetch(url)).text()
+
+  /** Sends text as it is, and resolves with the first line of the answer. */
+  async function raw(url: string, text: string): Promise<string> {
+    const socket = connect(Number(new URL(url).port), '127.0.0.1')
+    socket.end(text)
+    const [data] = (await once(socket, 'data')) as [Buffer]
+    socket.destroy()
+    return data.toString().split('\r\n')[0]!
+  }
+
+  for (const path of ['//', '///', '//x y', 'http://[', '/\\\\', 'nonsense'])
+    it(`goes on after a request for ${path}, which anybody may send`, async () => {
+      health.updated()
+      const url = await start(healthRoutes(health, metrics))
+
+      expect(await raw(url, `GET ${path} HTTP/1.1\r\nHost: x\r\n\r\n`)).to.match(/^HTTP\/1.1 40[04] /)
+      expect((await fetch(`${url}/healthz`)).status).to.equal(200)
+    })
+
+  it('goes on when an answer cannot be given, and says why', async () => {
+    const { log, lines } = recordingLog()
+    const failing = (): never => {
+      throw new Error('no answer')
+    }
+    const server = serve(
+      '127.0.0.1:0',
+      { '/fails': failing, '/': () => ({ status: 200, type: 'x', body: '' }) },
+      options({ log }),
+    )!
+    await once(server, 'listening')
+    const url = `http://127.0.0.1:${portOf(server)}`
+
+    const failure = await fetch(`${url}/fails`).catch((error: unknown) => error)
+    expect(failure).to.be.instanceOf(Error)
+    expect((await fetch(url)).status).to.equal(200)
+    expect(lines.map(({ msg }) => msg)).to.deep.equal(['cannot answer a request'])
+  })
+
+  it('has room for others when somebody holds as many connections as he can', async () => {
+    const url = await start(healthRoutes(health, metrics))
+    const port = Number(new URL(url).port)
+    const held = Array.from({ length: 1_300 }, () => connect(port, '127.0.0.1').on('error', () => undefined))
+    await Promise.all(held.map((socket) => Promise.race([once(socket, 'connect'), once(socket, 'close')])))
+
+    const closed = (): number =>
+      held.filter(({ destroyed, readyState }) => destroyed || readyState !== 'open').length
+    await eventually(() => expect(closed()).to.be.greaterThan(100))
+    for (const socket of held) socket.destroy()
+    await eventually(async () => expect((await fetch(`${url}/healthz`)).status).to.equal(503))
+  })
 
   it('says by its status whether all is well, and counts what it has said', async () => {
     const url = await start(healthRoutes(health, metrics))
