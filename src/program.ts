@@ -130,7 +130,7 @@ function openCluster(
 }
 
 /** The parts that facts need; they are on their way while the kernel is opened. */
-type FactParts = Followers & Pick<Program, 'origin' | 'cluster' | 'families'>
+type FactParts = Followers & Pick<Program, 'addon' | 'origin' | 'cluster' | 'lookout' | 'families'>
 
 /** Throws an Error when there is nowhere to have facts from. */
 function openFacts(
@@ -161,17 +161,18 @@ function openFacts(
   const followers: Followers = { doorbell, rulesBell: new Doorbell(), metrics, health }
   const cluster = openCluster(nodeName, followers, {
     externalNamed: () => {
-      program()?.lookout.lookAgain()
+      lookout.lookAgain()
     },
     nodeChanged: () => {
+      lookout.lookAgain()
       const open = program()
       // What it says sooner counts when the node is listed.
-      if (open === undefined) return
-      open.lookout.lookAgain()
-      void open.scheduler.want(wantedScheduler(open))
+      if (open !== undefined) void open.scheduler.want(wantedScheduler(open))
     },
   })
-  return { ...followers, origin, cluster, families }
+  const addon = loadAddon()
+  const lookout = openLookout(addon, origin, { cluster, log, signal })
+  return { ...followers, addon, origin, cluster, lookout, families }
 }
 
 /** What kube-proxy has left in mode nftables would go on translating. */
@@ -193,8 +194,7 @@ async function openProgram(
   signal: AbortSignal,
   fail: (error: Error) => void,
 ): Promise<Program> {
-  const { metrics, families } = facts
-  const addon = loadAddon()
+  const { addon, metrics, families } = facts
   const kernel = await openKernel({ addon, families, flowsDeleted: metrics.flowsDeleted.bind(metrics) }, log)
   // Before the kernel is read: it runs programs, which take a while.
   const iptables = Iptables.ofFamilies(families, linuxHost(signal), () => rulesGeneration(addon))
@@ -207,11 +207,10 @@ async function openProgram(
   const it = (): Program => program
   const program: Program = {
     ...facts,
-    ...{ addon, iptables, kernel, bridges, tables, naming, log, signal, fail, config, document },
+    ...{ iptables, kernel, bridges, tables, naming, log, signal, fail, config, document },
     nodeName: naming.name,
     faults: openFaults({ ...facts, kernel, log, recordEvent: facts.origin.recordEvent }),
     reporter: new Reporter({ log, metrics, recordEvent: facts.origin.recordEvent }),
-    lookout: openLookout(addon, facts.origin, { ...facts, log, signal }),
     scheduler: await openScheduler(kernel, tables, log, config.scheduler, it),
     policy: policy?.policy,
     nodeAddresses: [],

@@ -254,7 +254,7 @@ describe('recorded traffic of a real API server', () => {
 
   it('the API server is dead when the program starts again: the kernel keeps what it has', async () => {
     await begin().logged('first sync finished')
-    await eventually(() => expect(server.watching).to.equal(3))
+    await eventually(() => expect(server.watching).to.equal(4))
     const before = await ipvsadm()
     await program.stop('SIGKILL')
     server.dead = true

@@ -63,6 +63,24 @@ describe('Cluster', () => {
     })
   })
 
+  it('says when an external address is named that none has named before', () => {
+    let named = 0
+    const cluster = new Cluster('node-1', () => undefined, { externalNamed: () => named++ })
+    const put = (name: string, externalIPs: string[]): void => {
+      cluster.services.put(parseService(service({ name, clusterIP: '10.96.0.9', spec: { externalIPs } })))
+    }
+    put('a', [])
+    expect(named).to.equal(0)
+    put('a', ['203.0.113.1'])
+    expect(named).to.equal(1)
+    put('b', ['203.0.113.1'])
+    put('a', ['203.0.113.1'])
+    expect(named).to.equal(1)
+    put('a', ['203.0.113.1', '203.0.113.2'])
+    expect(named).to.equal(2)
+    expect([...cluster.externalAddresses()]).to.deep.equal(['203.0.113.1', '203.0.113.2'])
+  })
+
   describe("this node's own object", () => {
     const table: readonly [string, Json, readonly string[], readonly string[]][] = [
       ['is the same', node(), [], []],
