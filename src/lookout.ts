@@ -11,7 +11,9 @@ import type { PeerNodes } from './source/peer-nodes.ts'
 const QUIET_MS = 20
 /** How old a look may be, while there is something to look for. */
 const INTERVAL_MS = 30_000
-/** What the API server does not say for so long is done without: else nothing would be served. */
+/** Sooner, while something that is named has not been looked for. */
+const RETRY_MS = 1_000
+/** What the API server, or the kernel, does not say for so long is done without: else nothing would be served. */
 const PATIENCE_MS = 30_000
 
 export interface LookoutOptions {
@@ -35,6 +37,8 @@ export class Lookout {
   #links = NO_LINKS
   #current: Surroundings = { ...ALONE, isSeen: () => false }
   #neededSince: number | undefined
+  /** The kernel has been read once. */
+  #hasRead = false
   /** The last reading failed, which has been said. */
   #isBlind = false
 
@@ -60,12 +64,17 @@ export class Lookout {
 
   /** Until the signal aborts. Never throws. */
   async run(): Promise<void> {
-    const { cluster, signal } = this.#options
+    const { signal } = this.#options
     for (;;) {
-      await this.#alarm.wait(QUIET_MS, cluster.externalAddresses().size > 0 ? INTERVAL_MS : Infinity, signal)
+      await this.#alarm.wait(QUIET_MS, this.#pauseMs, signal)
       if (signal.aborted) return
       await this.look()
     }
+  }
+
+  get #pauseMs(): number {
+    if (this.#options.cluster.externalAddresses().size === 0) return Infinity
+    return this.isDone ? INTERVAL_MS : RETRY_MS
   }
 
   /** One look, at all that is named now. */
@@ -76,7 +85,8 @@ export class Lookout {
     this.#neededSince ??= this.#now()
     await this.#readLinks()
     const known = peers.addresses()
-    const isKnown = known !== undefined || this.#now() - this.#neededSince >= PATIENCE_MS
+    const isLate = this.#now() - this.#neededSince >= PATIENCE_MS
+    const isKnown = (this.#hasRead && known !== undefined) || isLate
     const before = this.#current
     this.#current = surroundingsOf(
       this.#links,
@@ -100,6 +110,7 @@ export class Lookout {
     const { readLinks, log } = this.#options
     try {
       this.#links = await readLinks()
+      this.#hasRead = true
       if (this.#isBlind) log.info('read the routes and neighbours of the node again')
       this.#isBlind = false
     } catch (err) {

@@ -61,10 +61,10 @@ function neighbourhood(input: MappingInput): MappingOptions['neighbourhood'] {
   const { config, cluster, nodeAddresses, apiAddresses, policy } = input
   const { nodeIps, interfaceAddresses } = addressesOf(config, cluster.node, nodeAddresses)
   const { addresses } = cluster
-  const peers = new Set([...input.surroundings.peers, ...cluster.otherNodeAddresses()])
-  const surroundings = { ...input.surroundings, peers }
+  const { surroundings } = input
   return {
     ...{ nodeIps, interfaceAddresses, surroundings, policy },
+    isPeer: (address) => surroundings.peers.has(address) || cluster.isOtherNodes(address),
     apiServers: new Set([...cluster.apiServers(), ...apiAddresses]),
     serviceCidrs: cluster.clusterIpNetworks(),
     clusterIpOwner: (address) => addresses.clusterIpOwner(address),

@@ -24,6 +24,7 @@ import type { ExternalPolicy } from './model/external-policy.ts'
 import type { ServiceName } from './model/facts.ts'
 import type { KernelTables } from './model/kernel-object.ts'
 import { isNodePortWildcard } from './model/node-ports.ts'
+import { setName } from './model/sets.ts'
 import type { Memory, Multicast, Socket } from './netlink/socket.ts'
 import type { Origin } from './origin.ts'
 import { RuleKeeper } from './rules.ts'
@@ -146,10 +147,15 @@ const NONE: ReadonlySet<Address> = new Set()
 export function guard({
   lookout,
   origin,
-}: Pick<Program, 'lookout' | 'origin'>): Pick<ProxyOptions, 'hasLookedAround' | 'mustBeFree'> {
+  kernel,
+}: Pick<Program, 'lookout' | 'origin' | 'kernel'>): Pick<ProxyOptions, 'hasLookedAround' | 'mustBeFree'> {
+  // What a cluster IP is, its set says: without it nothing is safe to unbind.
+  const isSure = (address: Address): boolean =>
+    !kernel.setFaults.has(setName('KUBE-CLUSTER-IP', familyOf(address))) &&
+    address !== process.env.KUBERNETES_SERVICE_HOST
   return {
     hasLookedAround: () => lookout.isDone,
-    mustBeFree: () => (origin.isLost() ? origin.apiAddresses() : NONE),
+    mustBeFree: () => (origin.isLost() ? new Set([...origin.apiAddresses()].filter(isSure)) : NONE),
   }
 }
 

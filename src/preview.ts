@@ -114,7 +114,7 @@ function openDryProxy(
     ...{ ...facts, kernel, log },
     reporter: new Reporter({ log, metrics, recordEvent: () => undefined }),
     ruled: Promise.resolve(),
-    ...guard(facts),
+    ...guard({ ...facts, kernel }),
     nodeListed: () => explainMissingNode({ naming, cluster, origin, log, signal }),
     settled: () => undefined,
     mapped: () => undefined,

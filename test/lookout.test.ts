@@ -136,6 +136,22 @@ describe('Lookout', () => {
     expect(bench.recording.lines.at(-1)?.msg).to.equal('read the routes and neighbours of the node again')
   })
 
+  it('is not done by a first reading that fails, but does not wait for ever', async () => {
+    bench.links = new Error('interrupted')
+    await bench.look()
+    expect(bench.lookout.isDone).to.equal(false)
+    bench.links = NO_LINKS
+    await bench.look()
+    expect(bench.lookout.isDone).to.equal(true)
+
+    const other = new Bench()
+    other.links = new Error('interrupted')
+    await other.look()
+    other.now = 30_000
+    await other.look()
+    expect(other.lookout.isDone).to.equal(true)
+  })
+
   it('looks for nothing while nobody names an external address', async () => {
     bench.external.clear()
     bench.links = new Error('not to be read')

@@ -1,9 +1,8 @@
 /** Facts to claims: which Services have changed, what they want of the kernel, and which objects that may change. */
 import type { Address } from '../model/address.ts'
-import { contains } from '../model/cidr.ts'
 import { buildClaims, type Claim, localLacks, type MappingOptions, refusalsOf } from '../model/claims.ts'
 import type { Cluster } from '../model/cluster.ts'
-import type { ServiceName } from '../model/facts.ts'
+import { isExposed, type ServiceName } from '../model/facts.ts'
 import { checkEndpoints } from '../model/endpoints.ts'
 import { kindOf, type ObjectKey } from '../model/kernel-object.ts'
 import type { Ledger } from '../model/ledger.ts'
@@ -64,7 +63,20 @@ export class Mapper {
       await this.#mapInTurns([...this.#unmapped], SERVICES_PER_SLICE)
   }
 
-  /** The objects of all Services, each mapped as its objects are asked for: the oldest ones, which win conflicts, first. */
+  /** Maps the Services that may want what another one has, by whatever right: before any of them is planned. */
+  async mapExposed(): Promise<void> {
+    const { cluster } = this.#options
+    const isContender = (name: ServiceName): boolean => {
+      const service = cluster.service(name)
+      return service !== undefined && isExposed(service)
+    }
+    await this.#mapInTurns([...this.#unmapped].filter(isContender), SERVICES_PER_SLICE)
+  }
+
+  /**
+   * The objects of all Services. Those that are not exposed are mapped as their objects are asked for: the oldest ones, which
+   * win conflicts among them, first.
+   */
   *mapAll(): Generator<ObjectKey> {
     const { cluster, ledger, mapping } = this.#options
     const options = mapping()
@@ -100,7 +112,7 @@ export class Mapper {
     const isVirtual = (address: Address): boolean => this.#isVirtual(address, options)
     const { slices, refusals } = checkEndpoints(cluster.slicesOf(name), isVirtual)
     const claims = service === undefined ? [] : buildClaims(service, slices, options)
-    const keys = this.#claim(name, claims, options)
+    const keys = this.#claim(name, claims)
     for (const key of keys) touched(key)
     reporter.refusedEndpoints(name, service === undefined ? [] : refusals)
     reporter.refusals(name, service === undefined ? [] : refusalsOf(service, options))
@@ -110,32 +122,22 @@ export class Mapper {
   }
 
   /** A cluster IP, or an external address that some Service is served at. */
-  #isVirtual(address: Address, options: MappingOptions): boolean {
-    const { clusterIpOwner } = options.neighbourhood
-    if (clusterIpOwner(address) !== undefined || this.#options.ledger.isClaimed(address)) return true
-    return isOfClusterIps(address, options)
+  #isVirtual(address: Address, { neighbourhood }: MappingOptions): boolean {
+    return neighbourhood.clusterIpOwner(address) !== undefined || this.#options.ledger.isClaimed(address)
   }
 
   /** Returns the objects that may have to be changed, and remembers addresses that somebody claims now, or nobody any more. */
-  #claim(name: ServiceName, claims: readonly Claim[], options: MappingOptions): Set<ObjectKey> {
+  #claim(name: ServiceName, claims: readonly Claim[]): Set<ObjectKey> {
     const { ledger } = this.#options
     const before = addressesIn(ledger.keysOf(name))
     const keys = ledger.replace(name, claims)
     const after = addressesIn(claims.map(({ key }) => key))
-    const turned = [
-      ...before.filter((address) => !ledger.isClaimed(address)),
-      ...after.filter((address) => !before.includes(address)),
-    ]
-    for (const address of turned) if (!isOfClusterIps(address, options)) this.#turned.add(address)
+    for (const address of before) if (!ledger.isClaimed(address)) this.#turned.add(address)
+    for (const address of after) if (!before.has(address)) this.#turned.add(address)
     return keys
   }
 }
 
-/** In a network of cluster IPs, whoever has it: no endpoint is there. */
-function isOfClusterIps(address: Address, { neighbourhood }: MappingOptions): boolean {
-  return neighbourhood.serviceCidrs.some((cidr) => contains(cidr, address))
-}
-
-function addressesIn(keys: readonly ObjectKey[]): Address[] {
-  return keys.filter((key): key is Address => kindOf(key) === 'address')
+function addressesIn(keys: readonly ObjectKey[]): Set<Address> {
+  return new Set(keys.filter((key): key is Address => kindOf(key) === 'address'))
 }

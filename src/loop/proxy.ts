@@ -306,6 +306,7 @@ export class Proxy {
   async #begin(forerunner: Forerunner, signal: AbortSignal): Promise<void> {
     this.#takeChanges()
     this.#roundStarted ??= this.#options.now()
+    await this.#mapper.mapExposed()
     await together([forerunner.end(), this.#pipeline.run(this.#allPending(signal), Infinity)])
   }
 

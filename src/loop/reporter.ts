@@ -22,6 +22,9 @@ export interface Conflict {
   readonly reason: string
 }
 
+/** Refusals of one Service above this number are counted, not told one by one. */
+const TOLD = 10
+
 /** What is not served, and why: sentences by Service. */
 type Refusals = Map<ServiceName, readonly string[]>
 
@@ -32,9 +35,11 @@ function noteRefusals(
   refusals: readonly string[],
   tell: (reason: string) => void,
 ): boolean {
-  const before = known.get(name) ?? []
-  if (before.length + refusals.length === 0) return false
-  for (const reason of refusals) if (!before.includes(reason)) tell(reason)
+  const before = new Set(known.get(name))
+  if (before.size + refusals.length === 0) return false
+  const fresh = refusals.filter((reason) => !before.has(reason))
+  for (const reason of fresh.slice(0, TOLD)) tell(reason)
+  if (fresh.length > TOLD) tell(`${fresh.length - TOLD} more are refused`)
   if (refusals.length > 0) known.set(name, refusals)
   else known.delete(name)
   return true

@@ -21,8 +21,10 @@ export class AddressIndex {
   readonly #clusterIps: ByAddress = new Map()
   /** By external IPs and those of load balancers. */
   readonly #external: ByAddress = new Map()
-  /** The oldest slice at an external address, of those that have been asked for. */
-  readonly #publishers = new Map<Address, Publisher | undefined>()
+  /** Slices at an external address by their names, with their ages: of those that have been asked for. */
+  readonly #publishers = new Map<Address, Map<string, number>>()
+  /** How many endpoints have an address that begins in this way: an address that none shares is none of an endpoint. */
+  readonly #beginnings = new Map<string, number>()
 
   /** `slices` are all there are, by their names: they are looked through when a new external address is asked for. */
   constructor(slices: ReadonlyMap<string, EndpointSlice>) {
@@ -41,6 +43,11 @@ export class AddressIndex {
   /** A Service that has the address as its cluster IP. */
   clusterIpOwner(address: Address): ServiceName | undefined {
     return this.#clusterIps.get(address)?.[0]
+  }
+
+  /** All cluster IPs, each with a Service that has it. */
+  *clusterIps(): Generator<readonly [ServiceName, Address]> {
+    for (const [address, [owner]] of this.#clusterIps) if (owner !== undefined) yield [owner, address]
   }
 
   /** Services that name it as an external address. */
@@ -64,42 +71,61 @@ export class AddressIndex {
   /** A slice has changed. Returns the Services that name one of its endpoints' addresses as an external one. */
   noteSlice(before: EndpointSlice | undefined, after: EndpointSlice | undefined): Set<ServiceName> {
     const affected = new Set<ServiceName>()
-    if (this.#external.size === 0) return affected
-    for (const { address } of [...(before?.endpoints ?? []), ...(after?.endpoints ?? [])]) {
-      if (!this.#external.has(address)) continue
-      this.#publishers.delete(address)
-      for (const name of this.namedBy(address)) affected.add(name)
+    const note = ({ name, createdAt, endpoints }: EndpointSlice, isThere: boolean): void => {
+      for (const { address } of endpoints) {
+        this.#count(address, isThere ? 1 : -1)
+        if (!this.#external.has(address)) continue
+        const publishers = this.#publishers.get(address)
+        if (isThere) publishers?.set(name, createdAt)
+        else publishers?.delete(name)
+        for (const service of this.namedBy(address)) affected.add(service)
+      }
     }
+    if (before !== undefined) note(before, false)
+    if (after !== undefined) note(after, true)
     return affected
   }
 
   /** The oldest slice that publishes an endpoint at an external address. */
   publisher(address: Address): Publisher | undefined {
     if (!this.#publishers.has(address)) this.#findPublishers()
-    return this.#publishers.get(address)
+    let oldest: Publisher | undefined
+    for (const [name, createdAt] of this.#publishers.get(address) ?? [])
+      if (oldest === undefined || createdAt < oldest.createdAt) oldest = { name, createdAt }
+    return oldest
   }
 
   /** The Services of all endpoints at these addresses. */
   servedAt(addresses: ReadonlySet<Address>): Set<ServiceName> {
     const names = new Set<ServiceName>()
+    const possible = new Set([...addresses].filter((address) => this.#beginnings.has(beginningOf(address))))
+    if (possible.size === 0) return names
     for (const { service, endpoints } of this.#slices.values())
-      if (endpoints.some(({ address }) => addresses.has(address))) names.add(service)
+      if (endpoints.some(({ address }) => possible.has(address))) names.add(service)
     return names
+  }
+
+  #count(address: Address, by: 1 | -1): void {
+    const beginning = beginningOf(address)
+    const count = (this.#beginnings.get(beginning) ?? 0) + by
+    if (count > 0) this.#beginnings.set(beginning, count)
+    else this.#beginnings.delete(beginning)
   }
 
   /** Of all external addresses that are not known yet, in one go. */
   #findPublishers(): void {
-    const unknown = new Set([...this.#external.keys()].filter((address) => !this.#publishers.has(address)))
-    for (const address of unknown) this.#publishers.set(address, undefined)
-    for (const { name, createdAt, endpoints } of this.#slices.values()) {
-      for (const { address } of endpoints) {
-        if (!unknown.has(address)) continue
-        const known = this.#publishers.get(address)
-        if (known === undefined || createdAt < known.createdAt)
-          this.#publishers.set(address, { name, createdAt })
-      }
-    }
+    const unknown = [...this.#external.keys()].filter((address) => !this.#publishers.has(address))
+    for (const address of unknown) this.#publishers.set(address, new Map())
+    const fresh = new Set(unknown)
+    for (const { name, createdAt, endpoints } of this.#slices.values())
+      for (const { address } of endpoints)
+        if (fresh.has(address)) this.#publishers.get(address)!.set(name, createdAt)
   }
+}
+
+/** All but the last part: about as many endpoints share it as are in a network of 256. */
+function beginningOf(address: Address): string {
+  return address.slice(0, Math.max(address.lastIndexOf('.'), address.lastIndexOf(':')))
 }
 
 function externalOf(service: Service | undefined): Address[] {

@@ -8,35 +8,29 @@ const API_SERVER: ServiceName = 'default/kubernetes'
 /** An API server takes no larger network (cmd/kube-apiserver/app/options/validation.go: 20 bits for addresses). */
 const SHORTEST: Readonly<Record<Family, number>> = { IPv4: 12, IPv6: 108 }
 
-/** The smallest network that holds all cluster IPs of a family so far; `tooLarge`: they are of several. */
-type Range = Cidr | 'tooLarge'
-
-export class ClusterIpRange {
-  readonly #ranges = new Map<Family, Range>()
-  #isKnown = false
-
-  /** A Service has this cluster IP. Returns whether that makes a network larger. */
-  note(owner: ServiceName, address: Address): boolean {
-    const wasKnown = this.#isKnown
-    this.#isKnown ||= owner === API_SERVER
-    const range = this.#ranges.get(familyOf(address))
-    const isInside = range === 'tooLarge' || (range !== undefined && contains(range, address))
-    if (!isInside) this.#ranges.set(familyOf(address), extended(range, address))
-    return this.#isKnown && (!wasKnown || !isInside)
+/**
+ * The smallest network of each family that holds all its cluster IPs: a part of the true one. None of a family whose cluster
+ * IPs are too far apart to be of one network, and none at all where the API server's own is not among them.
+ */
+export function clusterIpNetworks(clusterIps: Iterable<readonly [ServiceName, Address]>): Cidr[] {
+  const ranges = new Map<Family, Cidr | undefined>()
+  let isKnown = false
+  for (const [owner, address] of clusterIps) {
+    isKnown ||= owner === API_SERVER
+    const family = familyOf(address)
+    const range = ranges.get(family)
+    if (ranges.has(family) && (range === undefined || contains(range, address))) continue
+    ranges.set(family, extended(range, address))
   }
-
-  /** The network of each family; a part of the true one, which may be larger. */
-  get networks(): Cidr[] {
-    if (!this.#isKnown) return []
-    return [...this.#ranges.values()].filter((range) => range !== 'tooLarge')
-  }
+  return isKnown ? [...ranges.values()].filter((range) => range !== undefined) : []
 }
 
-function extended(range: Cidr | undefined, address: Address): Range {
+/** The smallest network that holds a range and an address; undefined when it would be too large. */
+function extended(range: Cidr | undefined, address: Address): Cidr | undefined {
   const width = familyOf(address) === 'IPv4' ? 32 : 128
   for (let prefix = range?.prefix ?? width; prefix >= SHORTEST[familyOf(address)]; prefix--) {
     const network = networkAt(address, prefix)
     if (range === undefined || contains(network, range.address)) return network
   }
-  return 'tooLarge'
+  return undefined
 }

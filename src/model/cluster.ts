@@ -1,8 +1,8 @@
 /** The facts as they stand now, and the Services whose facts have changed since somebody asked. */
 import { AddressIndex } from './address-index.ts'
 import { type Address, type Family, familyOf } from './address.ts'
-import type { Cidr } from './cidr.ts'
-import { ClusterIpRange } from './cluster-ip-range.ts'
+import { type Cidr, formatCidr } from './cidr.ts'
+import { clusterIpNetworks } from './cluster-ip-range.ts'
 import {
   type EndpointSlice,
   isExposed,
@@ -57,7 +57,9 @@ export class Cluster {
   readonly #slicesByService = new Map<ServiceName, Map<string, EndpointSlice>>()
   readonly #nodes = new Map<string, Node>()
   readonly #serviceCidrs = new Map<string, ServiceCidr>()
-  readonly #clusterIpRange = new ClusterIpRange()
+  /** What the listed cluster IPs tell; made anew when there are others. */
+  #clusterIpRange: readonly Cidr[] = []
+  #isRangeStale = false
   readonly #addresses = new AddressIndex(this.#slices)
   readonly #nodeName: string
   readonly #listed = new Set<Resource>()
@@ -103,8 +105,7 @@ export class Cluster {
       else if ((before?.addresses ?? []).join() !== (after?.addresses ?? []).join()) this.markExposed()
     })
     this.serviceCidrs = this.#collection('serviceCidrs', this.#serviceCidrs, () => {
-      // Endpoints must not be in them, either.
-      this.markAll()
+      this.markExposed()
     })
   }
 
@@ -183,14 +184,14 @@ export class Cluster {
   /** Networks from which cluster IPs are taken, as far as is known. */
   clusterIpNetworks(): Cidr[] {
     const said = [...this.#serviceCidrs.values()].flatMap(({ cidrs }) => cidrs)
-    return said.length > 0 ? said : this.#clusterIpRange.networks
+    return said.length > 0 ? said : [...this.#clusterIpRange]
   }
 
-  /** Of the other nodes that are known: a directory of manifests has them all, a list from an API server only this one. */
-  otherNodeAddresses(): Address[] {
-    return [...this.#nodes.values()]
-      .filter(({ name }) => name !== this.#nodeName)
-      .flatMap(({ addresses }) => addresses)
+  /** Another node that is known has it: a directory of manifests has them all, a list from an API server only this one. */
+  isOtherNodes(address: Address): boolean {
+    return [...this.#nodes.values()].some(
+      ({ name, addresses }) => name !== this.#nodeName && addresses.includes(address),
+    )
   }
 
   /** Marks the Services that name one of these external addresses. */
@@ -223,6 +224,7 @@ export class Cluster {
 
   /** Takes the Services that have changed, the essential ones first. */
   takeDirty(): ServiceName[] {
+    if (this.#isRangeStale) this.#findRange()
     const isEssential = (name: ServiceName): boolean => this.#services.get(name)?.essential === true
     const names = [...this.#dirty]
     this.#dirty.clear()
@@ -236,6 +238,13 @@ export class Cluster {
     return triggers
   }
 
+  #findRange(): void {
+    this.#isRangeStale = false
+    const before = this.#clusterIpRange
+    this.#clusterIpRange = clusterIpNetworks(this.#addresses.clusterIps())
+    if (before.map(formatCidr).join() !== this.#clusterIpRange.map(formatCidr).join()) this.markExposed()
+  }
+
   #mark(names: Iterable<ServiceName>): void {
     for (const name of names) this.#dirty.add(name)
   }
@@ -244,9 +253,7 @@ export class Cluster {
     const named = [...(after?.externalIps ?? []), ...(after?.loadBalancerIps ?? [])]
     const isNew = named.some((address) => !this.#addresses.isExternal(address))
     this.#mark(this.#addresses.noteService(before, after))
-    const isLarger = (after?.clusterIps ?? []).map((ip) => this.#clusterIpRange.note(after!.name, ip))
-    // Endpoints must not be in it, either.
-    if (isLarger.includes(true)) this.markAll()
+    this.#isRangeStale ||= before?.clusterIps.join() !== after?.clusterIps.join()
     if (isNew) this.#hooks.externalNamed?.()
   }
 

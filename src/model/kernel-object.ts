@@ -32,7 +32,7 @@ export function addressOf(key: ObjectKey): Address | undefined {
 
 /** A virtual server in the kernel, as far as we know. */
 export interface KnownVirtualServer extends VirtualServer {
-  /** We have made it, or its address is ours: not only its port is a node port of ours, as somebody else's may be. */
+  /** We have made it, or it is in our sets: not only its address, or a node port, is ours, where somebody else's may be. */
   readonly isProven: boolean
   readonly realServers: Map<RealServerKey, RealServer>
 }

@@ -26,6 +26,8 @@ export interface Neighbourhood {
   readonly clusterIpOwner: (address: Address) => ServiceName | undefined
   /** The oldest slice that publishes an endpoint at an address. */
   readonly publisher: (address: Address) => Publisher | undefined
+  /** Another node has it. */
+  readonly isPeer: (address: Address) => boolean
   readonly surroundings: Surroundings
   /** What each namespace may use; undefined: everything. */
   readonly policy: ExternalPolicy | undefined
@@ -45,7 +47,7 @@ function holder(address: Address, neighbourhood: Neighbourhood): string | undefi
   if (owner !== undefined) return `the cluster IP of ${owner}`
   const serviceCidr = serviceCidrs.find((cidr) => contains(cidr, address))
   if (serviceCidr !== undefined) return `in ${formatCidr(serviceCidr)}, from which cluster IPs are taken`
-  if (surroundings.peers.has(address)) return 'an address of another node'
+  if (neighbourhood.isPeer(address)) return 'an address of another node'
   const link = surroundings.gateways.get(address)
   if (link !== undefined) return `a gateway of this node on ${link}`
   const podCidr = surroundings.podCidrs.find((cidr) => contains(cidr, address))

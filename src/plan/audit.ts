@@ -22,10 +22,10 @@ export interface Difference {
   readonly found: string
 }
 
-/** Set members that prove that a virtual server is ours: they are made before it and deleted after it. */
+/** Set members that only we make for this address and port: before the virtual server, and deleted after it. */
 function marks({ address, protocol, port }: VirtualServerId): SetMemberKey[] {
   return [
-    ipvsIpsMember(address),
+    portMember('KUBE-CLUSTER-IP', address, protocol, port),
     portMember('KUBE-EXTERNAL-IP', address, protocol, port),
     portMember('KUBE-EXTERNAL-IP-LOCAL', address, protocol, port),
     portMember('KUBE-LOAD-BALANCER', address, protocol, port),
@@ -33,7 +33,7 @@ function marks({ address, protocol, port }: VirtualServerId): SetMemberKey[] {
   ]
 }
 
-/** Whose a virtual server is: ours for sure, ours as far as one can tell by its port alone, or somebody else's. */
+/** Whose a virtual server is: ours for sure, ours as far as its address or its port alone tell, or somebody else's. */
 type Ownership = 'proven' | 'likely' | 'foreign'
 
 /** A virtual server is ours when we made it, or when its address is on our interface or it is in our sets. */
@@ -45,12 +45,13 @@ function ownershipOf(
 ): Ownership {
   const believed = known.virtualServers.get(id.key)
   if (believed !== undefined) return believed.isProven ? 'proven' : 'likely'
-  if (tables.addresses.has(id.address)) return 'proven'
   if (marks(id).some((member) => tables.setMembers.has(member))) return 'proven'
+  const { addresses, setMembers } = tables
+  if (addresses.has(id.address) || setMembers.has(ipvsIpsMember(id.address))) return 'likely'
   // That a Service has got a node port of this number meanwhile does not make it ours.
   if (id.protocol === 'SCTP' || foreignBefore.has(id.key)) return 'foreign'
   const port = bitmapMember(`KUBE-NODE-PORT-${id.protocol}`, familyOf(id.address), id.port)
-  return tables.setMembers.has(port) ? 'likely' : 'foreign'
+  return setMembers.has(port) ? 'likely' : 'foreign'
 }
 
 const NONE: ReadonlySet<ObjectKey> = new Set()

@@ -55,6 +55,9 @@ export class Failures {
 
   /** When the next object is due; Infinity when there is none. */
   nextAt(): number {
-    return Math.min(Infinity, ...[...this.#failures.values()].map(({ retryAt }) => retryAt))
+    let next = Infinity
+    // Not as arguments of one call: there may be more of them than it takes.
+    for (const { retryAt } of this.#failures.values()) next = Math.min(next, retryAt)
+    return next
   }
 }

@@ -16,6 +16,8 @@ const WATCH_SECONDS = 300
 const SHORT_WATCH_MS = 1_000
 const FIRST_BACKOFF_MS = 200
 const LONGEST_BACKOFF_MS = 30_000
+/** After so many failures, about half a minute, an optional resource is done without: nothing else waits for it. */
+const OPTIONAL_ATTEMPTS = 7
 /** An optional resource that is not there is asked for again: soon, should the API server have just begun, then rarely. */
 const FIRST_ABSENCE_MS = 10_000
 const LONGEST_ABSENCE_MS = 600_000
@@ -79,6 +81,10 @@ async function recover<Fact>(
   if (isExpired(err)) log.info({ path }, 'our resource version is too old for the API server: listing anew')
   else if (progress.failures === 0) log.warn({ err, path, remedy }, 'lost the API server: retrying')
   else log.debug({ err, path }, 'the API server is still lost')
+  if (options.optional === true && !progress.isListed && progress.failures === OPTIONAL_ATTEMPTS) {
+    log.warn({ path }, 'cannot read this resource: going on without, until it can be read')
+    options.collection.replace([])
+  }
   const ms = backoffMs(err, progress.failures, FIRST_BACKOFF_MS, LONGEST_BACKOFF_MS)
   progress.failures++
   await pause(options, ms)

@@ -253,6 +253,7 @@ describe('rules and sets', () => {
       ipvsadm -A -t 198.51.100.1:80 -s rr
       ipvsadm -a -t 198.51.100.1:80 -r 198.51.100.2:80 -m -w 0
       ip addr add 198.18.0.1/32 dev kube-ipvs0
+      ipset add KUBE-EXTERNAL-IP 198.18.0.1,tcp:80
       ipvsadm -A -t 198.18.0.1:80 -s rr`)
     program = await Program.start('--config', config, '--manifests', manifests, '--hostname-override', 'lab')
 

@@ -83,6 +83,42 @@ describe('with excludeCIDRs that cover everything', () => {
   })
 })
 
+describe('an address that a Service and somebody else share, with excludeCIDRs', () => {
+  let story: Story
+  afterEach(() => story.stop())
+  const shared = '203.0.113.102'
+  const his = `-A -t ${shared}:6443 -s wlc`
+
+  it('a virtual server that he makes later stays', async () => {
+    story = new Story(new FakeKernel('', []), { isExcluded: (address) => address === shared })
+    await story.list([old()], [endpoints()], [node()])
+    const theirs = new FakeKernel(his, []).state.virtualServers
+    for (const [key, virtualServer] of theirs)
+      story.kernel.state.virtualServers.set(key, { ...virtualServer })
+    await story.advance(300_000)
+
+    expect(story.kernel.toString()).to.contain(his).and.contain(`-A -t ${shared}:80`)
+    await story.removeService('shop/old')
+    expect(story.kernel.toString()).to.equal(his)
+  })
+
+  it('also over a restart, and goes where nothing is excluded', async () => {
+    for (const isExcluded of [true, false]) {
+      const first = new Story(new FakeKernel('', []), { isExcluded: () => isExcluded })
+      await first.list([old()], [endpoints()], [node()])
+      await first.stop()
+      for (const [key, theirs] of new FakeKernel(his, []).state.virtualServers)
+        first.kernel.state.virtualServers.set(key, theirs)
+      story = new Story(first.kernel, { isExcluded: () => isExcluded })
+      await story.list([old()], [endpoints()], [node()])
+
+      expect(story.kernel.toString().includes(his)).to.equal(isExcluded)
+      expect(story.kernel.toString()).to.contain(`-A -t ${shared}:80`)
+      if (isExcluded) await story.stop()
+    }
+  })
+})
+
 describe('a virtual server of somebody else on a node port', () => {
   let story: Story
   afterEach(() => story.stop())

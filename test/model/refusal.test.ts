@@ -43,6 +43,7 @@ const NEIGHBOURHOOD: Neighbourhood = {
       '192.168.50.71': { name: 'shop/db-1', createdAt: BEFORE },
       '192.168.50.72': { name: 'shop/db-2', createdAt: AFTER },
     })[address as string],
+  isPeer: (address) => PEERS.has(address),
   surroundings: surroundingsOf(LINKS, PEERS, POD_CIDRS, () => true),
 }
 

@@ -43,4 +43,12 @@ describe('Failures', () => {
     failures.add(A, 'x', 0)
     expect(failures.nextAt()).to.equal(100)
   })
+
+  it('counts as many as one Service may make fail', () => {
+    const failures = new Failures()
+    for (let i = 0; i < 250_000; i++)
+      failures.add(`KUBE-EXTERNAL-IP 203.0.113.1,tcp:${i}` as ObjectKey, 'full', i)
+
+    expect(failures.nextAt()).to.equal(100)
+  })
 })

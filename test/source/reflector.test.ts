@@ -318,6 +318,18 @@ describe('reflect', () => {
       expect(calls.all).not.to.include('replace ')
     })
 
+    it('is done without when the API server never lists it, and taken when it does', async () => {
+      for (let i = 0; i < 8; i++) server.faults.push({ matches: isList, status: 500 })
+      start({ optional: true, pauseDivisor: 10_000 })
+      await watching()
+
+      expect(calls.all).to.deep.equal(['replace ', 'replace shop/a shop/b shop/c'])
+      expect(lines.filter(({ level }) => level === 40).map(({ msg }) => msg)).to.deep.equal([
+        'lost the API server: retrying',
+        'cannot read this resource: going on without, until it can be read',
+      ])
+    })
+
     for (const status of [401, 429, 500, 503]) {
       it(`is not taken for absent because of a ${status}`, async () => {
         server.faults.push({ matches: isList, status }, { matches: isList, status })

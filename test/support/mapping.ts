@@ -10,6 +10,7 @@ export const NOBODY: Neighbourhood = {
   serviceCidrs: [],
   clusterIpOwner: () => undefined,
   publisher: () => undefined,
+  isPeer: () => false,
   surroundings: ALONE,
   policy: undefined,
 }
