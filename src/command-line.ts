@@ -2,6 +2,7 @@
 import { Command, Option } from 'commander'
 import packageJson from '../package.json' with { type: 'json' }
 import { type Config, loadConfiguration, type LoadedConfig, parseConfig } from './config/config.ts'
+import { expected } from './config/config-error.ts'
 import {
   documentOfFlags,
   FIELD_FLAGS,
@@ -106,9 +107,17 @@ function valuesOf(options: Readonly<Record<string, readonly string[]>>): FlagVal
   )
 }
 
+/** As Go's strconv.ParseBool. */
+const BOOLEANS: Readonly<Record<string, boolean>> = Object.fromEntries([
+  ...['1', 't', 'T', 'TRUE', 'true', 'True'].map((text) => [text, true] as const),
+  ...['0', 'f', 'F', 'FALSE', 'false', 'False'].map((text) => [text, false] as const),
+])
+
+/** Throws an Error for what is neither: a word that is not understood must not clean up a node. */
 function isSet(values: FlagValues, name: string): boolean {
-  const last = values[name]?.at(-1)?.toLowerCase()
-  return last !== undefined && !['false', 'f', '0'].includes(last)
+  const last = values[name]?.at(-1) ?? 'false'
+  if (Object.hasOwn(BOOLEANS, last)) return BOOLEANS[last]!
+  throw new Error(`Cannot use --${name}: ${expected('true or false', last)}`)
 }
 
 function actionOf(values: FlagValues): Action {

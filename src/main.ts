@@ -63,18 +63,16 @@ async function writeConfig(file: string, { document }: LoadedConfig): Promise<vo
   })
 }
 
-/** Throws an Error where there is a list of external addresses that cannot be used. */
-async function programOptions(
+function programOptions(
   commandLine: CommandLine,
   loaded: LoadedConfig,
   text: string | undefined,
   { log, signal }: { readonly log: Logger; readonly signal: AbortSignal },
-): Promise<ProgramOptions> {
+): Omit<ProgramOptions, 'policy'> {
   const { configFile, manifests, master } = commandLine
   const load = (changed: string): LoadedConfig => loadConfig(commandLine, changed)
   return {
     loaded,
-    policy: configFile === undefined ? undefined : await openPolicy(policyFileBeside(configFile)),
     configFile: configFile === undefined || text === undefined ? undefined : { path: configFile, text, load },
     naming: nameNode(commandLine, loaded.config, hostname()),
     choice: { manifests, master, kubeconfig: loaded.config.kubeconfig },
@@ -94,11 +92,13 @@ async function act(commandLine: CommandLine, log: Logger, signal: AbortSignal): 
   reportConfig(loaded, log)
   // What is printed is the result: the log is for what goes wrong.
   if (action === 'plan' && loaded.config.verbosity === 0) log.level = 'warn'
+  // Whoever checks a configuration has the list beside it checked, too.
+  const policy = configFile === undefined ? undefined : await openPolicy(policyFileBeside(configFile))
   if (action === 'writeConfig') await writeConfig(writeConfigTo!, loaded)
   else if (action === 'cleanup') await cleanUp({ addon: loadAddon(), config: loaded.config, log })
   else if (action === 'init') await initialize(loaded.config, log)
   else {
-    const options = await programOptions(commandLine, loaded, text, { log, signal })
+    const options = { ...programOptions(commandLine, loaded, text, { log, signal }), policy }
     if (action === 'run') return run(options)
     process.stdout.write(formatPlan(await preview(options)))
   }
@@ -118,7 +118,6 @@ function startAnew(): never {
 }
 
 async function main(argv: readonly string[]): Promise<void> {
-  const commandLine = parseCommandLine(argv)
   const log = openLog()
   const abort = new AbortController()
   for (const name of ['SIGTERM', 'SIGINT'] as const) {
@@ -132,7 +131,7 @@ async function main(argv: readonly string[]): Promise<void> {
     log.info('received SIGHUP')
   })
   try {
-    const ending = await act(commandLine, log, abort.signal)
+    const ending = await act(parseCommandLine(argv), log, abort.signal)
     if (ending === 'restart') startAnew()
   } catch (error) {
     const [message, ...because] = reasons(error)

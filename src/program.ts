@@ -280,6 +280,18 @@ function recordRefusal(program: Program, reason: string): void {
   recordNodeEvent(program, { type: 'Warning', reason: 'ConfigurationRefused', action, note })
 }
 
+/** What restricted everybody is gone: nobody should learn of it by what happens then. */
+function tellListGone(program: Program, file: string): void {
+  const note = `There is no ${file} any more: every namespace may have any external address`
+  program.log.warn(note)
+  recordNodeEvent(program, {
+    type: 'Warning',
+    reason: 'ExternalAddressPolicyGone',
+    action: 'ReadConfiguration',
+    note,
+  })
+}
+
 /** Follows the list of external addresses that namespaces may have, beside the configuration. */
 function followPolicy(program: Program, { file, text: initial }: PolicyFile): void {
   const { cluster, log } = program
@@ -288,7 +300,8 @@ function followPolicy(program: Program, { file, text: initial }: PolicyFile): vo
     ...{ file, initial, read: readPolicyText },
     changed: (text) => {
       program.policy = policyOf(file, text)
-      log.info({ file, namespaces: program.policy?.size }, 'applied the list of external addresses')
+      if (program.policy === undefined) tellListGone(program, file)
+      else log.info({ file, namespaces: program.policy.size }, 'applied the list of external addresses')
       cluster.markExposed()
       return Promise.resolve()
     },

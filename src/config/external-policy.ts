@@ -36,7 +36,10 @@ function networksOf(namespace: string, value: unknown, faults: string[]): Cidr[]
   }
   return value.flatMap((text: unknown, i) => {
     const cidr = typeof text === 'string' ? parseCidr(text) : undefined
-    if (cidr === undefined) faults.push(`${path}[${i}]: ${expected('a network such as 192.0.2.0/24', text)}`)
+    if (cidr === undefined)
+      faults.push(
+        `${path}[${i}]: ${expected('a network such as 192.0.2.0/24, or 192.0.2.1/32 for one address', text)}`,
+      )
     return cidr ?? []
   })
 }

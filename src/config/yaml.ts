@@ -167,7 +167,7 @@ export function readYaml(file: string, source: string): Reading {
   const fail = ({ offset, message }: Wrong): never => {
     const { line, col } = lineCounter.linePos(offset ?? 0)
     const where = offset === undefined ? '' : `line ${line}, column ${col}: `
-    throw new ConfigError(`Cannot read configuration ${file}: ${where}${message}`)
+    throw new ConfigError(`Cannot read ${file}: ${where}${message}`)
   }
   const document = parseDocument(source, { ...OPTIONS, lineCounter })
   const { end, errors } = firstOf(document, source)

@@ -65,8 +65,8 @@ export class Ledger {
   }
 
   /**
-   * The claim that counts: that of the strongest right, and then of the oldest Service, but a set member about a virtual server counts only for the
-   * Service that has that one. Undefined when nobody wants the object.
+   * The claim that counts: that of the strongest right, and then of the oldest Service, but a set member about virtual
+   * servers counts only for the Service that has one of them. Undefined when nobody wants the object.
    */
   wanted(key: ObjectKey): Claim | undefined {
     return this.#claimsOn(key).find(

@@ -29,7 +29,7 @@ describe('a list of external addresses', () => {
   }
 
   const faulty: readonly (readonly [string, string, readonly string[]])[] = [
-    ['what is no YAML', `${HEAD}namespaces: [`, ['Cannot read configuration f.yaml: line ']],
+    ['what is no YAML', `${HEAD}namespaces: [`, ['Cannot read f.yaml: line ']],
     [
       'what is something else',
       'a: b',
@@ -40,9 +40,9 @@ describe('a list of external addresses', () => {
       'what is no network, all at once',
       `${HEAD}namespaces: {shop: [203.0.113.1, 300.0.0.0/8, 7], Shop: [], b: 203.0.113.0/24}`,
       [
-        'namespaces.shop[0]: expected a network such as 192.0.2.0/24, got "203.0.113.1"',
+        'namespaces.shop[0]: expected a network such as 192.0.2.0/24, or 192.0.2.1/32 for one address, got "203.0.113.1"',
         'namespaces.shop[1]: expected a network',
-        'namespaces.shop[2]: expected a network such as 192.0.2.0/24, got 7',
+        'namespaces.shop[2]: expected a network such as 192.0.2.0/24, or 192.0.2.1/32 for one address, got 7',
         'namespaces: expected names of namespaces or "*", got "Shop"',
         'namespaces.b: expected a list of networks such as 192.0.2.0/24, got "203.0.113.0/24"',
       ],

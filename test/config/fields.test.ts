@@ -293,6 +293,7 @@ describe('the command line', () => {
     [['--manifests', '/m', 'plan'], 'plan'],
     [['--cleanup'], 'cleanup'],
     [['--cleanup=true'], 'cleanup'],
+    [['--cleanup', '--cleanup=F'], 'run'],
     [['--cleanup=false'], 'run'],
     [['--init-only'], 'init'],
     [['--write-config-to=/tmp/x'], 'writeConfig'],
@@ -329,6 +330,14 @@ describe('the command line', () => {
       '  --metrics-bind-address: expected IP:port, got "127.0.0.1:0"',
     ])
   })
+
+  for (const text of ['no', 'off', 'maybe', 'tRUE', ''])
+    it(`does not take "${text}" for a word to clean up a node, or prepare it`, () => {
+      for (const flag of ['cleanup', 'init-only'])
+        expect(() => parse(`--${flag}=${text}`)).to.throw(
+          `Cannot use --${flag}: expected true or false, got "${text}"`,
+        )
+    })
 
   it('refuses what it does not know', () => {
     for (const args of [['positional'], ['--nope'], ['plan', 'b'], ['--config']])

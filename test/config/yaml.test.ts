@@ -296,7 +296,7 @@ describe('a file that is no YAML', () => {
   ]
   for (const [name, text, fault] of faults) {
     it(`says so of ${name}`, () => {
-      expect(refusal(HEAD + text)).to.equal(`Cannot read configuration proxy.yaml: ${fault}`)
+      expect(refusal(HEAD + text)).to.equal(`Cannot read proxy.yaml: ${fault}`)
     })
   }
 
