@@ -5,7 +5,7 @@
 import { type IncomingMessage, type ServerResponse } from 'node:http'
 import { createServer, type Server } from 'node:https'
 import { text } from 'node:stream/consumers'
-import type { AddressInfo } from 'node:net'
+import { type AddressInfo, isIP } from 'node:net'
 import { isDeepStrictEqual } from 'node:util'
 import { gzipSync } from 'node:zlib'
 import { generate } from 'selfsigned'
@@ -242,11 +242,14 @@ export class ApiServer {
     })
   }
 
-  /** Listens on a free port of 127.0.0.1. */
-  static async start(): Promise<ApiServer> {
+  /** Listens on a free port of 127.0.0.1; its certificate is good for these addresses and names, too. */
+  static async start(others: readonly string[] = []): Promise<ApiServer> {
+    const altNames = ['127.0.0.1', ...others].map((host) =>
+      isIP(host) > 0 ? ({ type: 7, ip: host } as const) : ({ type: 2, value: host } as const),
+    )
     const { private: key, cert } = await generate([{ name: 'commonName', value: 'kube-apiserver' }], {
       keyType: 'ec',
-      extensions: [{ name: 'subjectAltName', altNames: [{ type: 7, ip: '127.0.0.1' }] }],
+      extensions: [{ name: 'subjectAltName', altNames }],
     })
     const server = createServer({ key, cert })
     await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))

@@ -33,6 +33,8 @@ export interface ClusterLab {
   readonly pod: Host
   readonly remotePod: Host
   readonly outside: Host
+  /** The other node. */
+  readonly node2: Host
   readonly remove: () => Promise<void>
 }
 
@@ -121,7 +123,8 @@ export async function buildCluster(): Promise<ClusterLab> {
   const [a1, a2, a3] = [pod('a1', 1, 11), pod('a2', 1, 12), pod('a3', 1, 20)]
   const [b1, b2, b3] = [pod('b1', 2, 11), pod('b2', 2, 12), pod('b3', 2, 20)]
   const outside = Host.of('outside', '192.168.50.100', 'fd00:192:168:50::100')
-  const [wire, node2] = [namespaceOf('wire'), namespaceOf('node2')]
+  const other = Host.of('node2', NODE2.IPv4, NODE2.IPv6)
+  const [wire, node2] = [namespaceOf('wire'), other.namespace]
   await sh(`
     ip link set lo up
     ${prepare()}
@@ -140,9 +143,10 @@ export async function buildCluster(): Promise<ClusterLab> {
     pod: a3,
     remotePod: b3,
     outside,
+    node2: other,
     remove: async () => {
-      await Promise.all([a1, a2, a3, b1, b2, b3, outside].map((host) => host.remove()))
-      await sh(`ip netns del ${node2}; ip netns del ${wire}`)
+      await Promise.all([a1, a2, a3, b1, b2, b3, outside, other].map((host) => host.remove()))
+      await sh(`ip netns del ${wire}`)
     },
   }
 }
