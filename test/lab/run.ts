@@ -11,7 +11,21 @@ const AT_ONCE = 3
 /** The kernel's own suite runs with what the DaemonSet's main container has, but for sysctls, which are a part of it. */
 const CONFINED = ['kernel.lab']
 /** These take minutes: they begin first, so that the machine is not left with one of them in the end. */
-const LONG = ['crash', 'repair', 'api', 'bad-input', 'services', 'traffic', 'conntrack', 'ranges', 'iptables']
+const LONG = [
+  'crash',
+  'repair',
+  'api',
+  'bad-input',
+  'hostile',
+  'routes',
+  'faults',
+  'rules',
+  'services',
+  'traffic',
+  'conntrack',
+  'ranges',
+  'iptables',
+]
 
 interface Result {
   readonly stats: {
