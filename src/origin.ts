@@ -87,10 +87,12 @@ function openDirectory(directory: string, { log }: OriginOptions): Origin {
 export function openOrigin(choice: OriginChoice, options: OriginOptions): Origin {
   if (choice.manifests !== undefined) return openDirectory(choice.manifests, options)
   const { nodeName, metrics, log, signal, apiMoved, apiLost } = options
-  const config = (): KubeConfig => loadKubeConfig(choice.kubeconfig, choice.master)
+  // What the client has loaded last is what it speaks to.
+  let config: KubeConfig | undefined
+  const load = (): KubeConfig => (config = loadKubeConfig(choice.kubeconfig, choice.master))
   let apiAddresses = NONE
   let isLost = false
-  const api = openApiClient(config, (request) => {
+  const api = openApiClient(load, (request) => {
     metrics.requested(request)
     isLost = request.code === '<error>'
     if (!isLost) return
@@ -101,7 +103,7 @@ export function openOrigin(choice: OriginChoice, options: OriginOptions): Origin
     apiAddresses = found
     apiMoved()
   }
-  const addresses = followApiAddresses({ config, changed, log, signal })
+  const addresses = followApiAddresses({ config: () => config ?? load(), changed, log, signal })
   const readPage = openPageReader(signal, keepHeapSmall)
   const list = (): Promise<NodeList> => listNodeAddresses({ api, readPage, nodeName, signal })
   return {
