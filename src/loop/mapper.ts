@@ -4,7 +4,7 @@ import { buildClaims, type Claim, localLacks, type MappingOptions, refusalsOf } 
 import type { Cluster } from '../model/cluster.ts'
 import { isExposed, type ServiceName } from '../model/facts.ts'
 import { checkEndpoints } from '../model/endpoints.ts'
-import { kindOf, type ObjectKey } from '../model/kernel-object.ts'
+import type { ObjectKey } from '../model/kernel-object.ts'
 import type { Ledger } from '../model/ledger.ts'
 import { mapInTurns } from '../netlink/turns.ts'
 import type { Reporter } from './reporter.ts'
@@ -129,15 +129,18 @@ export class Mapper {
   /** Returns the objects that may have to be changed, and remembers addresses that somebody claims now, or nobody any more. */
   #claim(name: ServiceName, claims: readonly Claim[]): Set<ObjectKey> {
     const { ledger } = this.#options
-    const before = addressesIn(ledger.keysOf(name))
+    const before = addressesIn(ledger.claimsOf(name))
     const keys = ledger.replace(name, claims)
-    const after = addressesIn(claims.map(({ key }) => key))
+    const after = addressesIn(claims)
+    if (before.length === after.length && before.every((address, i) => address === after[i])) return keys
+    const known = new Set(before)
     for (const address of before) if (!ledger.isClaimed(address)) this.#turned.add(address)
-    for (const address of after) if (!before.has(address)) this.#turned.add(address)
+    for (const address of after) if (!known.has(address)) this.#turned.add(address)
     return keys
   }
 }
 
-function addressesIn(keys: readonly ObjectKey[]): Set<Address> {
-  return new Set(keys.filter((key): key is Address => kindOf(key) === 'address'))
+/** Addresses that are claimed: what makes one ours is itself. */
+function addressesIn(claims: readonly Claim[]): Address[] {
+  return claims.flatMap(({ key, vip }) => (vip !== undefined && key === vip ? [vip] : []))
 }

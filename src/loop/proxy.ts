@@ -96,6 +96,8 @@ export class Proxy {
   #roundStarted: number | undefined
   #isRuled = false
   #isRead = false
+  /** Objects that failed when that was last reported. */
+  #failing = 0
   #synced = false
 
   /** `tables` are what the kernel has just shown, where it has. */
@@ -372,7 +374,9 @@ export class Proxy {
 
   #reportFailing(): void {
     const { metrics, unbound } = this.#options
-    metrics.setFailing(this.#failures.size)
+    if (this.#failures.size === 0 && this.#failing === 0) return
+    this.#failing = this.#failures.size
+    metrics.setFailing(this.#failing)
     const isMissing = (key: ObjectKey): key is Address =>
       kindOf(key) === 'address' && this.#ledger.wanted(key) !== undefined
     unbound(

@@ -35,8 +35,8 @@ function noteRefusals(
   refusals: readonly string[],
   tell: (reason: string) => void,
 ): boolean {
+  if (refusals.length === 0 && !known.has(name)) return false
   const before = new Set(known.get(name))
-  if (before.size + refusals.length === 0) return false
   const fresh = refusals.filter((reason) => !before.has(reason))
   for (const reason of fresh.slice(0, TOLD)) tell(reason)
   if (fresh.length > TOLD) tell(`${fresh.length - TOLD} more are refused`)

@@ -71,6 +71,7 @@ export class AddressIndex {
   /** A slice has changed. Returns the Services that name one of its endpoints' addresses as an external one. */
   noteSlice(before: EndpointSlice | undefined, after: EndpointSlice | undefined): Set<ServiceName> {
     const affected = new Set<ServiceName>()
+    if (hasSameAddresses(before, after)) return affected
     const note = ({ name, createdAt, endpoints }: EndpointSlice, isThere: boolean): void => {
       for (const { address } of endpoints) {
         this.#count(address, isThere ? 1 : -1)
@@ -121,6 +122,13 @@ export class AddressIndex {
       for (const { address } of endpoints)
         if (fresh.has(address)) this.#publishers.get(address)!.set(name, createdAt)
   }
+}
+
+/** Most changes of a slice are of its endpoints' conditions. */
+function hasSameAddresses(before: EndpointSlice | undefined, after: EndpointSlice | undefined): boolean {
+  if (before?.endpoints.length !== after?.endpoints.length || before?.createdAt !== after?.createdAt)
+    return false
+  return before?.endpoints.every(({ address }, i) => address === after?.endpoints[i]?.address) === true
 }
 
 /** All but the last part: about as many endpoints share it as are in a network of 256. */

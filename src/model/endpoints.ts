@@ -42,15 +42,18 @@ export function checkEndpoints(
   slices: Iterable<EndpointSlice>,
   isVirtual: (address: Address) => boolean,
 ): Checked {
-  const refusals: string[] = []
+  const refusals = new Set<string>()
   const checked = [...slices].map((slice) => {
-    refusals.push(...slice.refused)
-    const virtual = slice.endpoints.filter(({ address }) => isVirtual(address))
-    if (virtual.length === 0) return slice
-    refusals.push(...virtual.map(({ address }) => `${address} is a virtual IP of Services`))
-    return { ...slice, endpoints: slice.endpoints.filter((endpoint) => !virtual.includes(endpoint)) }
+    for (const refusal of slice.refused) refusals.add(refusal)
+    if (!slice.endpoints.some(({ address }) => isVirtual(address))) return slice
+    const endpoints = slice.endpoints.filter(({ address }) => {
+      if (!isVirtual(address)) return true
+      refusals.add(`${address} is a virtual IP of Services`)
+      return false
+    })
+    return { ...slice, endpoints }
   })
-  return { slices: checked, refusals: [...new Set(refusals)] }
+  return { slices: checked, refusals: [...refusals] }
 }
 
 /** Of two entries for the same address and port, the one that is more alive counts, whatever their order. */

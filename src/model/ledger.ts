@@ -95,9 +95,14 @@ export class Ledger {
     return this.#byOwner.keys()
   }
 
+  /** All claims of a Service, in the order in which they are made. */
+  claimsOf(owner: ServiceName): readonly Claim[] {
+    return this.#byOwner.get(owner) ?? NONE
+  }
+
   /** What a Service claims, in the order in which it is made. */
   keysOf(owner: ServiceName): ObjectKey[] {
-    return (this.#byOwner.get(owner) ?? NONE).map(({ key }) => key)
+    return this.claimsOf(owner).map(({ key }) => key)
   }
 
   /** The Service that has a virtual server. */

@@ -158,8 +158,13 @@ function componentMetrics(registry: Registry) {
   }
 }
 
+/** What is counted too often to be told to a metric each time. */
+interface Counted {
+  rounds: number
+}
+
 /** Metrics of our own. */
-function ownMetrics(registry: Registry) {
+function ownMetrics(registry: Registry, counted: Counted) {
   const { counter, gauge } = makers(registry)
   return {
     changes: counter('kube_ipvs_kernel_changes_total', 'Changes made to the kernel', ['operation']),
@@ -189,7 +194,12 @@ function ownMetrics(registry: Registry) {
       'kube_ipvs_failing_objects',
       'Kernel objects that are not as they should be and are retried',
     ),
-    rounds: counter('kube_ipvs_loop_rounds_total', 'Rounds of the loop'),
+    rounds: counter('kube_ipvs_loop_rounds_total', 'Rounds of the loop', [], {
+      collect() {
+        this.reset()
+        this.inc(counted.rounds)
+      },
+    }),
     idleRounds: counter(
       'kube_ipvs_loop_idle_rounds_total',
       'Rounds of the loop after a hundred in a row that did nothing: a fault of this program',
@@ -239,7 +249,8 @@ export class Metrics {
   readonly #families: readonly Family[]
   readonly #kubeProxy = kubeProxyMetrics(this.registry)
   readonly #component = componentMetrics(this.registry)
-  readonly #own = ownMetrics(this.registry)
+  readonly #counted: Counted = { rounds: 0 }
+  readonly #own = ownMetrics(this.registry, this.#counted)
   readonly #loopDelay: LoopDelay | undefined
 
   /** `process_*` and `nodejs_*` metrics are added unless `defaults` is false. */
@@ -338,7 +349,7 @@ export class Metrics {
 
   /** The loop has made a round; an idle one is one too many that did nothing. */
   turned(isIdle: boolean): void {
-    this.#own.rounds.inc()
+    this.#counted.rounds++
     if (isIdle) this.#own.idleRounds.inc()
   }
 
