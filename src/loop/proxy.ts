@@ -211,7 +211,7 @@ export class Proxy {
   ): Promise<void> {
     const { cluster, doorbell, log, hasLookedAround } = this.#options
     while (!cluster.isListed('nodes') && !signal.aborted) {
-      await this.#free()
+      await this.#guarded(signal, () => this.#free())
       await doorbell.wait(Infinity, signal)
     }
     if (!signal.aborted) await this.#options.nodeListed()
