@@ -112,9 +112,8 @@ class Claims {
   }
 
   /** What follows is claimed by this right. */
-  by(right: Right): this {
+  by(right: Right): void {
     this.#right = right
-    return this
   }
 
   add(key: ObjectKey, parts: Partial<Pick<Claim, 'virtualServer' | 'about' | 'vip'>> = {}): void {

@@ -1,10 +1,8 @@
 /** What listed cluster IPs tell of the network that they are taken from, where no ServiceCIDR says it. */
 import { type Address, type Family, familyOf } from './address.ts'
 import { type Cidr, contains, networkAt } from './cidr.ts'
-import type { ServiceName } from './facts.ts'
+import { API_SERVER, type ServiceName } from './facts.ts'
 
-/** Its cluster IP is the first one of the network: where it is listed, the others are an API server's, too. */
-const API_SERVER: ServiceName = 'default/kubernetes'
 /** An API server takes no larger network (cmd/kube-apiserver/app/options/validation.go: 20 bits for addresses). */
 const SHORTEST: Readonly<Record<Family, number>> = { IPv4: 12, IPv6: 108 }
 
@@ -16,6 +14,7 @@ export function clusterIpNetworks(clusterIps: Iterable<readonly [ServiceName, Ad
   const ranges = new Map<Family, Cidr | undefined>()
   let isKnown = false
   for (const [owner, address] of clusterIps) {
+    // Where its own is listed, the others are an API server's, too.
     isKnown ||= owner === API_SERVER
     const family = familyOf(address)
     const range = ranges.get(family)

@@ -4,6 +4,7 @@ import { type Address, type Family, familyOf } from './address.ts'
 import { type Cidr, formatCidr } from './cidr.ts'
 import { clusterIpNetworks } from './cluster-ip-range.ts'
 import {
+  API_SERVER,
   type EndpointSlice,
   isExposed,
   type Node,
@@ -16,9 +17,6 @@ import {
 
 /** How many there are to be listed. */
 const RESOURCES = 4
-
-/** Its endpoints are the API servers. */
-const API_SERVER: ServiceName = 'default/kubernetes'
 
 /** Where a source puts the facts of one resource. */
 export interface Collection<Fact> {
@@ -177,7 +175,7 @@ export class Cluster {
   }
 
   /** Who names which addresses. */
-  get addresses(): Pick<AddressIndex, 'clusterIpOwner' | 'publisher' | 'isExternal'> {
+  get addresses(): Pick<AddressIndex, 'clusterIpOwner' | 'publisher'> {
     return this.#addresses
   }
 

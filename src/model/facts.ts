@@ -6,6 +6,9 @@ import type { Protocol } from './virtual-server.ts'
 /** `namespace/name`. */
 export type ServiceName = string
 
+/** Its endpoints are the API servers; it has the first address of the cluster IPs' network. */
+export const API_SERVER: ServiceName = 'default/kubernetes'
+
 export type TrafficPolicy = 'Cluster' | 'Local'
 
 /** A port as slices publish it. */

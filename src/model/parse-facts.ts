@@ -1,16 +1,17 @@
 /** From API objects or manifests (any JSON) to facts. Never throws: faults come back as sentences. */
 import { type Address, describeSpecial, type Family, familyOf, parseAddress } from './address.ts'
-import type {
-  Endpoint,
-  EndpointPort,
-  EndpointSlice,
-  Facts,
-  Node,
-  Parsed,
-  Resource,
-  Service,
-  ServicePort,
-  TrafficPolicy,
+import {
+  API_SERVER,
+  type Endpoint,
+  type EndpointPort,
+  type EndpointSlice,
+  type Facts,
+  type Node,
+  type Parsed,
+  type Resource,
+  type Service,
+  type ServicePort,
+  type TrafficPolicy,
 } from './facts.ts'
 import { Fault, fault, integer, item, type Json, list, oneOf, record, text, usable } from './json.ts'
 import { cidr, metadata, parsing } from './parse-object.ts'
@@ -156,8 +157,7 @@ export function parseService(object: unknown): Parsed<Service> {
     const fact: Service = {
       name,
       createdAt: time(creationTimestamp),
-      essential:
-        name === 'default/kubernetes' || labels[DNS_LABEL] === 'kube-dns' || labels[DNS_LABEL] === 'coredns',
+      essential: name === API_SERVER || labels[DNS_LABEL] === 'kube-dns' || labels[DNS_LABEL] === 'coredns',
       clusterIps: clusterIps(spec),
       ports: servicePorts(spec.ports),
       affinitySeconds: affinitySeconds(spec),
