@@ -1,4 +1,4 @@
-// Netlink sockets that exchange a batch, or listen, off the event loop; memory that is given back.
+// Netlink sockets that exchange a batch, or listen, off the event loop.
 
 #include "addon.h"
 
@@ -11,7 +11,6 @@ napi_value Init(napi_env env, napi_value exports) {
       {"close", nullptr, Close, nullptr, nullptr, nullptr, napi_enumerable, nullptr},
       {"listen", nullptr, Listen, nullptr, nullptr, nullptr, napi_enumerable, nullptr},
       {"stop", nullptr, Stop, nullptr, nullptr, nullptr, napi_enumerable, nullptr},
-      {"releaseProgramPages", nullptr, ReleaseProgramPages, nullptr, nullptr, nullptr, napi_enumerable, nullptr},
   };
   napi_define_properties(env, exports, sizeof functions / sizeof functions[0], functions);
   return exports;

@@ -11,6 +11,3 @@ napi_value Close(napi_env env, napi_callback_info info);
 // listener.cc
 napi_value Listen(napi_env env, napi_callback_info info);
 napi_value Stop(napi_env env, napi_callback_info info);
-
-// program_pages.cc
-napi_value ReleaseProgramPages(napi_env env, napi_callback_info info);

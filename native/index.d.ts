@@ -49,12 +49,3 @@ export interface MulticastAddon {
   /** Stops the listener; `heard` is still called with what has come before. Twice is harmless. */
   stop(listener: NativeListener): void
 }
-
-/** The addon's last part: memory, of which only native code knows. */
-export interface MemoryAddon {
-  /**
-   * Lets go of the resident pages of Node's executable and libraries, of which a start takes many that are not needed
-   * again. They stay in the kernel's cache; those that are needed again cost a page fault each.
-   */
-  releaseProgramPages(): void
-}

@@ -138,7 +138,7 @@ const MAIN = 'dist/main.cjs'
 const ENTRIES = {
   'kube-ipvs': 'src/start.ts',
   main: 'src/main.ts',
-  'page-thread': 'src/source/page-thread.ts',
+  'page-thread': 'src/source/pages/page-thread.ts',
 }
 
 async function bundleProgram(): Promise<void> {

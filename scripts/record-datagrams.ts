@@ -7,10 +7,10 @@ import { execFileSync } from 'node:child_process'
 import { writeFileSync } from 'node:fs'
 import { release } from 'node:os'
 import { join } from 'node:path'
-import { DummyInterface, ensureInterface } from '../src/kernel/dummy-interface.ts'
-import { encodeSetList, encodeSetTypeGet } from '../src/kernel/ipset-codec.ts'
-import { Ipvs } from '../src/kernel/ipvs.ts'
-import { encodeDestination, encodeService } from '../src/kernel/ipvs-codec.ts'
+import { DummyInterface, ensureInterface } from '../src/kernel/link/dummy-interface.ts'
+import { encodeSetList, encodeSetTypeGet } from '../src/kernel/filter/ipset-codec.ts'
+import { Ipvs } from '../src/kernel/ipvs/ipvs.ts'
+import { encodeDestination, encodeService } from '../src/kernel/ipvs/ipvs-codec.ts'
 import { parseAddress } from '../src/model/address.ts'
 import { realServer, virtualServerId } from '../src/model/virtual-server.ts'
 import {
@@ -18,7 +18,7 @@ import {
   encodeNeighbourDump,
   encodeNextHopDump,
   encodeRouteDump,
-} from '../src/kernel/route-codec.ts'
+} from '../src/kernel/link/route-codec.ts'
 import { NetlinkConnection } from '../src/netlink/connection.ts'
 import type { MessageWriter } from '../src/netlink/message.ts'
 import { loadAddon, type Socket } from '../src/netlink/socket.ts'

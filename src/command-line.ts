@@ -14,7 +14,7 @@ import {
   LOGGING_FLAGS,
   withLoggingFlags,
 } from './config/flags.ts'
-import type { NodeNaming } from './missing-node.ts'
+import type { NodeNaming } from './program/missing-node.ts'
 
 export type Action = 'run' | 'plan' | 'cleanup' | 'init' | 'writeConfig'
 

@@ -2,7 +2,7 @@
  * What it costs to list the Nodes of a large cluster for their addresses, over TLS, compressed, in pages. The API
  * server's side is a process of its own, and has its pages ready: the time is the client's. Bundled, and started as
  * src/start.ts is:
- *   node scripts/bundle.ts scripts/speed/peers.ts src/source/page-thread.ts
+ *   node scripts/bundle.ts scripts/speed/peers.ts src/source/pages/page-thread.ts
  *   MALLOC_ARENA_MAX=2 MALLOC_MMAP_THRESHOLD_=131072 node --max-semi-space-size=8 .cache/bundles/peers.cjs [NODES]
  */
 import { fork } from 'node:child_process'
@@ -12,9 +12,9 @@ import type { Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { keepHeapSmall } from '../../src/heap.ts'
+import { keepHeapSmall } from '../../src/program/heap.ts'
 import { type ApiClient, loadKubeConfig, openApiClient } from '../../src/source/api-client.ts'
-import { openPageReader } from '../../src/source/page-reader.ts'
+import { openPageReader } from '../../src/source/pages/page-reader.ts'
 import { listNodeAddresses } from '../../src/source/peer-nodes.ts'
 import { ApiServer } from '../../test/support/api-server.ts'
 import { Random } from '../../test/support/random.ts'

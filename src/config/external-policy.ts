@@ -1,6 +1,6 @@
 /** A list of networks for each namespace, in which its Services may have external and load-balancer IPs. Pure. */
 import { type Cidr, parseCidr } from '../model/cidr.ts'
-import { EVERYBODY, type ExternalPolicy } from '../model/external-policy.ts'
+import { EVERYBODY, type ExternalPolicy } from '../model/claims/external-policy.ts'
 import { ConfigError, expected } from './config-error.ts'
 import { readYaml } from './yaml.ts'
 

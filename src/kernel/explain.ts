@@ -3,7 +3,7 @@ import { familyOf } from '../model/address.ts'
 import type { Operation } from '../model/operation.ts'
 import { splitSetMember } from '../model/sets.ts'
 import { isNotPermitted, NetlinkError } from '../netlink/error.ts'
-import { describeSetErrno } from './ipset.ts'
+import { describeSetErrno } from './filter/ipset.ts'
 
 const VERBS: Readonly<Record<Operation['kind'], string>> = {
   createVirtualServer: 'create virtual server',

@@ -7,8 +7,8 @@ import { byPlace, type NetlinkConnection } from '../netlink/connection.ts'
 import type { MessageWriter } from '../netlink/message.ts'
 import type { Socket } from '../netlink/socket.ts'
 import { together } from '../netlink/turns.ts'
-import { encodeAddress } from './address-codec.ts'
-import { Conntrack, type FlowsDeleted, type FlowTarget } from './conntrack.ts'
+import { encodeAddress } from './link/address-codec.ts'
+import { Conntrack, type FlowsDeleted, type FlowTarget } from './flows/conntrack.ts'
 import {
   DummyInterface,
   ensureInterface,
@@ -16,11 +16,11 @@ import {
   INTERFACE_CREATION,
   INTERFACE_NAME,
   isInterfaceGone,
-} from './dummy-interface.ts'
+} from './link/dummy-interface.ts'
 import { explainFailure } from './explain.ts'
-import { Ipset, type MemberChange } from './ipset.ts'
-import { explainMissingIpvs, Ipvs } from './ipvs.ts'
-import { encodeDestination, encodeService } from './ipvs-codec.ts'
+import { Ipset, type MemberChange } from './filter/ipset.ts'
+import { explainMissingIpvs, Ipvs } from './ipvs/ipvs.ts'
+import { encodeDestination, encodeService } from './ipvs/ipvs-codec.ts'
 import type { Kernel } from './kernel.ts'
 
 type Wire = 'ipvs' | 'address' | 'set' | 'flow'

@@ -1,6 +1,6 @@
 /** Looks after real servers that get no new connections until their last one has ended. */
 import type { Kernel } from '../kernel/kernel.ts'
-import type { WantedVirtualServer } from '../model/claims.ts'
+import type { WantedVirtualServer } from '../model/claims/claims.ts'
 import type { KernelState } from '../model/kernel-object.ts'
 import type { Operation } from '../model/operation.ts'
 import type { VirtualServerKey } from '../model/virtual-server.ts'

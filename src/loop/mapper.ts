@@ -1,11 +1,17 @@
 /** Facts to claims: which Services have changed, what they want of the kernel, and which objects that may change. */
 import type { Address } from '../model/address.ts'
-import { buildClaims, type Claim, localLacks, type MappingOptions, refusalsOf } from '../model/claims.ts'
-import type { Cluster } from '../model/cluster.ts'
-import { isExposed, type ServiceName } from '../model/facts.ts'
-import { checkEndpoints } from '../model/endpoints.ts'
+import {
+  buildClaims,
+  type Claim,
+  localLacks,
+  type MappingOptions,
+  refusalsOf,
+} from '../model/claims/claims.ts'
+import type { Cluster } from '../model/facts/cluster.ts'
+import { isExposed, type ServiceName } from '../model/facts/facts.ts'
+import { checkEndpoints } from '../model/claims/endpoints.ts'
 import type { ObjectKey } from '../model/kernel-object.ts'
-import type { Ledger } from '../model/ledger.ts'
+import type { Ledger } from '../model/claims/ledger.ts'
 import { mapInTurns } from '../netlink/turns.ts'
 import type { Reporter } from './reporter.ts'
 
@@ -46,14 +52,13 @@ export class Mapper {
     return this.#unmapped.size > 0
   }
 
-  /** Maps what is known of lists that are not whole: claims that may change. Returns the Services. */
-  async foresee(): Promise<readonly ServiceName[]> {
+  /** Maps what is known of lists that are not whole: claims that may change. */
+  async foresee(): Promise<void> {
     const { cluster } = this.#options
     const isKnown = (name: ServiceName): boolean =>
       cluster.service(name) !== undefined && cluster.hasSlices(name)
     const names = this.#takeDirty().filter(isKnown)
     await this.#mapInTurns(names, FORESEEN_PER_SLICE)
-    return names
   }
 
   /** Maps every Service that was taken, and then those whose endpoints turn out to be virtual IPs, or none any more. */

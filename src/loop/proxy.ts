@@ -1,18 +1,15 @@
 /**
  * The loop: facts -> claims -> plan -> apply. It is the lock: one writer, one step at a time, so nothing
- * changes under a step. While there is nothing to apply it drains and audits. Only before the first step is something
- * else under way: what the forerunner makes, on which nothing else depends.
+ * changes under a step. While there is nothing to apply it drains and audits.
  */
 import type { Logger } from 'pino'
 import type { Kernel } from '../kernel/kernel.ts'
 import type { Address } from '../model/address.ts'
-import type { Trigger } from '../model/cluster.ts'
-import type { ServiceName } from '../model/facts.ts'
+import type { Trigger } from '../model/facts/cluster.ts'
 import { addressOf, type KernelTables, kindOf, type ObjectKey } from '../model/kernel-object.ts'
-import { Ledger } from '../model/ledger.ts'
+import { Ledger } from '../model/claims/ledger.ts'
 import { objectOf, type Operation } from '../model/operation.ts'
 import type { VirtualServerKey } from '../model/virtual-server.ts'
-import { together } from '../netlink/turns.ts'
 import type { Difference } from '../plan/audit.ts'
 import { backoffMs, Failures } from '../plan/backoff.ts'
 import { Patience } from '../plan/patience.ts'
@@ -23,7 +20,6 @@ import { Applier } from './applier.ts'
 import { Auditor } from './auditor.ts'
 import type { Bell } from './doorbell.ts'
 import { Drainer } from './drainer.ts'
-import { Forerunner } from './forerunner.ts'
 import { Mapper, type MapperOptions } from './mapper.ts'
 import { type Batch, Pipeline } from './pipeline.ts'
 import type { Reporter } from './reporter.ts'
@@ -153,43 +149,22 @@ export class Proxy {
     }
   }
 
-  /** Up to the first step: what the forerunner has on its way is waited for in any case. */
+  /** Up to the first step: the kernel is read while facts are listed; again after it, where that failed or is old. */
   async #start(signal: AbortSignal): Promise<void> {
-    const forerunner = await this.#getReady(signal)
-    await this.#guarded(signal, () => (signal.aborted ? forerunner.end() : this.#begin(forerunner, signal)))
-  }
-
-  /**
-   * Reads the kernel while facts are listed, and makes what can be made; reads it again after it, where that failed, or
-   * has become old. Returns what may still have something on its way.
-   */
-  async #getReady(signal: AbortSignal): Promise<Forerunner> {
-    const { cluster, doorbell, now } = this.#options
+    const { doorbell, now } = this.#options
     const started = now()
-    const forerunner = new Forerunner({
-      ...{ cluster, now },
-      ledger: this.#ledger,
-      known: this.#auditor.known,
-      pipeline: this.#pipeline,
-    })
     const reading = this.#auditor.readAll().then(() => {
       this.#kernelRead()
-      forerunner.kernelRead()
       this.#isRead = true
       doorbell.ring()
     })
     // What it throws is dealt with when all is listed: only one at a time can wait at the doorbell.
     reading.catch(() => undefined)
-    await this.#listed(signal, (names) => {
-      forerunner.mapped(names)
-    })
+    await this.#listed(signal)
     await this.#guarded(signal, () => reading)
     if (now() - started < STALE_MS) this.#endAudit()
-    else {
-      await Promise.allSettled([forerunner.end()])
-      await this.#readKernel(signal)
-    }
-    return forerunner
+    else await this.#readKernel(signal)
+    if (!signal.aborted) await this.#guarded(signal, () => this.#begin(signal))
   }
 
   /** What would change now, in order; nothing is changed. What only drains is left out. */
@@ -204,11 +179,8 @@ export class Proxy {
     return plan.operations()
   }
 
-  /** Before every resource has been listed, an absent Service means nothing. Calls `foreseen` with what is mapped meanwhile. */
-  async #listed(
-    signal: AbortSignal,
-    foreseen: (names: readonly ServiceName[]) => void = () => undefined,
-  ): Promise<void> {
+  /** Before every resource has been listed, an absent Service means nothing. */
+  async #listed(signal: AbortSignal): Promise<void> {
     const { cluster, doorbell, log, hasLookedAround } = this.#options
     while (!cluster.isListed('nodes') && !signal.aborted) {
       await this.#guarded(signal, () => this.#free())
@@ -216,7 +188,7 @@ export class Proxy {
     }
     if (!signal.aborted) await this.#options.nodeListed()
     while (!(cluster.synced && hasLookedAround()) && !signal.aborted) {
-      foreseen(await this.#mapper.foresee())
+      await this.#mapper.foresee()
       await doorbell.wait(Infinity, signal)
     }
     if (signal.aborted) return
@@ -305,11 +277,11 @@ export class Proxy {
    * come first, as they win conflicts: what is planned for one is not changed by another. What nobody wants waits
    * until all are mapped.
    */
-  async #begin(forerunner: Forerunner, signal: AbortSignal): Promise<void> {
+  async #begin(signal: AbortSignal): Promise<void> {
     this.#takeChanges()
     this.#roundStarted ??= this.#options.now()
     await this.#mapper.mapExposed()
-    await together([forerunner.end(), this.#pipeline.run(this.#allPending(signal), Infinity)])
+    await this.#pipeline.run(this.#allPending(signal), Infinity)
   }
 
   /** What is pending of all Services, each mapped as its objects are asked for, until the signal aborts. */

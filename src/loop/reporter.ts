@@ -1,13 +1,12 @@
 /** What is said of Services that are not served as they ask: each thing once, in the log, as a metric and as an Event. */
 import type { Logger } from 'pino'
-import type { Family } from '../model/address.ts'
-import type { LocalLack } from '../model/claims.ts'
-import type { ServiceName } from '../model/facts.ts'
+import { FAMILIES } from '../model/address.ts'
+import type { LocalLack } from '../model/claims/claims.ts'
+import type { ServiceName } from '../model/facts/facts.ts'
 import type { ObjectKey } from '../model/kernel-object.ts'
 import type { Metrics } from '../serve/metrics.ts'
 import type { Happening, RecordEvent } from '../source/events.ts'
 
-const FAMILIES: readonly Family[] = ['IPv4', 'IPv6']
 const TRAFFICS = ['internal', 'external'] as const
 
 export interface ReporterOptions {

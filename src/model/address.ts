@@ -8,6 +8,9 @@ export type Address = string & { readonly [canonical]: true }
 
 export type Family = 'IPv4' | 'IPv6'
 
+/** Every family there is. */
+export const FAMILIES: readonly Family[] = ['IPv4', 'IPv6']
+
 const CANONICAL_IPV4 = /^(?:(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)(?:\.(?!$)|$)){4}$/
 const DOT = 0x2e
 const ZERO = 0x30

@@ -2,16 +2,13 @@
 import { existsSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { dirname, join } from 'node:path'
-import type { MemoryAddon, MulticastAddon, NetlinkAddon } from '../../native/index.d.ts'
+import type { MulticastAddon, NetlinkAddon } from '../../native/index.d.ts'
 
 /** Bytes in, bytes out: the seam below which there is only the kernel. */
 export type Socket = NetlinkAddon
 
 /** Notifications of the kernel, that is, messages that nobody asked for. */
 export type Multicast = MulticastAddon
-
-/** Memory that is given back. */
-export type Memory = MemoryAddon
 
 /** The program runs from src/ or, bundled, from dist/: the addon lies beside either, at the package's root. */
 function packageRoot(): string {
@@ -25,9 +22,7 @@ function packageRoot(): string {
 }
 
 /** Loads the addon: a prebuilt one, or the one that `npm run build` has compiled. */
-export function loadAddon(): Socket & Multicast & Memory {
-  const load = createRequire(import.meta.url)('node-gyp-build') as (
-    folder: string,
-  ) => Socket & Multicast & Memory
+export function loadAddon(): Socket & Multicast {
+  const load = createRequire(import.meta.url)('node-gyp-build') as (folder: string) => Socket & Multicast
   return load(join(packageRoot(), 'native'))
 }

@@ -5,7 +5,7 @@
  *   break:  real servers, addresses, virtual servers, set members, tracked flows
  */
 import type { Address } from '../model/address.ts'
-import type { Claim, WantedVirtualServer } from '../model/claims.ts'
+import type { Claim, WantedVirtualServer } from '../model/claims/claims.ts'
 import { type KernelState, kindOf, type KnownVirtualServer, type ObjectKey } from '../model/kernel-object.ts'
 import type { Operation } from '../model/operation.ts'
 import type { SetMemberKey } from '../model/sets.ts'

@@ -2,7 +2,7 @@
 import type { ServerResponse } from 'node:http'
 import type { Logger } from 'pino'
 import type { Family } from '../model/address.ts'
-import type { ServiceName } from '../model/facts.ts'
+import type { ServiceName } from '../model/facts/facts.ts'
 import { createBoundedServer } from './bounded-server.ts'
 
 const FIRST_RETRY_MS = 1_000

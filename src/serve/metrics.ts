@@ -11,10 +11,9 @@ import {
   Registry,
 } from 'prom-client'
 import packageJson from '../../package.json' with { type: 'json' }
-import type { Family } from '../model/address.ts'
+import { FAMILIES, type Family } from '../model/address.ts'
 import type { OperationKind } from '../model/operation.ts'
 
-const FAMILIES: readonly Family[] = ['IPv4', 'IPv6']
 const TRAFFICS = ['internal', 'external'] as const
 const range = (start: number, count: number, step: number): number[] =>
   Array.from({ length: count }, (_, i) => start + i * step)

@@ -7,7 +7,7 @@ import { checkServerIdentity, type PeerCertificate } from 'node:tls'
 import { KubeConfig } from '@kubernetes/client-node'
 import { parse } from 'yaml'
 import { withoutBrackets } from '../model/address.ts'
-import { type Body, textOf } from './page.ts'
+import { type Body, textOf } from './pages/page.ts'
 
 /** Nothing arrives for so long: the connection is taken for dead. Watches get a bookmark about once a minute. */
 const SILENCE_MS = 150_000

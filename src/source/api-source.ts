@@ -1,10 +1,10 @@
 /** Facts from the API server. */
 import type { Logger } from 'pino'
-import type { Cluster, Collection } from '../model/cluster.ts'
-import type { Facts, Resource } from '../model/facts.ts'
-import { PARSERS } from '../model/parse-facts.ts'
+import type { Cluster, Collection } from '../model/facts/cluster.ts'
+import type { Facts, Resource } from '../model/facts/facts.ts'
+import { PARSERS } from '../model/facts/parse-facts.ts'
 import { type ApiClient, readJson } from './api-client.ts'
-import type { ReadPage } from './page.ts'
+import type { ReadPage } from './pages/page.ts'
 import { reflect } from './reflector.ts'
 
 export interface ApiSourceOptions {

@@ -1,6 +1,6 @@
 /** Lists of the API server, page by page. */
 import { type ApiClient, readBody } from './api-client.ts'
-import type { Body, Page, PageHead } from './page.ts'
+import type { Body, Page, PageHead } from './pages/page.ts'
 
 /** Pages are of about so many characters, however large an object is: one is parsed without holding up anything else. */
 const PAGE_LENGTH = 512 * 1024

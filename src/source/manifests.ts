@@ -5,9 +5,9 @@ import { readdir, readFile, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Logger } from 'pino'
 import { parseAllDocuments } from 'yaml'
-import type { Cluster, Collection } from '../model/cluster.ts'
-import type { Parsed, Resource } from '../model/facts.ts'
-import { PARSERS } from '../model/parse-facts.ts'
+import type { Cluster, Collection } from '../model/facts/cluster.ts'
+import type { Parsed, Resource } from '../model/facts/facts.ts'
+import { PARSERS } from '../model/facts/parse-facts.ts'
 
 /** A change is read when the directory has been quiet for so long: writers may need several writes. */
 const QUIET_MS = 100

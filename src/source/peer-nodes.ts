@@ -7,7 +7,7 @@ import type { Address } from '../model/address.ts'
 import { type Alarm, openAlarm } from './alarm.ts'
 import { type ApiClient, ApiError, isExpired } from './api-client.ts'
 import { listPages } from './list.ts'
-import type { ReadPage } from './page.ts'
+import type { ReadPage } from './pages/page.ts'
 import { backoffMs, remedyOf } from './retry.ts'
 import { isSameSet } from './same-set.ts'
 

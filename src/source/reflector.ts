@@ -4,8 +4,8 @@
  * goes on from the last version seen, without a new list (Kubernetes API concepts, "Efficient detection of changes").
  */
 import type { Logger } from 'pino'
-import type { Collection } from '../model/cluster.ts'
-import type { Parsed } from '../model/facts.ts'
+import type { Collection } from '../model/facts/cluster.ts'
+import type { Parsed } from '../model/facts/facts.ts'
 import { type ApiClient, ApiError, isExpired, readLines } from './api-client.ts'
 import { type ListOptions, listPages } from './list.ts'
 import { backoffMs, remedyOf, type Sleep, sleep as realSleep } from './retry.ts'

@@ -258,7 +258,6 @@ describe('the image', () => {
         'native/listener.cc',
         'native/netlink_socket.cc',
         'native/netlink_socket.h',
-        'native/program_pages.cc',
         'package.json',
       ])
       expect(files).to.include('docs/operations.md')

@@ -1,19 +1,19 @@
 import { expect } from 'chai'
-import { decodeAddressMessage } from '../../src/kernel/address-codec.ts'
-import { decodeSetPart, decodeSetType } from '../../src/kernel/ipset-codec.ts'
+import { decodeAddressMessage } from '../../src/kernel/link/address-codec.ts'
+import { decodeSetPart, decodeSetType } from '../../src/kernel/filter/ipset-codec.ts'
 import {
   decodeDestination,
   decodeInfo,
   decodeService,
   decodeStatistics,
   decodeTimeouts,
-} from '../../src/kernel/ipvs-codec.ts'
+} from '../../src/kernel/ipvs/ipvs-codec.ts'
 import {
   decodeLink,
   decodeNeighbour,
   decodeNextHopObject,
   decodeRoute,
-} from '../../src/kernel/route-codec.ts'
+} from '../../src/kernel/link/route-codec.ts'
 import { decodeReply } from '../../src/netlink/connection.ts'
 import { DecodeError } from '../../src/netlink/error.ts'
 import type { Message } from '../../src/netlink/message.ts'

@@ -9,7 +9,7 @@ import {
   probeConnReuse,
   type Reuse,
   runConnReuseProbe,
-} from '../../src/kernel/conn-reuse.ts'
+} from '../../src/kernel/ipvs/conn-reuse.ts'
 import { loadAddon } from '../../src/netlink/socket.ts'
 import { eventually } from '../support/eventually.ts'
 import { prepareNode, run, sh } from '../support/lab.ts'

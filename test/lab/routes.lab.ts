@@ -1,8 +1,8 @@
 /** What is around a node, as a kernel with real routes and neighbours says it. */
 import { createSocket } from 'node:dgram'
 import { expect } from 'chai'
-import { readLinks } from '../../src/kernel/routes.ts'
-import type { Links } from '../../src/model/surroundings.ts'
+import { readLinks } from '../../src/kernel/link/routes.ts'
+import type { Links } from '../../src/model/claims/surroundings.ts'
 import { parseAddress } from '../../src/model/address.ts'
 import { formatCidr } from '../../src/model/cidr.ts'
 import { NetlinkConnection } from '../../src/netlink/connection.ts'

@@ -1,6 +1,6 @@
 /** Our sets in the real kernel: made, adopted, made anew, grown; and what becomes of those that cannot be used. */
 import { expect } from 'chai'
-import { Ipset, type MemberChange } from '../../src/kernel/ipset.ts'
+import { Ipset, type MemberChange } from '../../src/kernel/filter/ipset.ts'
 import { bitmapMember, ipvsIpsMember, portMember, setMember, setsOf } from '../../src/model/sets.ts'
 import type { Address } from '../../src/model/address.ts'
 import { loadAddon, type Socket } from '../../src/netlink/socket.ts'

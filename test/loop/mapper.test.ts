@@ -1,9 +1,9 @@
 import { expect } from 'chai'
 import { Mapper } from '../../src/loop/mapper.ts'
-import { Cluster } from '../../src/model/cluster.ts'
+import { Cluster } from '../../src/model/facts/cluster.ts'
 import type { ObjectKey } from '../../src/model/kernel-object.ts'
-import { Ledger } from '../../src/model/ledger.ts'
-import { parseEndpointSlice, parseService } from '../../src/model/parse-facts.ts'
+import { Ledger } from '../../src/model/claims/ledger.ts'
+import { parseEndpointSlice, parseService } from '../../src/model/facts/parse-facts.ts'
 import { service, slice } from '../support/builders.ts'
 import { mapping } from '../support/mapping.ts'
 

@@ -1,5 +1,5 @@
 import { expect } from 'chai'
-import type { Claim } from '../../src/model/claims.ts'
+import type { Claim } from '../../src/model/claims/claims.ts'
 import { formatOperation } from '../../src/model/ipvsadm.ts'
 import { addressOf, type ObjectKey } from '../../src/model/kernel-object.ts'
 import { objectOf, type Operation } from '../../src/model/operation.ts'

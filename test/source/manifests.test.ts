@@ -2,7 +2,7 @@ import { mkdirSync, mkdtempSync, renameSync, rmSync, symlinkSync, writeFileSync 
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { expect } from 'chai'
-import { Cluster } from '../../src/model/cluster.ts'
+import { Cluster } from '../../src/model/facts/cluster.ts'
 import { followManifests, parseManifest } from '../../src/source/manifests.ts'
 import { service, slice } from '../support/builders.ts'
 import { eventually } from '../support/eventually.ts'

@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { expect } from 'chai'
 import { type Address, parseAddress } from '../../src/model/address.ts'
 import { ApiError, loadKubeConfig, openApiClient } from '../../src/source/api-client.ts'
-import { openPageReader } from '../../src/source/page-reader.ts'
+import { openPageReader } from '../../src/source/pages/page-reader.ts'
 import {
   followPeerNodes,
   listNodeAddresses,

@@ -1,6 +1,6 @@
-import type { MappingOptions } from '../../src/model/claims.ts'
-import type { Neighbourhood } from '../../src/model/refusal.ts'
-import { ALONE } from '../../src/model/surroundings.ts'
+import type { MappingOptions } from '../../src/model/claims/claims.ts'
+import type { Neighbourhood } from '../../src/model/claims/refusal.ts'
+import { ALONE } from '../../src/model/claims/surroundings.ts'
 
 /** Nobody has an address. */
 export const NOBODY: Neighbourhood = {

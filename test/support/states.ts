@@ -1,6 +1,6 @@
 /** What a test wants, and what it finds, in ipvsadm's words. */
 import { parseAddress } from '../../src/model/address.ts'
-import type { Claim, WantedVirtualServer } from '../../src/model/claims.ts'
+import type { Claim, WantedVirtualServer } from '../../src/model/claims/claims.ts'
 import type { ObjectKey } from '../../src/model/kernel-object.ts'
 import { ipvsIpsMember } from '../../src/model/sets.ts'
 import type { RealServerKey } from '../../src/model/virtual-server.ts'

@@ -1,0 +1,73 @@
+/** `--cleanup`: removes everything that is ours from this node, and nothing else. */
+import { existsSync } from 'node:fs'
+import type { Logger } from 'pino'
+import type { Config } from '../config/config.ts'
+import { deleteInterface } from '../kernel/link/dummy-interface.ts'
+import { Ipset } from '../kernel/filter/ipset.ts'
+import { removeRules } from '../kernel/filter/iptables.ts'
+import { LinuxKernel } from '../kernel/linux-kernel.ts'
+import { removeKubeProxyTables } from '../kernel/filter/nftables.ts'
+import { type Address, FAMILIES } from '../model/address.ts'
+import { contains } from '../model/cidr.ts'
+import { emptyKernelState } from '../model/kernel-object.ts'
+import type { Socket } from '../netlink/socket.ts'
+import { adoptTables } from '../plan/audit.ts'
+import { planChanges } from '../plan/plan.ts'
+
+/** There while the module ip_vs is loaded: asking for IPVS would load it. */
+const IPVS = '/proc/net/ip_vs'
+
+export interface CleanupOptions {
+  readonly addon: Socket
+  readonly config: Config
+  readonly log: Logger
+}
+
+/** Our virtual servers and addresses, as long as what says that they are ours is there; then the interface. */
+async function removeVirtualServers({ addon, config, log }: CleanupOptions): Promise<void> {
+  if (!existsSync(IPVS)) return
+  const reader = await LinuxKernel.open({ addon, families: new Set(FAMILIES), readOnly: true })
+  const kernel = await LinuxKernel.open({ addon, families: new Set(FAMILIES) })
+  try {
+    const known = emptyKernelState()
+    const tables = await reader.readTables()
+    const foreign = adoptTables(tables, known)
+    const isExcluded = (address: Address): boolean =>
+      config.excludeCidrs.some((cidr) => contains(cidr, address))
+    const plan = planChanges(known.virtualServers.keys(), {
+      wanted: () => undefined,
+      ...{ known, foreign, isExcluded },
+    })
+    const errors = (await kernel.execute(plan)).filter((error) => error !== undefined)
+    if (errors.length > 0) throw new AggregateError(errors, 'Cannot delete all virtual servers')
+    log.info({ operations: plan.length, foreign: foreign.size }, 'removed virtual servers')
+  } finally {
+    reader.close()
+    kernel.close()
+  }
+}
+
+async function removeSets({ addon }: CleanupOptions): Promise<void> {
+  const ipset = new Ipset(addon, new Set(FAMILIES))
+  try {
+    await ipset.destroy()
+  } finally {
+    ipset.close()
+  }
+}
+
+/** Attempts every part, whatever becomes of the others. Throws an AggregateError with all that went wrong. */
+export async function cleanUp(options: CleanupOptions): Promise<void> {
+  const parts: readonly (() => Promise<unknown>)[] = [
+    () => removeVirtualServers(options),
+    deleteInterface,
+    ...FAMILIES.map((family) => () => removeRules(family)),
+    () => removeKubeProxyTables(options.addon),
+    // Rules ask sets: these go last.
+    () => removeSets(options),
+  ]
+  const failures: unknown[] = []
+  for (const part of parts) await part().catch((error: unknown) => failures.push(error))
+  if (failures.length > 0) throw new AggregateError(failures, 'Cannot clean up everything')
+  options.log.info('removed everything that was ours')
+}

@@ -1,0 +1,89 @@
+/** The kernel's connection tracking over ctnetlink: flows that must not go where they went are forgotten. */
+import { FAMILIES, type Family, familyOf } from '../../model/address.ts'
+import { NetlinkConnection } from '../../netlink/connection.ts'
+import { isNotFound, NetlinkError } from '../../netlink/error.ts'
+import type { Socket } from '../../netlink/socket.ts'
+import {
+  decodeFlow,
+  encodeFlowDelete,
+  encodeFlowDump,
+  type Flow,
+  flowMatcher,
+  type FlowTarget,
+} from './conntrack-codec.ts'
+
+export type { FlowTarget } from './conntrack-codec.ts'
+
+const NETLINK_NETFILTER = 12
+
+/** nfnetlink's answers when a subsystem is not there. */
+const MISSING: readonly string[] = ['EINVAL', 'EOPNOTSUPP']
+
+function explainMissing(error: unknown): Error {
+  if (!(error instanceof NetlinkError) || !MISSING.includes(error.code)) return error as Error
+  const remedy = 'load it with "modprobe nf_conntrack_netlink" (CONFIG_NF_CT_NETLINK), on the host'
+  return new Error(`Cannot delete stale UDP flows: the kernel seems to have no ctnetlink: ${remedy}`, {
+    cause: error,
+  })
+}
+
+/** Told of each look at the flows of a family: how long it took, and how many were deleted. */
+export type FlowsDeleted = (family: Family, seconds: number, deleted: number) => void
+
+export class Conntrack {
+  readonly connection: NetlinkConnection
+  readonly #deleted: FlowsDeleted
+
+  /** Throws NetlinkError when the kernel has no nfnetlink. */
+  constructor(addon: Socket, deleted: FlowsDeleted = () => undefined) {
+    this.connection = new NetlinkConnection(addon, NETLINK_NETFILTER)
+    this.#deleted = deleted
+  }
+
+  /**
+   * Deletes the targets' flows and returns how many there were; the next datagram of each sender starts a new flow.
+   * Throws NetlinkError, or an Error with a remedy when the kernel has no ctnetlink.
+   */
+  async deleteUdpFlows(targets: readonly FlowTarget[]): Promise<number> {
+    let count = 0
+    for (const family of FAMILIES) {
+      const ofFamily = targets.filter(({ address }) => familyOf(address) === family)
+      if (ofFamily.length === 0) continue
+      const started = performance.now()
+      const flows = await this.#read(family, ofFamily)
+      await this.#delete(family, flows)
+      this.#deleted(family, (performance.now() - started) / 1000, flows.length)
+      count += flows.length
+    }
+    return count
+  }
+
+  close(): void {
+    this.connection.close()
+  }
+
+  async #read(family: Family, targets: readonly FlowTarget[]): Promise<readonly Flow[]> {
+    const messages = await this.connection
+      .read((batch) => {
+        encodeFlowDump(batch, family, targets)
+      }, 'Cannot read UDP flows')
+      .catch((error: unknown) => {
+        throw explainMissing(error)
+      })
+    const isStale = flowMatcher(targets)
+    const flows: Flow[] = []
+    for (const message of messages) {
+      const flow = decodeFlow(message)
+      if (flow !== undefined && isStale(flow)) flows.push(flow)
+    }
+    return flows
+  }
+
+  /** A flow that has ended meanwhile is as good as deleted. */
+  async #delete(family: Family, flows: readonly Flow[]): Promise<void> {
+    const batch = this.connection.batch()
+    for (const flow of flows) encodeFlowDelete(batch, family, flow)
+    const { errors } = await this.connection.exchange(batch, 'Cannot delete UDP flows')
+    for (const error of errors.values()) if (!isNotFound(error)) throw error
+  }
+}

@@ -1,0 +1,133 @@
+/** All claims by the kernel object they are on: reference counts, ownership and conflicts in one place. */
+import type { Claim, Right } from './claims.ts'
+import type { ServiceName } from '../facts/facts.ts'
+import type { ObjectKey } from '../kernel-object.ts'
+import { kindOf } from '../kernel-object.ts'
+import type { VirtualServerKey } from '../virtual-server.ts'
+
+/** A Service that wants a virtual server which another one has. */
+export interface Conflict {
+  readonly key: ObjectKey
+  readonly loser: ServiceName
+  /** `shop/web is older`. */
+  readonly reason: string
+}
+
+/** What the winner has an address as, where that decides. */
+const RIGHTS: Readonly<Record<Right, string>> = {
+  clusterIp: 'it is the cluster IP of',
+  nodePort: 'it is a node port of',
+  loadBalancer: 'it is a load-balancer IP of',
+  externalIp: 'it is an external IP of',
+}
+/** The stronger right first. */
+const STRENGTH = Object.keys(RIGHTS) as readonly Right[]
+
+/** A cluster IP is allocated, an external IP only named: so the right counts before the age. */
+function isSenior(a: Claim, b: Claim): boolean {
+  const strength = STRENGTH.indexOf(a.right) - STRENGTH.indexOf(b.right)
+  if (strength !== 0) return strength < 0
+  return a.createdAt === b.createdAt ? a.owner < b.owner : a.createdAt < b.createdAt
+}
+
+function reasonOf(winner: Claim, loser: Claim): string {
+  return winner.right === loser.right ? `${winner.owner} is older` : `${RIGHTS[winner.right]} ${winner.owner}`
+}
+
+const NONE: readonly Claim[] = []
+
+export class Ledger {
+  readonly #byOwner = new Map<ServiceName, readonly Claim[]>()
+  readonly #byKey = new Map<ObjectKey, readonly Claim[]>()
+
+  /** Replaces all claims of a Service (none: it is gone) and returns the keys that may be affected. */
+  replace(owner: ServiceName, claims: readonly Claim[]): Set<ObjectKey> {
+    const affected = new Set<ObjectKey>()
+    for (const { key } of this.#byOwner.get(owner) ?? []) {
+      affected.add(key)
+      this.#set(
+        key,
+        this.#claimsOn(key).filter((claim) => claim.owner !== owner),
+      )
+    }
+    for (const claim of claims) {
+      affected.add(claim.key)
+      const others = this.#claimsOn(claim.key)
+      this.#set(
+        claim.key,
+        others.length === 0 ? [claim] : [...others, claim].sort((a, b) => (isSenior(a, b) ? -1 : 1)),
+      )
+    }
+    if (claims.length > 0) this.#byOwner.set(owner, claims)
+    else this.#byOwner.delete(owner)
+    this.#addContested(owner, affected)
+    return affected
+  }
+
+  /**
+   * The claim that counts: that of the strongest right, and then of the oldest Service, but a set member about virtual
+   * servers counts only for the Service that has one of them. Undefined when nobody wants the object.
+   */
+  wanted(key: ObjectKey): Claim | undefined {
+    return this.#claimsOn(key).find(
+      ({ about, owner }) => about === undefined || about.some((one) => this.#owner(one) === owner),
+    )
+  }
+
+  /** Everybody but the winner, when the object can only be one Service's: a virtual server. */
+  conflicts(key: ObjectKey): Conflict[] {
+    const [winner, ...losers] = this.#claimsOn(key)
+    if (winner?.virtualServer === undefined) return []
+    return losers.map((loser) => ({ key, loser: loser.owner, reason: reasonOf(winner, loser) }))
+  }
+
+  /** Somebody wants it. */
+  isClaimed(key: ObjectKey): boolean {
+    return this.#byKey.has(key)
+  }
+
+  keys(): IterableIterator<ObjectKey> {
+    return this.#byKey.keys()
+  }
+
+  /** Services that claim something. */
+  owners(): IterableIterator<ServiceName> {
+    return this.#byOwner.keys()
+  }
+
+  /** All claims of a Service, in the order in which they are made. */
+  claimsOf(owner: ServiceName): readonly Claim[] {
+    return this.#byOwner.get(owner) ?? NONE
+  }
+
+  /** What a Service claims, in the order in which it is made. */
+  keysOf(owner: ServiceName): ObjectKey[] {
+    return this.claimsOf(owner).map(({ key }) => key)
+  }
+
+  /** The Service that has a virtual server. */
+  #owner(key: VirtualServerKey): ServiceName | undefined {
+    return this.#byKey.get(key)?.[0]?.owner
+  }
+
+  /** Where several want a virtual server, another one may have it now: its set members count. */
+  #addContested(owner: ServiceName, affected: Set<ObjectKey>): void {
+    for (const key of [...affected]) {
+      if (kindOf(key) !== 'virtualServer') continue
+      for (const { owner: other } of this.#claimsOn(key)) {
+        if (other === owner) continue
+        for (const claim of this.#byOwner.get(other) ?? [])
+          if (claim.about?.some((one) => one === key) === true) affected.add(claim.key)
+      }
+    }
+  }
+
+  #claimsOn(key: ObjectKey): readonly Claim[] {
+    return this.#byKey.get(key) ?? NONE
+  }
+
+  #set(key: ObjectKey, claims: readonly Claim[]): void {
+    if (claims.length > 0) this.#byKey.set(key, claims)
+    else this.#byKey.delete(key)
+  }
+}

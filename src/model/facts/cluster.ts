@@ -1,0 +1,315 @@
+/** The facts as they stand now, and the Services whose facts have changed since somebody asked. */
+import { AddressIndex } from './address-index.ts'
+import { type Address, type Family, familyOf } from '../address.ts'
+import { type Cidr, formatCidr } from '../cidr.ts'
+import { clusterIpNetworks } from './cluster-ip-range.ts'
+import {
+  API_SERVER,
+  type EndpointSlice,
+  isExposed,
+  type Node,
+  type Parsed,
+  type Resource,
+  type Service,
+  type ServiceCidr,
+  type ServiceName,
+} from './facts.ts'
+
+/** How many there are to be listed. */
+const RESOURCES = 4
+
+/** Where a source puts the facts of one resource. */
+export interface Collection<Fact> {
+  /** Some objects of the first list, before it is whole: it says what is there, and not yet what is not. */
+  foresee(objects: Iterable<Parsed<Fact>>): void
+  /** The whole list at once: what is not in it is gone. Marks the resource as listed. */
+  replace(objects: Iterable<Parsed<Fact>>): void
+  /** One object was added or has changed. */
+  put(object: Parsed<Fact>): void
+  /** One object is gone. */
+  remove(name: string): void
+}
+
+/** When something happened that has led to a change of endpoints. */
+export interface Trigger {
+  readonly family: Family
+  /** In ms since the epoch. */
+  readonly at: number
+}
+
+export interface ClusterHooks {
+  /** This node's own object is another. */
+  readonly nodeChanged?: () => void
+  /** A Service, or a slice, was added, has changed or is gone. */
+  readonly serviceChanged?: () => void
+  readonly endpointsChanged?: () => void
+  /** A Service names an external address that none has named before. */
+  readonly externalNamed?: () => void
+  /** Triggers before this time do not count, in ms since the epoch. */
+  readonly since?: number
+}
+
+export class Cluster {
+  readonly #services = new Map<ServiceName, Service>()
+  readonly #slices = new Map<string, EndpointSlice>()
+  readonly #slicesByService = new Map<ServiceName, Map<string, EndpointSlice>>()
+  readonly #nodes = new Map<string, Node>()
+  readonly #serviceCidrs = new Map<string, ServiceCidr>()
+  /** What the listed cluster IPs tell; made anew when there are others. */
+  #clusterIpRange: readonly Cidr[] = []
+  #isRangeStale = false
+  readonly #addresses = new AddressIndex(this.#slices)
+  readonly #nodeName: string
+  readonly #listed = new Set<Resource>()
+  readonly #dirty = new Set<ServiceName>()
+  readonly #changed: () => void
+  readonly #hooks: ClusterHooks
+  #triggers: Trigger[] = []
+
+  readonly services: Collection<Service>
+  readonly endpointSlices: Collection<EndpointSlice>
+  readonly nodes: Collection<Node>
+  readonly serviceCidrs: Collection<ServiceCidr>
+
+  /** `changed` is called after every change, also when a resource has been listed for the first time. */
+  constructor(nodeName: string, changed: () => void, hooks: ClusterHooks = {}) {
+    this.#nodeName = nodeName
+    this.#changed = changed
+    this.#hooks = hooks
+    this.services = this.#collection('services', this.#services, (before, after, name) => {
+      this.#dirty.add(name)
+      this.#noteAddresses(before, after)
+      hooks.serviceChanged?.()
+    })
+    this.endpointSlices = this.#collection('endpointSlices', this.#slices, (before, after) => {
+      this.#index(before, after)
+      this.#mark(this.#addresses.noteSlice(before, after))
+      this.#noteTrigger(before, after)
+      hooks.endpointsChanged?.()
+      if ((after ?? before)?.service === API_SERVER) this.markExposed()
+    })
+    this.nodes = this.#collection('nodes', this.#nodes, (before, after, name) => {
+      if (name === this.#nodeName) this.#noteNode(before, after)
+      else if ((before?.addresses ?? []).join() !== (after?.addresses ?? []).join()) this.markExposed()
+    })
+    this.serviceCidrs = this.#collection('serviceCidrs', this.#serviceCidrs, () => {
+      this.markExposed()
+    })
+  }
+
+  /** Every resource has been listed once. Before that, absence means nothing. */
+  get synced(): boolean {
+    return this.#listed.size === RESOURCES
+  }
+
+  /** This one has been. */
+  isListed(resource: Resource): boolean {
+    return this.#listed.has(resource)
+  }
+
+  get node(): Node | undefined {
+    return this.#nodes.get(this.#nodeName)
+  }
+
+  /** Of all Nodes that the source has: an API server is asked for this one only. */
+  get nodeNames(): readonly string[] {
+    return [...this.#nodes.keys()]
+  }
+
+  get serviceCount(): number {
+    return this.#services.size
+  }
+
+  service(name: ServiceName): Service | undefined {
+    return this.#services.get(name)
+  }
+
+  slicesOf(name: ServiceName): Iterable<EndpointSlice> {
+    return this.#slicesByService.get(name)?.values() ?? []
+  }
+
+  /** Some slice of it is known. */
+  hasSlices(name: ServiceName): boolean {
+    return this.#slicesByService.has(name)
+  }
+
+  /** Compares the ages of two Services: the older one comes first, the essential ones before all others. */
+  byAge(a: ServiceName, b: ServiceName): number {
+    const [first, second] = [this.#services.get(a), this.#services.get(b)]
+    const essential = Number(second?.essential ?? false) - Number(first?.essential ?? false)
+    if (essential !== 0) return essential
+    const age = (first?.createdAt ?? 0) - (second?.createdAt ?? 0)
+    return age !== 0 ? age : a < b ? -1 : 1
+  }
+
+  /** Marks every Service as changed: something that all depend on has. */
+  markAll(): void {
+    for (const name of this.#services.keys()) this.#dirty.add(name)
+    this.#changed()
+  }
+
+  /** Marks every Service that is reached from outside: something about the node's or its peers' addresses has changed. */
+  markExposed(): void {
+    for (const [name, service] of this.#services) if (isExposed(service)) this.#dirty.add(name)
+    this.#changed()
+  }
+
+  /** External IPs and those of load balancers, of all Services. */
+  externalAddresses(): Set<Address> {
+    return new Set(this.#addresses.external)
+  }
+
+  /** Who names which addresses. */
+  get addresses(): Pick<AddressIndex, 'clusterIpOwner' | 'publisher'> {
+    return this.#addresses
+  }
+
+  /** Networks from which cluster IPs are taken, as far as is known. */
+  clusterIpNetworks(): Cidr[] {
+    const said = [...this.#serviceCidrs.values()].flatMap(({ cidrs }) => cidrs)
+    return said.length > 0 ? said : [...this.#clusterIpRange]
+  }
+
+  /** Another node that is known has it: a directory of manifests has them all, a list from an API server only this one. */
+  isOtherNodes(address: Address): boolean {
+    return [...this.#nodes.values()].some(
+      ({ name, addresses }) => name !== this.#nodeName && addresses.includes(address),
+    )
+  }
+
+  /** Marks the Services that name one of these external addresses. */
+  markNaming(addresses: Iterable<Address>): void {
+    for (const address of addresses) this.#mark(this.#addresses.namedBy(address))
+    this.#changed()
+  }
+
+  /** Marks the Services that have an endpoint at one of these addresses. */
+  markServedAt(addresses: ReadonlySet<Address>): void {
+    this.#mark(this.#addresses.servedAt(addresses))
+  }
+
+  /** Services whose load balancers are for some clients only. */
+  restrictedServices(): Service[] {
+    return [...this.#services.values()].filter(({ sourceRanges }) => sourceRanges.length > 0)
+  }
+
+  /** Some Service has a cluster IP of the family. */
+  hasClusterIps(family: Family): boolean {
+    return [...this.#services.values()].some(({ clusterIps }) =>
+      clusterIps.some((ip) => familyOf(ip) === family),
+    )
+  }
+
+  /** Addresses of the API servers. */
+  apiServers(): Address[] {
+    return [...this.slicesOf(API_SERVER)].flatMap(({ endpoints }) => endpoints.map(({ address }) => address))
+  }
+
+  /** Takes the Services that have changed, the essential ones first. */
+  takeDirty(): ServiceName[] {
+    if (this.#isRangeStale) this.#findRange()
+    const isEssential = (name: ServiceName): boolean => this.#services.get(name)?.essential === true
+    const names = [...this.#dirty]
+    this.#dirty.clear()
+    return [...names.filter(isEssential), ...names.filter((name) => !isEssential(name))]
+  }
+
+  /** Takes the triggers of what has changed since the last call. */
+  takeTriggers(): readonly Trigger[] {
+    const triggers = this.#triggers
+    this.#triggers = []
+    return triggers
+  }
+
+  #findRange(): void {
+    this.#isRangeStale = false
+    const before = this.#clusterIpRange
+    this.#clusterIpRange = clusterIpNetworks(this.#addresses.clusterIps())
+    if (before.map(formatCidr).join() !== this.#clusterIpRange.map(formatCidr).join()) this.markExposed()
+  }
+
+  #mark(names: Iterable<ServiceName>): void {
+    for (const name of names) this.#dirty.add(name)
+  }
+
+  #noteAddresses(before: Service | undefined, after: Service | undefined): void {
+    const named = [...(after?.externalIps ?? []), ...(after?.loadBalancerIps ?? [])]
+    const isNew = named.some((address) => !this.#addresses.isExternal(address))
+    this.#mark(this.#addresses.noteService(before, after))
+    this.#isRangeStale ||= before?.clusterIps.join() !== after?.clusterIps.join()
+    if (isNew) this.#hooks.externalNamed?.()
+  }
+
+  #noteNode(before: Node | undefined, after: Node | undefined): void {
+    const differs = (parts: (node: Node | undefined) => unknown): boolean =>
+      JSON.stringify(parts(before)) !== JSON.stringify(parts(after))
+    if (!differs((node) => node)) return
+    if (differs((node) => node?.zone)) this.markAll()
+    else if (differs((node) => [node?.addresses, node?.podCidrs])) this.markExposed()
+    this.#hooks.nodeChanged?.()
+  }
+
+  #noteTrigger(before: EndpointSlice | undefined, after: EndpointSlice | undefined): void {
+    const { since = Infinity } = this.#hooks
+    if (after === undefined || after.triggeredAt <= since || after.triggeredAt === before?.triggeredAt) return
+    this.#triggers.push({ family: after.family, at: after.triggeredAt })
+  }
+
+  #index(before: EndpointSlice | undefined, after: EndpointSlice | undefined): void {
+    if (before !== undefined) {
+      const slices = this.#slicesByService.get(before.service)
+      slices?.delete(before.name)
+      if (slices?.size === 0) this.#slicesByService.delete(before.service)
+      this.#dirty.add(before.service)
+    }
+    if (after !== undefined) {
+      const slices = this.#slicesByService.get(after.service) ?? new Map<string, EndpointSlice>()
+      this.#slicesByService.set(after.service, slices.set(after.name, after))
+      this.#dirty.add(after.service)
+    }
+  }
+
+  #collection<Fact>(
+    resource: Resource,
+    facts: Map<string, Fact>,
+    changed: (before: Fact | undefined, after: Fact | undefined, name: string) => void,
+  ): Collection<Fact> {
+    const set = (name: string, after: Fact | undefined): void => {
+      const before = facts.get(name)
+      if (before === after) return
+      // What was known of this node goes on to count until there is something newer.
+      if (after === undefined && resource === 'nodes' && name === this.#nodeName) return
+      if (after === undefined) facts.delete(name)
+      else facts.set(name, after)
+      changed(before, after, name)
+    }
+    const put = (object: Parsed<Fact>): void => {
+      if (object.unusable !== true) set(object.name, object.fact)
+    }
+    return {
+      foresee: (objects) => {
+        if (this.#listed.has(resource)) return
+        for (const object of objects) put(object)
+        this.#changed()
+      },
+      put: (object) => {
+        put(object)
+        this.#changed()
+      },
+      remove: (name) => {
+        set(name, undefined)
+        this.#changed()
+      },
+      replace: (objects) => {
+        const gone = new Set(facts.keys())
+        for (const object of objects) {
+          gone.delete(object.name)
+          put(object)
+        }
+        for (const name of gone) set(name, undefined)
+        this.#listed.add(resource)
+        this.#changed()
+      },
+    }
+  }
+}

@@ -1,0 +1,71 @@
+/** Keeps the rules of iptables as they should be: written at the start, and again when they have drifted. */
+import type { Logger } from 'pino'
+import type { Bell } from '../loop/doorbell.ts'
+import type { Family } from '../model/address.ts'
+import { backoffMs } from '../plan/backoff.ts'
+
+/** The first retry comes after about a second: each starts processes. */
+const FIRST_ATTEMPT = 4
+
+export interface RuleKeeperOptions {
+  readonly families: Iterable<Family>
+  /** Looks at the rules of a family and repairs them; returns whether it had to. Throws an Error with a remedy. */
+  readonly ensure: (family: Family) => Promise<boolean>
+  /** Called whenever the rules of a family could not be looked at, or repaired. */
+  readonly failed: (family: Family) => void
+  /** Called after each look at all families, with what is wrong with the rules of each. */
+  readonly looked: (complaints: ReadonlyMap<Family, string>) => void
+  readonly intervalMs: () => number
+  /** Rung when the rules may have to be others. */
+  readonly bell: Bell
+  readonly log: Logger
+  readonly signal: AbortSignal
+}
+
+export class RuleKeeper {
+  readonly #options: RuleKeeperOptions
+  /** What is wrong with the rules of a family, and has been said. */
+  readonly #complaints = new Map<Family, string>()
+  #failures = 0
+
+  constructor(options: RuleKeeperOptions) {
+    this.#options = options
+  }
+
+  /** One look at all families. What goes wrong is said once, and costs nothing but the rules. */
+  async ensure(): Promise<void> {
+    await Promise.all([...this.#options.families].map((family) => this.#ensure(family)))
+    this.#failures = this.#complaints.size > 0 ? this.#failures + 1 : 0
+    this.#options.looked(this.#complaints)
+  }
+
+  /** Looks again and again until the signal aborts. */
+  async keep(): Promise<void> {
+    const { bell, intervalMs, signal } = this.#options
+    for (;;) {
+      const retryMs = this.#failures > 0 ? backoffMs(this.#failures + FIRST_ATTEMPT) : Infinity
+      await bell.wait(Math.min(retryMs, intervalMs()), signal)
+      if (signal.aborted) return
+      await this.ensure()
+    }
+  }
+
+  async #ensure(family: Family): Promise<void> {
+    const { ensure, failed, log, signal } = this.#options
+    try {
+      if (await ensure(family)) log.info({ family }, 'wrote the rules of iptables')
+      if (this.#complaints.delete(family)) {
+        log.info({ family }, 'the rules of iptables are as they should be again')
+      }
+    } catch (err) {
+      // Its programs have been ended.
+      if (signal.aborted) return
+      log.debug({ err, family }, 'iptables failed')
+      failed(family)
+      const reason = (err as Error).message
+      if (reason === this.#complaints.get(family)) return
+      this.#complaints.set(family, reason)
+      log.error({ reason, family }, 'cannot keep the rules of iptables: masquerading may not work')
+    }
+  }
+}
