@@ -3,7 +3,7 @@
  * sent again by the addon, already encoded.
  */
 import { pino } from 'pino'
-import { Doorbell } from '../../src/loop/doorbell.ts'
+import { Doorbell } from '../../src/waiting/doorbell.ts'
 import type { Kernel } from '../../src/kernel/kernel.ts'
 import { LinuxKernel } from '../../src/kernel/linux-kernel.ts'
 import type { Family } from '../../src/model/address.ts'

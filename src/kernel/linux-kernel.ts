@@ -6,7 +6,7 @@ import type { ObservedRealServer, VirtualServerId, VirtualServerKey } from '../m
 import { byPlace, type NetlinkConnection } from '../netlink/connection.ts'
 import type { MessageWriter } from '../netlink/message.ts'
 import type { Socket } from '../netlink/socket.ts'
-import { together } from '../netlink/turns.ts'
+import { together } from '../waiting/promises.ts'
 import { encodeAddress } from './link/address-codec.ts'
 import { Conntrack, type FlowsDeleted, type FlowTarget } from './flows/conntrack.ts'
 import {

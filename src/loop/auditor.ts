@@ -1,4 +1,5 @@
 /** What we believe is in the kernel, and how that is found out: all at once at the start, later in slices. */
+import { awaitedLater } from '../waiting/promises.ts'
 import type { Kernel } from '../kernel/kernel.ts'
 import {
   emptyKernelState,
@@ -83,10 +84,7 @@ export class Auditor {
 
   #readNext(ids: VirtualServerId[]): ReturnType<Kernel['readRealServers']> | undefined {
     if (ids.length === 0) return undefined
-    const reading = this.#kernel.readRealServers(ids.splice(0, VIRTUAL_SERVERS_PER_STEP))
-    // Until it is awaited: what it throws is thrown there.
-    reading.catch(() => undefined)
-    return reading
+    return awaitedLater(this.#kernel.readRealServers(ids.splice(0, VIRTUAL_SERVERS_PER_STEP)))
   }
 
   /** A Service wants this virtual server, and it was nobody else's: so we look after it, and it is ours. */

@@ -12,7 +12,7 @@ import { isExposed, type ServiceName } from '../model/facts/facts.ts'
 import { checkEndpoints } from '../model/claims/endpoints.ts'
 import type { ObjectKey } from '../model/kernel-object.ts'
 import type { Ledger } from '../model/claims/ledger.ts'
-import { mapInTurns } from '../netlink/turns.ts'
+import { mapInTurns } from '../waiting/turns.ts'
 import type { Reporter } from './reporter.ts'
 
 /** Services mapped in one go: nothing else gets its turn meanwhile. */

@@ -1,7 +1,7 @@
 /** Brings objects into the kernel a batch at a time: while one is on its way, the next one is planned. */
 import type { ObjectKey } from '../model/kernel-object.ts'
 import type { Operation, OperationKind } from '../model/operation.ts'
-import { breathe } from '../netlink/turns.ts'
+import { breathe } from '../waiting/turns.ts'
 import { Plan } from '../plan/plan.ts'
 
 /** Objects planned in one go: nothing else gets its turn meanwhile. */

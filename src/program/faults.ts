@@ -3,7 +3,7 @@
  * Services that have them.
  */
 import type { Logger } from 'pino'
-import type { Bell } from '../loop/doorbell.ts'
+import type { Bell } from '../waiting/doorbell.ts'
 import { type Address, type Family, familyOf } from '../model/address.ts'
 import type { Cluster } from '../model/facts/cluster.ts'
 import type { Service, ServiceName } from '../model/facts/facts.ts'

@@ -4,7 +4,7 @@ import type { Address } from '../model/address.ts'
 import { type Cidr, formatCidr } from '../model/cidr.ts'
 import type { Cluster } from '../model/facts/cluster.ts'
 import { ALONE, type Links, type Surroundings, surroundingsOf } from '../model/claims/surroundings.ts'
-import { openAlarm } from '../source/alarm.ts'
+import { openAlarm } from '../waiting/alarm.ts'
 import type { PeerNodes } from '../source/peer-nodes.ts'
 
 /** Services come in company: those of so long are looked for at once. */

@@ -10,7 +10,7 @@ import { linuxHost } from '../kernel/filter/iptables-host.ts'
 import type { LinuxKernel } from '../kernel/linux-kernel.ts'
 import { removeKubeProxyTables, rulesGeneration } from '../kernel/filter/nftables.ts'
 import { hasScheduler } from '../kernel/ipvs/schedulers.ts'
-import { Doorbell } from '../loop/doorbell.ts'
+import { Doorbell } from '../waiting/doorbell.ts'
 import { Reporter } from '../loop/reporter.ts'
 import type { Family } from '../model/address.ts'
 import { Cluster, type ClusterHooks } from '../model/facts/cluster.ts'
@@ -33,6 +33,7 @@ import {
   updateHealth,
   wantedScheduler,
 } from './parts.ts'
+import { awaitedLater } from '../waiting/promises.ts'
 import { watchConfig } from './reload.ts'
 import { SchedulerChoice } from './scheduler.ts'
 import { ProxyHealth } from '../serve/health.ts'
@@ -199,9 +200,10 @@ async function openProgram(
   // Before the kernel is read: it runs programs, which take a while.
   const iptables = Iptables.ofFamilies(families, linuxHost(signal), () => rulesGeneration(addon))
   const bridges = openBridges(families, log)
-  const prepared = Promise.all([setUpNode(kernel, config, log), removeNftablesMode(addon, log), bridges()])
-  // Until it is awaited: why the kernel refuses us is said best by the tables.
-  prepared.catch(() => undefined)
+  // Not awaited at once: why the kernel refuses us is said best by the tables.
+  const prepared = awaitedLater(
+    Promise.all([setUpNode(kernel, config, log), removeNftablesMode(addon, log), bridges()]),
+  )
   const tables = await kernel.readTables()
   await prepared
   const it = (): Program => program
@@ -316,9 +318,7 @@ function followPolicy(program: Program, { file, text: initial }: PolicyFile): vo
 /** Everything in order: the kernel, the rules, then what Services want. Returns when the signal aborts. */
 async function serveServices(program: Program, options: ProgramOptions, restart: () => void): Promise<void> {
   const { log, signal, cluster, nodeName, scheduler } = program
-  const ruled = keepRules(program)
-  // Until it is awaited: what it throws is thrown there.
-  ruled.catch(() => undefined)
+  const ruled = awaitedLater(keepRules(program))
   const healthNodePorts = openHealthNodePorts(program)
   const readdressed = (): void => {
     cluster.markExposed()
@@ -364,9 +364,7 @@ export async function run(options: ProgramOptions): Promise<Ending> {
   let program: Program | undefined
   try {
     const facts = openFacts(options, await supportedFamilies(), ended.signal, () => program)
-    const followed = facts.origin.follow(facts.cluster, ended.signal)
-    // Until it is awaited: what it throws is thrown there.
-    followed.catch(() => undefined)
+    const followed = awaitedLater(facts.origin.follow(facts.cluster, ended.signal))
     program = await openProgram(options, facts, ended.signal, failure.reject)
     await Promise.race([serveServices(program, options, restart), followed, failure.promise])
     return ending

@@ -1,6 +1,6 @@
 /** Keeps the rules of iptables as they should be: written at the start, and again when they have drifted. */
 import type { Logger } from 'pino'
-import type { Bell } from '../loop/doorbell.ts'
+import type { Bell } from '../waiting/doorbell.ts'
 import type { Family } from '../model/address.ts'
 import { backoffMs } from '../plan/backoff.ts'
 

@@ -3,6 +3,7 @@ import type { ServerResponse } from 'node:http'
 import type { Logger } from 'pino'
 import type { Family } from '../model/address.ts'
 import type { ServiceName } from '../model/facts/facts.ts'
+import { backoffMs } from '../waiting/backoff.ts'
 import { createBoundedServer } from './bounded-server.ts'
 
 const FIRST_RETRY_MS = 1_000
@@ -51,7 +52,7 @@ interface Entry {
 
 /** 1 s, doubling to 1 minute; `attempt` counts from 1. */
 export function retryMs(attempt: number): number {
-  return Math.min(FIRST_RETRY_MS * 2 ** (attempt - 1), LONGEST_RETRY_MS)
+  return backoffMs(attempt, FIRST_RETRY_MS, LONGEST_RETRY_MS)
 }
 
 /** Listens until it is closed. What cannot be opened is logged once and tried again. */

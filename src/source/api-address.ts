@@ -7,7 +7,7 @@ import { isIP } from 'node:net'
 import type { KubeConfig } from '@kubernetes/client-node'
 import type { Logger } from 'pino'
 import { type Address, parseAddress, withoutBrackets } from '../model/address.ts'
-import { type Alarm, openAlarm } from './alarm.ts'
+import { type Alarm, openAlarm } from '../waiting/alarm.ts'
 import { isSameSet } from './same-set.ts'
 
 /** A name server may take as long as it likes. */

@@ -2,8 +2,9 @@
  * What happens on this node, as Events of the API (events.k8s.io/v1), in the manner of client-go's recorder: what
  * happens again is counted, what happens too often is dropped, and nobody waits for any of it.
  */
+import { sleep } from '../waiting/sleep.ts'
+import { retryAfterMs } from './retry.ts'
 import { randomInt } from 'node:crypto'
-import { setTimeout as sleep } from 'node:timers/promises'
 import type { Logger } from 'pino'
 import { type ApiClient, ApiError } from './api-client.ts'
 
@@ -213,7 +214,7 @@ class Aggregator {
 
 /** Opens the way of Events to the API server: in the background, one after the other. */
 export function openEvents(options: EventsOptions): EventRecorder {
-  const { log, signal, now = Date.now, pause = wait } = options
+  const { log, signal, now = Date.now, pause = sleep } = options
   const aggregator = new Aggregator(log)
   const queue: Series[] = []
   let isOff = false
@@ -274,7 +275,7 @@ function verdictOf(error: unknown, { method }: Request, failures: number): Verdi
 
 /** Sends what there is to tell of a series, as often as it takes; false when we may not. */
 async function send(options: EventsOptions, series: Series): Promise<boolean> {
-  const { api, nodeName, log, signal, pause = wait } = options
+  const { api, nodeName, log, signal, pause = sleep } = options
   for (let failures = 0; !signal.aborted;) {
     const request = requestOf(series, nodeName)
     series.toldCount = series.count
@@ -311,11 +312,6 @@ function giveUp(log: Logger, { verdict, err, request, series }: Refusal): boolea
 
 /** Longer each time, or as the server asks; not the same on all nodes. */
 function backoff(error: unknown, failures: number): number {
-  const asked = error instanceof ApiError ? (error.retryAfterMs ?? 0) : 0
-  const ms = Math.max(asked, Math.min(FIRST_BACKOFF_MS * 2 ** failures, LONGEST_BACKOFF_MS))
+  const ms = retryAfterMs(error, failures, FIRST_BACKOFF_MS, LONGEST_BACKOFF_MS)
   return ms * (1 + Math.random() / 4)
-}
-
-async function wait(ms: number, signal: AbortSignal): Promise<void> {
-  await sleep(ms, undefined, { signal }).catch(() => undefined)
 }

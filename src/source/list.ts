@@ -1,4 +1,5 @@
 /** Lists of the API server, page by page. */
+import { awaitedLater } from '../waiting/promises.ts'
 import { type ApiClient, readBody } from './api-client.ts'
 import type { Body, Page, PageHead } from './pages/page.ts'
 
@@ -47,9 +48,7 @@ export async function* listPages<Fact>(options: ListOptions<Fact>): AsyncGenerat
     const page: Page<Fact> = await next
     limit = nextLimit(page.head, limit)
     const token = page.head.continue
-    next = token === undefined ? undefined : fetchPage(options, limit, token)
-    // Until it is awaited: what it throws is thrown there.
-    next?.catch(() => undefined)
+    next = token === undefined ? undefined : awaitedLater(fetchPage(options, limit, token))
     yield page
   }
 }

@@ -4,11 +4,11 @@
  */
 import type { Logger } from 'pino'
 import type { Address } from '../model/address.ts'
-import { type Alarm, openAlarm } from './alarm.ts'
+import { type Alarm, openAlarm } from '../waiting/alarm.ts'
 import { type ApiClient, ApiError, isExpired } from './api-client.ts'
 import { listPages } from './list.ts'
 import type { ReadPage } from './pages/page.ts'
-import { backoffMs, remedyOf } from './retry.ts'
+import { remedyOf, retryAfterMs } from './retry.ts'
 import { isSameSet } from './same-set.ts'
 
 const NODES = '/api/v1/nodes'
@@ -175,7 +175,7 @@ class Follower implements PeerNodes {
         { err, remedy: remedyOf(err, 'list on nodes') },
         'cannot list the Nodes: an external IP may take the address of one, retrying',
       )
-    return backoffMs(err, this.#failures++, FIRST_BACKOFF_MS, LONGEST_BACKOFF_MS)
+    return retryAfterMs(err, this.#failures++, FIRST_BACKOFF_MS, LONGEST_BACKOFF_MS)
   }
 }
 

@@ -8,7 +8,8 @@ import type { Collection } from '../model/facts/cluster.ts'
 import type { Parsed } from '../model/facts/facts.ts'
 import { type ApiClient, ApiError, isExpired, readLines } from './api-client.ts'
 import { type ListOptions, listPages } from './list.ts'
-import { backoffMs, remedyOf, type Sleep, sleep as realSleep } from './retry.ts'
+import { type Sleep, sleep as realSleep } from '../waiting/sleep.ts'
+import { remedyOf, retryAfterMs } from './retry.ts'
 
 /** The server ends a watch after a random time of one to two of these. */
 const WATCH_SECONDS = 300
@@ -85,7 +86,7 @@ async function recover<Fact>(
     log.warn({ path }, 'cannot read this resource: going on without, until it can be read')
     options.collection.replace([])
   }
-  const ms = backoffMs(err, progress.failures, FIRST_BACKOFF_MS, LONGEST_BACKOFF_MS)
+  const ms = retryAfterMs(err, progress.failures, FIRST_BACKOFF_MS, LONGEST_BACKOFF_MS)
   progress.failures++
   await pause(options, ms)
 }
@@ -121,7 +122,7 @@ async function doWithout<Fact>(
       )
   }
   progress.isAbsent = true
-  const ms = backoffMs(err, progress.failures, FIRST_ABSENCE_MS, LONGEST_ABSENCE_MS)
+  const ms = retryAfterMs(err, progress.failures, FIRST_ABSENCE_MS, LONGEST_ABSENCE_MS)
   progress.failures++
   await pause(options, ms)
 }

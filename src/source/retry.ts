@@ -1,21 +1,11 @@
 /** After a failed request to the API server: how long to wait, and what to do about it. */
-import { setTimeout } from 'node:timers/promises'
+import { backoffMs } from '../waiting/backoff.ts'
 import { ApiError } from './api-client.ts'
 
-/** Resolves after `ms`, or when the signal aborts. */
-export type Sleep = (ms: number, signal: AbortSignal) => Promise<void>
-
-export const sleep: Sleep = async (ms, signal) => {
-  await setTimeout(ms, undefined, { signal }).catch(() => undefined)
-}
-
-/**
- * In ms, after `failures` in a row before this one: twice as long each time, from `firstMs` to `longestMs`, or as long
- * as the API server asks.
- */
-export function backoffMs(error: unknown, failures: number, firstMs: number, longestMs: number): number {
+/** In ms, after one more than `failures` in a row: as `backoffMs` says, or as long as the API server asks. */
+export function retryAfterMs(error: unknown, failures: number, firstMs: number, longestMs: number): number {
   const asked = error instanceof ApiError ? (error.retryAfterMs ?? 0) : 0
-  return Math.max(asked, Math.min(firstMs * 2 ** failures, longestMs))
+  return Math.max(asked, backoffMs(failures + 1, firstMs, longestMs))
 }
 
 /** What an operator can do; `wanted` is what the program must be allowed, such as `list on nodes`. */

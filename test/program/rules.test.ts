@@ -1,5 +1,5 @@
 import { expect } from 'chai'
-import { Doorbell } from '../../src/loop/doorbell.ts'
+import { Doorbell } from '../../src/waiting/doorbell.ts'
 import type { Family } from '../../src/model/address.ts'
 import { RuleKeeper } from '../../src/program/rules.ts'
 import { eventually } from '../support/eventually.ts'

@@ -1,4 +1,4 @@
-import type { Alarm } from '../../src/source/alarm.ts'
+import type { Alarm } from '../../src/waiting/alarm.ts'
 import { eventually } from './eventually.ts'
 
 /** An alarm whose waits end when the test says so. */

@@ -1,6 +1,6 @@
 /** A proxy on a fake kernel with a clock of our own: a story is told step by step. */
 import { defaultConfig } from '../../src/config/config.ts'
-import type { Bell } from '../../src/loop/doorbell.ts'
+import type { Bell } from '../../src/waiting/doorbell.ts'
 import { Proxy, type ProxyOptions } from '../../src/loop/proxy.ts'
 import { Reporter } from '../../src/loop/reporter.ts'
 import { mappingOptions } from '../../src/program/mapping.ts'

@@ -5,7 +5,7 @@ import { byPlace, NetlinkConnection } from '../../netlink/connection.ts'
 import { isNotFound, NetlinkError } from '../../netlink/error.ts'
 import type { MessageWriter } from '../../netlink/message.ts'
 import type { Socket } from '../../netlink/socket.ts'
-import { mapInTurns } from '../../netlink/turns.ts'
+import { mapInTurns } from '../../waiting/turns.ts'
 import {
   decodeSetPart,
   decodeSetType,

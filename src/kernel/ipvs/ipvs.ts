@@ -6,7 +6,7 @@ import { isNotPermitted, NetlinkError } from '../../netlink/error.ts'
 import { NETLINK_GENERIC, resolveFamily } from '../../netlink/generic.ts'
 import type { Message } from '../../netlink/message.ts'
 import type { Socket } from '../../netlink/socket.ts'
-import { mapInTurns } from '../../netlink/turns.ts'
+import { mapInTurns } from '../../waiting/turns.ts'
 import {
   decodeDestination,
   decodeInfo,

@@ -4,7 +4,7 @@ import type { Address } from '../../model/address.ts'
 import { NetlinkConnection } from '../../netlink/connection.ts'
 import { NetlinkError } from '../../netlink/error.ts'
 import type { Socket } from '../../netlink/socket.ts'
-import { mapInTurns } from '../../netlink/turns.ts'
+import { mapInTurns } from '../../waiting/turns.ts'
 import { decodeAddressMessage, encodeAddressDump } from './address-codec.ts'
 
 export const INTERFACE_NAME = 'kube-ipvs0'

@@ -1,6 +1,7 @@
 /** The node's own addresses: read once, then followed as interfaces come, change and go. */
-import { setTimeout } from 'node:timers/promises'
 import type { Logger } from 'pino'
+import { backoffMs } from '../../waiting/backoff.ts'
+import { sleep } from '../../waiting/sleep.ts'
 import type { Address } from '../../model/address.ts'
 import { NetlinkConnection } from '../../netlink/connection.ts'
 import { type DecodeError, isInterrupted, NetlinkError } from '../../netlink/error.ts'
@@ -154,8 +155,9 @@ class Follower {
     signal.addEventListener('abort', () => this.#wake())
     while (!signal.aborted) {
       await this.#untilStale()
-      const backoffMs = this.#failures === 0 ? 0 : FIRST_BACKOFF_MS * 2 ** (this.#failures - 1)
-      await this.#pause(QUIET_MS + Math.min(backoffMs, LONGEST_BACKOFF_MS))
+      const retryMs =
+        this.#failures === 0 ? 0 : backoffMs(this.#failures, FIRST_BACKOFF_MS, LONGEST_BACKOFF_MS)
+      await sleep(QUIET_MS + retryMs, signal)
       await this.#tryToRead()
       this.report()
     }
@@ -213,10 +215,6 @@ class Follower {
     await new Promise<void>((resolve) => {
       this.#wake = resolve
     })
-  }
-
-  async #pause(ms: number): Promise<void> {
-    await setTimeout(ms, undefined, { signal: this.#options.signal }).catch(() => undefined)
   }
 
   #closeMonitor(): void {

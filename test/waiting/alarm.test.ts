@@ -2,9 +2,9 @@ import { execFileSync } from 'node:child_process'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { expect } from 'chai'
-import { openAlarm } from '../../src/source/alarm.ts'
+import { openAlarm } from '../../src/waiting/alarm.ts'
 
-const FILE = join(import.meta.dirname, '../../src/source/alarm.ts')
+const FILE = join(import.meta.dirname, '../../src/waiting/alarm.ts')
 /** Timers are early by less than a ms, and late by as much as the machine likes. */
 const EARLY_MS = 2
 

@@ -1,6 +1,6 @@
 import { setImmediate } from 'node:timers/promises'
 import { expect } from 'chai'
-import { together } from '../../src/netlink/turns.ts'
+import { together } from '../../src/waiting/promises.ts'
 import { rejectionOf } from '../support/rejection.ts'
 
 describe('together', () => {

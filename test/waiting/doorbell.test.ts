@@ -1,5 +1,5 @@
 import { expect } from 'chai'
-import { Doorbell } from '../../src/loop/doorbell.ts'
+import { Doorbell } from '../../src/waiting/doorbell.ts'
 
 describe('Doorbell', () => {
   const never = new AbortController().signal

@@ -18,11 +18,3 @@ export async function mapInTurns<Item, Result>(
   }
   return results
 }
-
-/** What all promise; when one fails, the others are waited for, and nothing is left behind. */
-export async function together<Promises extends readonly Promise<unknown>[]>(
-  promises: readonly [...Promises],
-): Promise<{ [i in keyof Promises]: Awaited<Promises[i]> }> {
-  await Promise.allSettled(promises)
-  return Promise.all(promises)
-}
