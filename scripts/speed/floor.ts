@@ -65,18 +65,17 @@ async function bring(size: Size, kernel: Kernel): Promise<void> {
   const proxy = new Proxy({
     ...{ cluster, kernel, doorbell, log, metrics },
     reporter: new Reporter({ log, metrics, recordEvent: () => undefined }),
-    ruled: Promise.resolve(),
-    nodeListed: () => Promise.resolve(),
-    settled: () => {
+    onNodeListed: () => Promise.resolve(),
+    onSettled: () => {
       abort.abort()
     },
     hasLookedAround: () => true,
-    mustBeFree: () => new Set(),
+    addressesToFree: () => new Set(),
     mapping,
     isExcluded: () => false,
-    mapped: () => undefined,
-    counted: () => undefined,
-    unbound: () => undefined,
+    onServiceMapped: () => undefined,
+    onServersCounted: () => undefined,
+    onAddressesRefused: () => undefined,
     auditIntervalMs: () => Infinity,
     minSyncPeriodMs: () => 0,
     drainDeadlineMs: 900_000,

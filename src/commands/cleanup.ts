@@ -9,7 +9,7 @@ import { LinuxKernel } from '../kernel/linux-kernel.ts'
 import { removeKubeProxyTables } from '../kernel/filter/nftables.ts'
 import { type Address, FAMILIES } from '../model/address.ts'
 import { contains } from '../model/cidr.ts'
-import { emptyKernelState } from '../model/kernel-object.ts'
+import { emptyKernelState, objectsOf } from '../model/kernel-object.ts'
 import type { Socket } from '../netlink/socket.ts'
 import { adoptTables } from '../plan/audit.ts'
 import { planChanges } from '../plan/plan.ts'
@@ -34,7 +34,8 @@ async function removeVirtualServers({ addon, config, log }: CleanupOptions): Pro
     const foreign = adoptTables(tables, known)
     const isExcluded = (address: Address): boolean =>
       config.excludeCidrs.some((cidr) => contains(cidr, address))
-    const plan = planChanges(known.virtualServers.keys(), {
+    const virtualServers = [...objectsOf(known)].filter(({ kind }) => kind === 'virtualServer')
+    const plan = planChanges(virtualServers, {
       wanted: () => undefined,
       ...{ known, foreign, isExcluded },
     })

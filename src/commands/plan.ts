@@ -9,7 +9,7 @@ import { kubeProxyTables, tableDeletion } from '../kernel/filter/nftables.ts'
 import { followNodeAddresses } from '../kernel/link/node-addresses.ts'
 import { differingSysctls, formatSysctl } from '../kernel/host/sysctl.ts'
 import { Doorbell } from '../waiting/doorbell.ts'
-import { Proxy } from '../loop/proxy.ts'
+import { dryRun, type DryRunOptions } from '../loop/dry-run.ts'
 import { Reporter } from '../loop/reporter.ts'
 import type { Lookout } from '../program/lookout.ts'
 import { type MappingInput, mappingOptions, ruleOptions } from '../program/mapping.ts'
@@ -23,7 +23,7 @@ import { explainMissingNode } from '../program/missing-node.ts'
 import { loadAddon } from '../netlink/socket.ts'
 import { bridgeRemedy, openKernel, wantedSysctls, wantedTimeouts } from '../program/node-setup.ts'
 import { checkOrigin, type Origin, openOrigin } from '../program/origin.ts'
-import { addressBook, guard, openLookout, wantedScheduler } from '../program/parts.ts'
+import { addressBook, openLookout, wantedScheduler } from '../program/parts.ts'
 import type { ProgramOptions } from '../program/program.ts'
 import { Metrics } from '../serve/metrics.ts'
 
@@ -101,25 +101,20 @@ function openFacts(
   return { origin, cluster, doorbell, lookout, metrics }
 }
 
-/** A proxy that is never run. The scheduler is taken at its word: looking for it would change the kernel. */
-function openDryProxy(
+/** The scheduler is taken at its word: looking for it would change the kernel. */
+function dryRunOptions(
   { naming, log, policy, loaded: { config } }: ProgramOptions,
   facts: Facts,
   kernel: LinuxKernel,
   node: Pick<MappingInput, 'families'> & { nodeAddresses: readonly Address[] },
   signal: AbortSignal,
-): Proxy {
-  const { cluster, origin, metrics } = facts
-  return new Proxy({
-    ...{ ...facts, kernel, log },
+): DryRunOptions {
+  const { cluster, origin, metrics, lookout, doorbell } = facts
+  return {
+    ...{ cluster, doorbell, kernel, log },
     reporter: new Reporter({ log, metrics, recordEvent: () => undefined }),
-    ruled: Promise.resolve(),
-    ...guard({ ...facts, kernel }),
-    nodeListed: () => explainMissingNode({ naming, cluster, origin, log, signal }),
-    settled: () => undefined,
-    mapped: () => undefined,
-    counted: () => undefined,
-    unbound: () => undefined,
+    hasLookedAround: () => lookout.isDone,
+    onNodeListed: () => explainMissingNode({ naming, cluster, origin, log, signal }),
     mapping: () =>
       mappingOptions({
         ...{ ...node, config, cluster, nodeName: naming.name, policy: policy?.policy },
@@ -127,12 +122,7 @@ function openDryProxy(
         scheduler: wantedScheduler({ cluster, config }),
       }),
     isExcluded: (address) => config.excludeCidrs.some((cidr) => contains(cidr, address)),
-    auditIntervalMs: () => Infinity,
-    minSyncPeriodMs: () => 0,
-    drainDeadlineMs: 0,
-    now: () => performance.now(),
-    cpuMs: () => 0,
-  })
+  }
 }
 
 /** Everything that a start would do, in its order. Throws an Error with a remedy when it cannot be found out. */
@@ -152,9 +142,11 @@ export async function preview(options: ProgramOptions): Promise<string[]> {
   }
   try {
     await followNodeAddresses({ addon, log, signal: until, changed })
-    const proxy = openDryProxy(options, facts, kernel, node, until)
     const followed = facts.origin.follow(facts.cluster, until)
-    const operations = await Promise.race([proxy.dryRun(until), followed.then((): Operation[] => [])])
+    const operations = await Promise.race([
+      dryRun(dryRunOptions(options, facts, kernel, node, until), until),
+      followed.then((): Operation[] => []),
+    ])
     // What is missing in an unfinished list would be deleted.
     if (signal.aborted) throw new Error('Stopped before the plan was complete')
     return [

@@ -4,8 +4,16 @@ import type { Operation } from '../model/operation.ts'
 import type { VirtualServerKey } from '../model/virtual-server.ts'
 import type { Kernel } from './kernel.ts'
 
-/** The operations that did not succeed, each with its error, or `skipped`: another one, which it depends on, has failed. */
-export type Refusals = ReadonlyMap<Operation, Error | 'skipped'>
+/** By the place of an operation: why it did not succeed. */
+export type Refusals = ReadonlyMap<number, Error>
+
+class SkippedError extends Error {
+  override readonly name = 'SkippedError'
+}
+
+export function isSkipped(error: Error): boolean {
+  return error instanceof SkippedError
+}
 
 /** What failed so far, and what depends on it. */
 interface Failures {
@@ -19,38 +27,35 @@ function dependsOn(operation: Operation, { virtualServers, addresses }: Failures
   return operation.kind === 'bindAddress' && addresses.has(operation.address)
 }
 
-/**
- * Throws when the kernel cannot say what became of the operations. No address is bound before `ruled` resolves; what it
- * throws is thrown.
- */
-export async function applyPlan(
-  kernel: Kernel,
-  operations: readonly Operation[],
-  ruled: Promise<unknown>,
-): Promise<Refusals> {
+/** Throws when the kernel cannot say what became of the operations. */
+export async function applyPlan(kernel: Kernel, operations: readonly Operation[]): Promise<Refusals> {
   const failures: Failures = { virtualServers: new Set(), addresses: new Set() }
-  const refusals = new Map<Operation, Error | 'skipped'>()
+  const refusals = new Map<number, Error>()
   const firstBind = operations.findIndex(({ kind }) => kind === 'bindAddress')
   const split = firstBind < 0 ? operations.length : firstBind
-  for (const part of [operations.slice(0, split), operations.slice(split)]) {
-    if (part[0]?.kind === 'bindAddress') await ruled
-    const attempted = refusals.size === 0 ? part : part.filter((operation) => !dependsOn(operation, failures))
-    if (attempted.length < part.length)
-      for (const operation of part) if (dependsOn(operation, failures)) refusals.set(operation, 'skipped')
-    const results = await kernel.execute(attempted)
+  for (const [start, end] of [
+    [0, split],
+    [split, operations.length],
+  ] as const) {
+    const places = Array.from({ length: end - start }, (_, i) => start + i)
+    const attempted = places.filter((i) => !dependsOn(operations[i]!, failures))
+    for (const i of places)
+      if (dependsOn(operations[i]!, failures)) refusals.set(i, new SkippedError('skipped'))
+    const results = await kernel.execute(attempted.map((i) => operations[i]!))
     for (const [i, error] of results.entries())
-      if (error !== undefined) judge(attempted[i]!, error, failures, refusals)
+      if (error !== undefined) judge(attempted[i]!, operations[attempted[i]!]!, error, failures, refusals)
   }
   return refusals
 }
 
 function judge(
+  place: number,
   operation: Operation,
   error: Error,
   failures: Failures,
-  refusals: Map<Operation, Error | 'skipped'>,
+  refusals: Map<number, Error>,
 ): void {
-  refusals.set(operation, dependsOn(operation, failures) ? 'skipped' : error)
+  refusals.set(place, dependsOn(operation, failures) ? new SkippedError('skipped') : error)
   if (operation.kind === 'createVirtualServer') {
     failures.virtualServers.add(operation.of.key)
     failures.addresses.add(operation.of.address)

@@ -1,6 +1,7 @@
 /** Errors of operations in a user's words, with the remedy. */
 import { familyOf } from '../model/address.ts'
 import type { Operation } from '../model/operation.ts'
+import { schedulerOf } from '../model/schedulers.ts'
 import { splitSetMember } from '../model/sets.ts'
 import { isNotPermitted, NetlinkError } from '../netlink/error.ts'
 import { describeSetErrno } from './filter/ipset.ts'
@@ -40,7 +41,7 @@ function remedy(operation: Operation, error: NetlinkError): string | undefined {
   }
   if ('settings' in operation && error.code === 'ENOENT') {
     const { scheduler } = operation.settings
-    return `the scheduler "${scheduler}" is not available: load it with "modprobe ip_vs_${scheduler}"`
+    return `the scheduler "${scheduler}" is not available: load it with "modprobe ${schedulerOf(scheduler).module}"`
   }
   if (error.code === 'EAFNOSUPPORT' || error.code === 'EOPNOTSUPP') {
     return 'this kernel does not have the address family: enable IPv6, or make the Service single-stack'

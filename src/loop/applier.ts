@@ -1,32 +1,33 @@
-/** Executes plans, believes what the kernel answers, and notes and says what it refuses. */
+/** Executes plans, believes what the kernel answers, and queues and says what it refuses. */
 import type { Logger } from 'pino'
-import { applyPlan, type Refusals } from '../kernel/apply.ts'
+import { applyPlan, isSkipped, type Refusals } from '../kernel/apply.ts'
 import { netlinkErrorOf, OperationError } from '../kernel/explain.ts'
 import type { Kernel } from '../kernel/kernel.ts'
 import { formatOperation } from '../model/ipvsadm.ts'
-import type { ObjectKey } from '../model/kernel-object.ts'
+import type { KernelObject, ObjectKey } from '../model/kernel-object.ts'
 import { objectOf, type Operation, type OperationKind, project } from '../model/operation.ts'
 import { isAlreadyExists, isNotFound } from '../netlink/error.ts'
-import type { Failures } from '../plan/backoff.ts'
 import type { Metrics } from '../serve/metrics.ts'
 import type { Auditor } from './auditor.ts'
+import type { Audits } from './audits.ts'
+import type { Queue } from './queue.ts'
 
 /** Objects that fail for one reason above this number are counted, not listed. */
 const LISTED = 10
 
 export interface ApplierOptions {
   readonly kernel: Kernel
-  /** Resolves when the rules of iptables stand, rejects when they will not: before, no address leads to a virtual server. */
-  readonly ruled: Promise<unknown>
   readonly auditor: Pick<Auditor, 'known' | 'noteChange'>
-  readonly failures: Failures
-  /** Called when the kernel is not as we believed. */
-  readonly surprised: () => void
+  readonly audits: Pick<Audits, 'hasten'>
+  readonly queue: Queue
   readonly log: Logger
   readonly metrics: Metrics
   /** Monotonic. */
   readonly now: () => number
 }
+
+/** An object that the kernel has refused; no error when it only depends on another one that was refused. */
+type Failures = Map<ObjectKey, { readonly object: KernelObject; readonly error: Error | undefined }>
 
 export class Applier {
   readonly #options: ApplierOptions
@@ -35,66 +36,67 @@ export class Applier {
     this.#options = options
   }
 
-  /** Executes a plan and believes what the kernel answers. Returns the objects that failed. */
+  /**
+   * Executes a plan, believes what the kernel answers, and queues what it refuses. Returns the keys of what it refuses.
+   * Throws when the kernel cannot say what became of it.
+   */
   async apply(operations: readonly Operation[], message: string): Promise<ReadonlySet<ObjectKey>> {
-    const { kernel, ruled, log, now } = this.#options
+    const { kernel, log, now } = this.#options
     if (operations.length === 0) return new Set()
     const started = now()
-    const refusals = await applyPlan(kernel, operations, ruled)
+    const refusals = await applyPlan(kernel, operations)
+    const failures = failuresOf(operations, refusals)
     this.#believe(operations, refusals)
-    const failed = this.#noteFailures(refusals)
+    this.#count(operations, refusals)
+    this.#queueFailures(failures)
+    if (isAnySurprise(operations, refusals)) this.#options.audits.hasten()
     const durationMs = Math.round(now() - started)
-    log.debug({ operations: operations.length, failed: failed.size, durationMs }, message)
-    return failed
+    log.debug({ operations: operations.length, failed: failures.size, durationMs }, message)
+    return new Set(failures.keys())
   }
 
-  /** Believes what succeeded, and counts everything. */
+  /** Believes what succeeded. */
   #believe(operations: readonly Operation[], refusals: Refusals): void {
-    const { log, metrics } = this.#options
+    const { auditor, log } = this.#options
     const isVerbose = log.isLevelEnabled('debug')
+    for (const [place, operation] of operations.entries()) {
+      const error = refusals.get(place)
+      if (error !== undefined && !isGone(operation, error)) continue
+      project(auditor.known, operation)
+      auditor.noteChange(objectOf(operation).key)
+      if (isVerbose) log.debug({ operation: formatOperation(operation) }, 'applied')
+    }
+  }
+
+  #count(operations: readonly Operation[], refusals: Refusals): void {
+    const { metrics } = this.#options
     const changed = new Map<OperationKind, number>()
     const failed = new Map<OperationKind, number>()
-    const count = (counts: Map<OperationKind, number>, { kind }: Operation): void => {
+    for (const [place, { kind }] of operations.entries()) {
+      const error = refusals.get(place)
+      if (error !== undefined && isSkipped(error)) continue
+      const counts = error === undefined ? changed : failed
       counts.set(kind, (counts.get(kind) ?? 0) + 1)
-    }
-    for (const operation of operations) {
-      const refusal = refusals.size === 0 ? undefined : refusals.get(operation)
-      if (refusal instanceof Error) count(failed, operation)
-      if (refusal !== undefined && !isGone(operation, refusal)) continue
-      if (refusal === undefined) count(changed, operation)
-      project(this.#options.auditor.known, operation)
-      this.#options.auditor.noteChange(objectOf(operation))
-      if (isVerbose) log.debug({ operation: formatOperation(operation) }, 'applied')
     }
     for (const [kind, of] of changed) metrics.changed(kind, of)
     for (const [kind, of] of failed) metrics.failed(kind, of)
   }
 
-  /** Notes, and says once, what failed. Returns the objects. */
-  #noteFailures(refusals: Refusals): ReadonlySet<ObjectKey> {
-    const { now, failures, surprised } = this.#options
-    // The first error of each object; undefined for one that only depends on another.
-    const errors = new Map<ObjectKey, Error | undefined>()
-    for (const [operation, refusal] of refusals) {
-      if (isGone(operation, refusal)) continue
-      const key = objectOf(operation)
-      const error = refusal === 'skipped' ? undefined : refusal
-      errors.set(key, errors.get(key) ?? error)
-      if (error !== undefined && isSurprise(error)) surprised()
+  /** Says once what failed, and has it tried again. */
+  #queueFailures(failures: Failures): void {
+    const { queue } = this.#options
+    const news: (readonly [ObjectKey, Error])[] = []
+    for (const [key, { object, error }] of failures) {
+      const isNew = queue.refuse(object, error?.message ?? '')
+      if (isNew && error !== undefined) news.push([key, error])
     }
-    const news = [...errors].filter(([key, err]) => failures.add(key, err?.message ?? '', now()))
-    this.#reportFailures(news)
-    return new Set(errors.keys())
+    this.#report(news)
   }
 
   /** Many objects that fail for one reason are said in a few lines. */
-  #reportFailures(failures: readonly (readonly [ObjectKey, Error | undefined])[]): void {
+  #report(failures: readonly (readonly [ObjectKey, Error])[]): void {
     const { log } = this.#options
-    const byReason = Map.groupBy(failures, ([, err]) =>
-      err instanceof OperationError ? err.reason : err?.message,
-    )
-    for (const [reason, group] of byReason) {
-      if (reason === undefined) continue
+    for (const [reason, group] of Map.groupBy(failures, ([, error]) => reasonOf(error))) {
       for (const [key, err] of group.slice(0, LISTED))
         log.error({ err, object: key }, 'cannot program an object: retrying')
       const objects = group.length - LISTED
@@ -103,13 +105,33 @@ export class Applier {
   }
 }
 
+/** The objects that were refused, each with its first error. */
+function failuresOf(operations: readonly Operation[], refusals: Refusals): Failures {
+  const failures: Failures = new Map()
+  for (const [place, refusal] of refusals) {
+    const operation = operations[place]!
+    if (isGone(operation, refusal)) continue
+    const object = objectOf(operation)
+    const error = failures.get(object.key)?.error ?? (isSkipped(refusal) ? undefined : refusal)
+    failures.set(object.key, { object, error })
+  }
+  return failures
+}
+
+function reasonOf(error: Error): string {
+  return error instanceof OperationError ? error.reason : error.message
+}
+
 /** What was to be deleted is not there: as it should be. */
-function isGone({ kind }: Operation, refusal: Error | 'skipped'): boolean {
-  if (refusal === 'skipped') return false
-  return (kind.startsWith('delete') || kind === 'unbindAddress') && isNotFound(netlinkErrorOf(refusal))
+function isGone({ kind }: Operation, error: Error): boolean {
+  return (kind.startsWith('delete') || kind === 'unbindAddress') && isNotFound(netlinkErrorOf(error))
 }
 
 /** The kernel is not as we believed: look before trying again. */
+function isAnySurprise(operations: readonly Operation[], refusals: Refusals): boolean {
+  return [...refusals].some(([place, error]) => !isGone(operations[place]!, error) && isSurprise(error))
+}
+
 function isSurprise(error: Error): boolean {
   const cause = netlinkErrorOf(error)
   return isAlreadyExists(cause) || isNotFound(cause) || cause?.code === 'ENODEV'

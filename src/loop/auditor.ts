@@ -5,7 +5,8 @@ import {
   emptyKernelState,
   type KernelState,
   type KernelTables,
-  kindOf,
+  type KernelObject,
+  objectsOf,
   type ObjectKey,
 } from '../model/kernel-object.ts'
 import type { VirtualServerId, VirtualServerKey } from '../model/virtual-server.ts'
@@ -94,9 +95,8 @@ export class Auditor {
   }
 
   /** Every object that we believe to be in the kernel, in the order in which objects are made. */
-  keys(): ObjectKey[] {
-    const { virtualServers, addresses, setMembers } = this.known
-    return [...setMembers, ...virtualServers.keys(), ...addresses]
+  objects(): Generator<KernelObject> {
+    return objectsOf(this.known)
   }
 
   /** Begins an audit: the tables are read while changes go on. Calls `read` when there is something for `step` to do. */
@@ -150,8 +150,10 @@ export class Auditor {
       this.#foreign = foreign
       this.#phase = { name: 'realServers', remaining: [...this.known.virtualServers.keys()] }
       // A virtual server that has appeared is ours now: its real servers have to be known before it is planned.
-      const appeared = differences.flatMap(({ key }) => (kindOf(key) === 'virtualServer' ? [key] : []))
-      return [...differences, ...(await this.#compareRealServers(appeared as VirtualServerKey[]))]
+      const appeared = differences.flatMap(({ object }) =>
+        object.kind === 'virtualServer' ? [object.key] : [],
+      )
+      return [...differences, ...(await this.#compareRealServers(appeared))]
     }
     return []
   }

@@ -1,10 +1,13 @@
 /** Looks after real servers that get no new connections until their last one has ended. */
 import type { Kernel } from '../kernel/kernel.ts'
-import type { WantedVirtualServer } from '../model/claims/claims.ts'
+import type { Ledger } from '../model/claims/ledger.ts'
 import type { KernelState } from '../model/kernel-object.ts'
-import type { Operation } from '../model/operation.ts'
+import { objectOf, type Operation } from '../model/operation.ts'
 import type { VirtualServerKey } from '../model/virtual-server.ts'
+import type { Metrics } from '../serve/metrics.ts'
 import { type GoneSince, isDraining, planDrain } from '../plan/drain.ts'
+import type { Applier } from './applier.ts'
+import type { Watchdog } from './watchdog.ts'
 
 /** How often drained real servers are looked for; at most a twentieth of the time is spent on it. */
 const INTERVAL_MS = 2_000
@@ -15,9 +18,12 @@ const NONE: GoneSince = new Map()
 export interface DrainerOptions {
   readonly kernel: Kernel
   readonly known: KernelState
-  readonly wanted: (key: VirtualServerKey) => WantedVirtualServer | undefined
+  readonly ledger: Pick<Ledger, 'virtualServer'>
+  readonly applier: Pick<Applier, 'apply'>
+  readonly watchdog: Pick<Watchdog, 'noteProgress'>
+  readonly metrics: Pick<Metrics, 'drained' | 'setDraining'>
   /** How long connections to an endpoint that is gone may last. */
-  readonly deadlineMs: number
+  readonly drainDeadlineMs: number
   readonly now: () => number
 }
 
@@ -31,29 +37,34 @@ export class Drainer {
     this.#options = options
   }
 
-  /** When to call `plan` next; Infinity while nothing drains. */
+  /** When to call `drain` next; Infinity while nothing drains. */
   get dueAt(): number {
     return this.#dueAt
   }
 
-  /** Real servers that still drained when last looked at. */
-  get left(): number {
-    return this.#left
-  }
-
   /** Notices real servers of a virtual server that have begun to drain. State is derived: weight 0 and not wanted. */
   watch(key: VirtualServerKey): void {
-    const { known, wanted, now } = this.#options
+    const { known, ledger, now } = this.#options
     for (const realServer of known.virtualServers.get(key)?.realServers.values() ?? []) {
-      if (!isDraining(realServer, wanted(key)) || this.#draining.has(key)) continue
+      if (!isDraining(realServer, ledger.virtualServer(key)) || this.#draining.has(key)) continue
       this.#draining.set(key, new Map())
       this.#dueAt = Math.min(this.#dueAt, now())
     }
   }
 
+  /** Deletes what has drained. Throws when the kernel does not answer as it should. */
+  async drain(): Promise<void> {
+    const { applier, watchdog, metrics } = this.#options
+    const deletions = await this.#plan()
+    if (deletions.length > 0) watchdog.noteProgress()
+    const failed = await applier.apply(deletions, 'drained')
+    metrics.drained(deletions.filter((operation) => !failed.has(objectOf(operation).key)).length)
+    metrics.setDraining(this.#left)
+  }
+
   /** Asks the kernel for connections, and returns the deletions of what has drained. Throws when it cannot read. */
-  async plan(): Promise<Operation[]> {
-    const { kernel, known, wanted, deadlineMs, now } = this.#options
+  async #plan(): Promise<Operation[]> {
+    const { kernel, known, ledger, drainDeadlineMs: deadlineMs, now } = this.#options
     const started = now()
     const ids = [...this.#draining.keys()].flatMap((key) => known.virtualServers.get(key)?.id ?? [])
     const observed = await kernel.readRealServers(ids)
@@ -64,7 +75,7 @@ export class Drainer {
     for (const of of ids) {
       const drain = planDrain({
         of,
-        wanted: wanted(of.key),
+        wanted: ledger.virtualServer(of.key),
         observed: observed.get(of.key) ?? [],
         goneSince: before.get(of.key) ?? NONE,
         now: started,

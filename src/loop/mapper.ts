@@ -1,18 +1,15 @@
 /** Facts to claims: which Services have changed, what they want of the kernel, and which objects that may change. */
 import type { Address } from '../model/address.ts'
-import {
-  buildClaims,
-  type Claim,
-  localLacks,
-  type MappingOptions,
-  refusalsOf,
-} from '../model/claims/claims.ts'
+import type { Claim, MappingOptions } from '../model/claims/claim.ts'
+import { buildClaims, refusalsOf } from '../model/claims/claims.ts'
+import { localLacks } from '../model/claims/local-endpoints.ts'
 import type { Cluster } from '../model/facts/cluster.ts'
 import { isExposed, type ServiceName } from '../model/facts/facts.ts'
 import { checkEndpoints } from '../model/claims/endpoints.ts'
-import type { ObjectKey } from '../model/kernel-object.ts'
+import type { KernelObject } from '../model/kernel-object.ts'
 import type { Ledger } from '../model/claims/ledger.ts'
 import { mapInTurns } from '../waiting/turns.ts'
+import type { Queue } from './queue.ts'
 import type { Reporter } from './reporter.ts'
 
 /** Services mapped in one go: nothing else gets its turn meanwhile. */
@@ -27,10 +24,10 @@ export interface MapperOptions {
   readonly reporter: Pick<Reporter, 'refusals' | 'refusedEndpoints' | 'lacks'>
   /** Asked anew whenever facts have changed: so may the scheduler while we run. */
   readonly mapping: () => MappingOptions
+  /** Gets every object that may have to be changed. */
+  readonly queue: Pick<Queue, 'add'>
   /** Called for every Service that was mapped anew, or is gone. */
-  readonly mapped: (name: ServiceName) => void
-  /** Called for every object that may have to be changed. */
-  readonly touched: (key: ObjectKey) => void
+  readonly onServiceMapped: (name: ServiceName) => void
 }
 
 export class Mapper {
@@ -82,12 +79,13 @@ export class Mapper {
    * The objects of all Services. Those that are not exposed are mapped as their objects are asked for: the oldest ones, which
    * win conflicts among them, first.
    */
-  *mapAll(): Generator<ObjectKey> {
+  *mapAll(): Generator<KernelObject> {
     const { cluster, ledger, mapping } = this.#options
     const options = mapping()
     const names = [...new Set([...ledger.owners(), ...this.#unmapped])]
     names.sort((a, b) => cluster.byAge(a, b))
-    for (const name of names) yield* this.#unmapped.has(name) ? this.#map(name, options) : ledger.keysOf(name)
+    for (const name of names)
+      yield* this.#unmapped.has(name) ? this.#map(name, options) : ledger.claimsOf(name)
   }
 
   /** What has an endpoint at an address that is a virtual one now, or was one, is to be mapped anew. */
@@ -110,20 +108,20 @@ export class Mapper {
   }
 
   /** Returns the objects that may have to be changed. */
-  #map(name: ServiceName, options: MappingOptions): Iterable<ObjectKey> {
-    const { cluster, mapped, reporter, touched } = this.#options
+  #map(name: ServiceName, options: MappingOptions): Iterable<KernelObject> {
+    const { cluster, onServiceMapped, reporter, queue } = this.#options
     this.#unmapped.delete(name)
     const service = cluster.service(name)
     const isVirtual = (address: Address): boolean => this.#isVirtual(address, options)
     const { slices, refusals } = checkEndpoints(cluster.slicesOf(name), isVirtual)
     const claims = service === undefined ? [] : buildClaims(service, slices, options)
-    const keys = this.#claim(name, claims)
-    for (const key of keys) touched(key)
+    const objects = [...this.#claim(name, claims)]
+    for (const object of objects) queue.add(object)
     reporter.refusedEndpoints(name, service === undefined ? [] : refusals)
     reporter.refusals(name, service === undefined ? [] : refusalsOf(service, options))
     reporter.lacks(name, service === undefined ? [] : localLacks(service, slices, options))
-    mapped(name)
-    return keys
+    onServiceMapped(name)
+    return objects
   }
 
   /** A cluster IP, or an external address that some Service is served at. */
@@ -132,20 +130,20 @@ export class Mapper {
   }
 
   /** Returns the objects that may have to be changed, and remembers addresses that somebody claims now, or nobody any more. */
-  #claim(name: ServiceName, claims: readonly Claim[]): Set<ObjectKey> {
+  #claim(name: ServiceName, claims: readonly Claim[]): Iterable<KernelObject> {
     const { ledger } = this.#options
     const before = addressesIn(ledger.claimsOf(name))
-    const keys = ledger.replace(name, claims)
+    const objects = ledger.replace(name, claims)
     const after = addressesIn(claims)
-    if (before.length === after.length && before.every((address, i) => address === after[i])) return keys
+    if (before.length === after.length && before.every((address, i) => address === after[i])) return objects
     const known = new Set(before)
     for (const address of before) if (!ledger.isClaimed(address)) this.#turned.add(address)
     for (const address of after) if (!known.has(address)) this.#turned.add(address)
-    return keys
+    return objects
   }
 }
 
 /** Addresses that are claimed: what makes one ours is itself. */
 function addressesIn(claims: readonly Claim[]): Address[] {
-  return claims.flatMap(({ key, vip }) => (vip !== undefined && key === vip ? [vip] : []))
+  return claims.flatMap((claim) => (claim.kind === 'address' ? [claim.key] : []))
 }

@@ -1,7 +1,7 @@
 /** What is said of Services that are not served as they ask: each thing once, in the log, as a metric and as an Event. */
 import type { Logger } from 'pino'
 import { FAMILIES } from '../model/address.ts'
-import type { LocalLack } from '../model/claims/claims.ts'
+import type { LocalLack } from '../model/claims/local-endpoints.ts'
 import type { ServiceName } from '../model/facts/facts.ts'
 import type { ObjectKey } from '../model/kernel-object.ts'
 import type { Metrics } from '../serve/metrics.ts'

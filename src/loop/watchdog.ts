@@ -20,7 +20,7 @@ export class Watchdog {
   }
 
   /** Something was done: an operation, a part of an audit, or changes were taken. */
-  moved(): void {
+  noteProgress(): void {
     this.#idle = 0
   }
 

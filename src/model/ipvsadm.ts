@@ -5,8 +5,10 @@
 import { formatSocketAddress } from './address.ts'
 import type { KernelState } from './kernel-object.ts'
 import type { Operation } from './operation.ts'
+import { schedulerOf } from './schedulers.ts'
 import {
   type ForwardingMethod,
+  fullPrefix,
   ONE_PACKET,
   PERSISTENT,
   type RealServer,
@@ -19,7 +21,6 @@ import {
   type VirtualServerId,
   type VirtualServerSettings,
 } from './virtual-server.ts'
-import { fullPrefix } from './virtual-server.ts'
 
 const SERVICE_OPTION = { TCP: '-t', UDP: '-u', SCTP: '--sctp-service' } as const
 const FORWARDING_OPTION: Readonly<Record<ForwardingMethod, string>> = {
@@ -31,11 +32,6 @@ const FORWARDING_OPTION: Readonly<Record<ForwardingMethod, string>> = {
 /** linux/ip_vs.h: IP_VS_TUNNEL_ENCAP_FLAG_CSUM and _REMCSUM. */
 const TUNNEL_CHECKSUM = ['--tun-nocsum', '--tun-csum', '--tun-remcsum'] as const
 
-/** ipvsadm names the flags of two schedulers, and numbers those of the others. */
-const FLAG_NAMES: Readonly<Record<string, readonly string[]>> = {
-  sh: ['sh-fallback', 'sh-port', 'flag-3'],
-  mh: ['mh-fallback', 'mh-port', 'flag-3'],
-}
 const SCHEDULER_FLAGS = [SCHEDULER_FLAG_1, SCHEDULER_FLAG_2, SCHEDULER_FLAG_3] as const
 
 function selector({ address, port, protocol }: VirtualServerId): string {
@@ -43,8 +39,9 @@ function selector({ address, port, protocol }: VirtualServerId): string {
 }
 
 function schedulerFlags({ scheduler, flags }: VirtualServerSettings): string {
-  const names = FLAG_NAMES[scheduler] ?? ['flag-1', 'flag-2', 'flag-3']
-  return names.filter((_, i) => (flags & SCHEDULER_FLAGS[i]!) !== 0).join(',')
+  return schedulerOf(scheduler)
+    .flagNames.filter((_, i) => (flags & SCHEDULER_FLAGS[i]!) !== 0)
+    .join(',')
 }
 
 /** ipvsadm prints an IPv4 mask as such, an IPv6 one as its length, and neither when it is full. */

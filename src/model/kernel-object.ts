@@ -1,33 +1,35 @@
 /** The kernel objects we own, each under a key in the words of its tool. */
-import { type Address, withoutBrackets } from './address.ts'
-import { type SetMemberKey, splitSetMember } from './sets.ts'
-import type {
-  RealServer,
-  RealServerKey,
-  VirtualServer,
-  VirtualServerId,
-  VirtualServerKey,
-  VirtualServerSettings,
+import type { Address } from './address.ts'
+import { addressInMember, type SetMemberKey } from './sets.ts'
+import {
+  addressOfVirtualServer,
+  type RealServer,
+  type RealServerKey,
+  type VirtualServer,
+  type VirtualServerId,
+  type VirtualServerKey,
+  type VirtualServerSettings,
 } from './virtual-server.ts'
 
-/** A virtual server, an address on kube-ipvs0 (its key is the address) or a set member. */
-export type ObjectKey = VirtualServerKey | Address | SetMemberKey
+/** A kernel object that can be ours: a virtual server, an address on kube-ipvs0, or a member of a set. */
+export type KernelObject =
+  | { readonly kind: 'virtualServer'; readonly key: VirtualServerKey }
+  | { readonly kind: 'address'; readonly key: Address }
+  | { readonly kind: 'setMember'; readonly key: SetMemberKey }
 
-export type ObjectKind = 'virtualServer' | 'address' | 'setMember'
-
-/** Keys of the three kinds never collide: only a set member has a space, only a virtual server a slash without one. */
-export function kindOf(key: ObjectKey): ObjectKind {
-  if (key.includes(' ')) return 'setMember'
-  return key.includes('/') ? 'virtualServer' : 'address'
-}
+/** Keys of different kinds are never equal. */
+export type ObjectKey = KernelObject['key']
 
 /** The address that an object is about; undefined for a member of a set of ports. */
-export function addressOf(key: ObjectKey): Address | undefined {
-  const kind = kindOf(key)
-  if (kind === 'address') return key as Address
-  if (kind === 'virtualServer') return withoutBrackets(key.slice(0, key.lastIndexOf(':'))) as Address
-  const [first] = splitSetMember(key as SetMemberKey).element.split(',')
-  return /[.:]/.test(first!) ? (first as Address) : undefined
+export function addressOf(object: KernelObject): Address | undefined {
+  switch (object.kind) {
+    case 'virtualServer':
+      return addressOfVirtualServer(object.key)
+    case 'address':
+      return object.key
+    case 'setMember':
+      return addressInMember(object.key)
+  }
 }
 
 /** A virtual server in the kernel, as far as we know. */
@@ -59,4 +61,11 @@ export interface KernelTables {
 
 export function emptyKernelState(): KernelState {
   return { virtualServers: new Map(), addresses: new Set(), setMembers: new Set() }
+}
+
+/** Every object in a state, in the order in which objects are made. */
+export function* objectsOf({ setMembers, virtualServers, addresses }: KernelState): Generator<KernelObject> {
+  for (const key of setMembers) yield { kind: 'setMember', key }
+  for (const key of virtualServers.keys()) yield { kind: 'virtualServer', key }
+  for (const key of addresses) yield { kind: 'address', key }
 }

@@ -1,6 +1,6 @@
 /** One change to the kernel, as data: made by plan, executed by kernel, printed by ipvsadm.ts. */
 import type { Address } from './address.ts'
-import type { KernelState, ObjectKey } from './kernel-object.ts'
+import type { KernelObject, KernelState } from './kernel-object.ts'
 import type { SetMemberKey } from './sets.ts'
 import type { RealServer, VirtualServerId, VirtualServerSettings } from './virtual-server.ts'
 
@@ -24,14 +24,14 @@ export type Operation =
 export type OperationKind = Operation['kind']
 
 /** The object an operation is about; a real server's is its virtual server. */
-export function objectOf(operation: Operation): ObjectKey {
+export function objectOf(operation: Operation): KernelObject {
   switch (operation.kind) {
     case 'bindAddress':
     case 'unbindAddress':
-      return operation.address
+      return { kind: 'address', key: operation.address }
     case 'addSetMember':
     case 'deleteSetMember':
-      return operation.member
+      return { kind: 'setMember', key: operation.member }
     case 'createVirtualServer':
     case 'updateVirtualServer':
     case 'deleteVirtualServer':
@@ -39,7 +39,7 @@ export function objectOf(operation: Operation): ObjectKey {
     case 'updateRealServer':
     case 'deleteRealServer':
     case 'deleteFlows':
-      return operation.of.key
+      return { kind: 'virtualServer', key: operation.of.key }
   }
 }
 

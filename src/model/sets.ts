@@ -1,5 +1,5 @@
 /** The sets of kube-proxy: their names are the runbooks' names, and the rules in iptables ask them. */
-import { type Address, type Family, familyOf } from './address.ts'
+import { type Address, FAMILIES, type Family, familyOf } from './address.ts'
 import type { Protocol } from './virtual-server.ts'
 
 export type SetType = 'hash:ip' | 'hash:ip,port' | 'hash:ip,port,ip' | 'hash:ip,port,net' | 'bitmap:port'
@@ -86,4 +86,15 @@ export function portMember(
 /** A member of a set of ports. */
 export function bitmapMember(base: SetBase, family: Family, port: number): SetMemberKey {
   return setMember(setName(base, family), String(port))
+}
+
+/** What each set holds, by its name in the kernel. */
+const TYPES: ReadonlyMap<string, SetType> = new Map(
+  FAMILIES.flatMap(setsOf).map(({ name, type }) => [name, type]),
+)
+
+/** The address that a member begins with; undefined for a member of a set of ports. */
+export function addressInMember(key: SetMemberKey): Address | undefined {
+  const { set, element } = splitSetMember(key)
+  return TYPES.get(set) === 'bitmap:port' ? undefined : (element.split(',')[0] as Address)
 }

@@ -1,27 +1,10 @@
 /** What IPVS holds, in LVS's words: virtual servers and their real servers. */
-import { type Address, familyOf, formatSocketAddress } from './address.ts'
+import { type Address, familyOf, formatSocketAddress, withoutBrackets } from './address.ts'
 
 export type Protocol = 'TCP' | 'UDP' | 'SCTP'
 
 /** How a real server is reached: `-m`, `-i`, `-g` and the local node, in ipvsadm's words. */
 export type ForwardingMethod = 'masquerade' | 'tunnel' | 'directRoute' | 'local'
-
-/** The schedulers of Linux. The configuration may name another: the kernel decides. */
-export const SCHEDULERS = [
-  'rr',
-  'wrr',
-  'lc',
-  'wlc',
-  'lblc',
-  'lblcr',
-  'sh',
-  'dh',
-  'sed',
-  'nq',
-  'mh',
-  'fo',
-  'ovf',
-] as const
 
 /** Flags of a virtual server: IP_VS_SVC_F_* of linux/ip_vs.h, without the kernel's own IP_VS_SVC_F_HASHED. */
 export const PERSISTENT = 0x01
@@ -110,12 +93,14 @@ export const IN_SERVICE: RealServerSettings = {
   lowerThreshold: 0,
 }
 
-/** Under ovf the weight is a limit of connections: as high as it goes, so that nobody is refused. */
-export const OVERFLOW: RealServerSettings = { ...IN_SERVICE, weight: 65_535 }
-
 export function virtualServerId(address: Address, port: number, protocol: Protocol): VirtualServerId {
   const key = `${formatSocketAddress(address, port)}/${protocol}` as VirtualServerKey
   return { key, address, protocol, port }
+}
+
+/** The address in a key. */
+export function addressOfVirtualServer(key: VirtualServerKey): Address {
+  return withoutBrackets(key.slice(0, key.lastIndexOf(':'))) as Address
 }
 
 export function realServerKeyOf(address: Address, port: number): RealServerKey {

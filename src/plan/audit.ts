@@ -2,8 +2,14 @@
  * Compares what the kernel shows with what we believe it holds, and corrects the belief. At the start, when we
  * believe nothing, it is adopted; later this finds what somebody else has edited and what a lost reply hid.
  */
-import { type Address, familyOf } from '../model/address.ts'
-import type { KernelState, KernelTables, KnownVirtualServer, ObjectKey } from '../model/kernel-object.ts'
+import { familyOf } from '../model/address.ts'
+import type {
+  KernelObject,
+  KernelState,
+  KernelTables,
+  KnownVirtualServer,
+  ObjectKey,
+} from '../model/kernel-object.ts'
 import { bitmapMember, ipvsIpsMember, portMember, type SetMemberKey } from '../model/sets.ts'
 import {
   type ObservedRealServer,
@@ -17,7 +23,7 @@ import {
 
 /** Something is not as we left it. */
 export interface Difference {
-  readonly key: ObjectKey
+  readonly object: KernelObject
   /** What was found, for a log line: "real server 10.244.0.7:53 is missing". */
   readonly found: string
 }
@@ -89,10 +95,14 @@ export function* compareTables(
     yield
     if (found.has(key) || changed.has(key)) continue
     known.virtualServers.delete(key)
-    differences.push({ key, found: 'virtual server is missing' })
+    differences.push({ object: { kind: 'virtualServer', key }, found: 'virtual server is missing' })
   }
-  yield* compareSet<Address>(tables.addresses, known.addresses, 'address', changed, differences)
-  yield* compareSet<SetMemberKey>(tables.setMembers, known.setMembers, 'set member', changed, differences)
+  yield* compareSet(tables.addresses, known.addresses, changed, (key, verdict) => {
+    differences.push({ object: { kind: 'address', key }, found: `address ${verdict}` })
+  })
+  yield* compareSet(tables.setMembers, known.setMembers, changed, (key, verdict) => {
+    differences.push({ object: { kind: 'setMember', key }, found: `set member ${verdict}` })
+  })
 }
 
 /**
@@ -133,27 +143,26 @@ function correctVirtualServer(
   const realServers = believed?.realServers ?? new Map<RealServerKey, RealServer>()
   known.virtualServers.set(id.key, { id, settings, realServers, isProven })
   const found = believed === undefined ? 'virtual server has appeared' : 'virtual server has other settings'
-  return [{ key: id.key, found }]
+  return [{ object: { kind: 'virtualServer', key: id.key }, found }]
 }
 
 function* compareSet<Key extends ObjectKey>(
   actual: ReadonlySet<Key>,
   believed: Set<Key>,
-  noun: string,
   changed: ReadonlySet<ObjectKey>,
-  differences: Difference[],
+  report: (key: Key, verdict: 'has appeared' | 'is missing') => void,
 ): Generator<void> {
   for (const key of actual) {
     yield
     if (believed.has(key) || changed.has(key)) continue
     believed.add(key)
-    differences.push({ key, found: `${noun} has appeared` })
+    report(key, 'has appeared')
   }
   for (const key of believed) {
     yield
     if (actual.has(key) || changed.has(key)) continue
     believed.delete(key)
-    differences.push({ key, found: `${noun} is missing` })
+    report(key, 'is missing')
   }
 }
 
@@ -188,6 +197,7 @@ export function correctRealServers(
   known: KernelState,
 ): Difference[] {
   const differences: Difference[] = []
+  const object: KernelObject = { kind: 'virtualServer', key: of.key }
   const realServers = known.virtualServers.get(of.key)?.realServers
   if (realServers === undefined) return differences
   let missing = realServers.size
@@ -197,13 +207,13 @@ export function correctRealServers(
     const realServer = { key, address, port, settings }
     const found = describe(realServer, believed)
     if (found === undefined) continue
-    differences.push({ key: of.key, found })
+    differences.push({ object, found })
     realServers.set(key, realServer)
   }
   if (missing === 0) return differences
   for (const key of without(realServers.keys(), observed)) {
     realServers.delete(key)
-    differences.push({ key: of.key, found: `real server ${key} is missing` })
+    differences.push({ object, found: `real server ${key} is missing` })
   }
   return differences
 }

@@ -1,5 +1,5 @@
 /** When a real server that nobody wants any more, and that gets no new connections, is deleted. */
-import type { WantedVirtualServer } from '../model/claims/claims.ts'
+import type { WantedVirtualServer } from '../model/claims/claim.ts'
 import type { Operation } from '../model/operation.ts'
 import type {
   ObservedRealServer,

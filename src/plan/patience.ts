@@ -11,42 +11,19 @@ const QUIET_MS = 500
 /** No longer than this. */
 const LONGEST_MS = 10_000
 
-export class Patience<Key> {
-  readonly #held = new Set<Key>()
-  #since: number | undefined
-  #dueAt = Infinity
+export interface Deletions {
+  /** How many there are, with those that wait already. */
+  readonly count: number
+  /** Something is being made now, or others wait already. */
+  readonly isMaking: boolean
+  /** Since when deletions have waited; undefined: they have not. */
+  readonly since: number | undefined
+  readonly now: number
+}
 
-  /** When what is held may go ahead; Infinity while there is none. */
-  get dueAt(): number {
-    return this.#dueAt
-  }
-
-  get isHolding(): boolean {
-    return this.#held.size > 0
-  }
-
-  /** Holds these deletions, unless they may go ahead: they are few, nothing is made, or others have waited too long. */
-  hold(deletions: readonly Key[], isMaking: boolean, now: number): boolean {
-    if (this.#mayGoAhead(deletions.length, isMaking, now)) {
-      if (!this.isHolding) this.#since = undefined
-      return false
-    }
-    this.#since ??= now
-    this.#dueAt = Math.min(now + QUIET_MS, this.#since + LONGEST_MS)
-    for (const key of deletions) this.#held.add(key)
-    return true
-  }
-
-  #mayGoAhead(count: number, isMaking: boolean, now: number): boolean {
-    if (count + this.#held.size < MANY || !(isMaking || this.isHolding)) return true
-    return this.#since !== undefined && now >= this.#since + LONGEST_MS
-  }
-
-  /** Hands out what was held. */
-  release(): Key[] {
-    const keys = [...this.#held]
-    this.#held.clear()
-    this.#dueAt = Infinity
-    return keys
-  }
+/** Until when deletions have to wait; undefined when they may go ahead. Times are ms of the caller's clock. */
+export function holdUntil({ count, isMaking, since, now }: Deletions): number | undefined {
+  if (count < MANY || !isMaking) return undefined
+  if (since !== undefined && now >= since + LONGEST_MS) return undefined
+  return Math.min(now + QUIET_MS, (since ?? now) + LONGEST_MS)
 }

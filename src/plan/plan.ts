@@ -5,16 +5,16 @@
  *   break:  real servers, addresses, virtual servers, set members, tracked flows
  */
 import type { Address } from '../model/address.ts'
-import type { Claim, WantedVirtualServer } from '../model/claims/claims.ts'
-import { type KernelState, kindOf, type KnownVirtualServer, type ObjectKey } from '../model/kernel-object.ts'
+import type { Claim, WantedVirtualServer } from '../model/claims/claim.ts'
+import type { KernelObject, KernelState, KnownVirtualServer, ObjectKey } from '../model/kernel-object.ts'
 import type { Operation } from '../model/operation.ts'
 import type { SetMemberKey } from '../model/sets.ts'
+import { schedulerOf } from '../model/schedulers.ts'
 import {
   type RealServer,
   sameRealServerSettings,
   sameVirtualServerSettings,
   type VirtualServerId,
-  type VirtualServerKey,
 } from '../model/virtual-server.ts'
 
 /** What to plan from. Nothing here is changed. */
@@ -52,9 +52,9 @@ export class Plan {
     deleteFlows: [],
   }
 
-  /** Adds what makes the objects under `keys` what is wanted. */
-  add(keys: Iterable<ObjectKey>, input: PlanInput): void {
-    for (const key of keys) planObject(key, input, this.#steps)
+  /** Adds what makes these objects what is wanted. */
+  add(objects: Iterable<KernelObject>, input: PlanInput): void {
+    for (const object of objects) planObject(object, input, this.#steps)
   }
 
   get length(): number {
@@ -67,41 +67,50 @@ export class Plan {
   }
 }
 
-/** The operations that make the objects under `keys` what is wanted, in the order in which to execute them. */
-export function planChanges(keys: Iterable<ObjectKey>, input: PlanInput): Operation[] {
+/** The operations that make these objects what is wanted, in the order in which to execute them. */
+export function planChanges(objects: Iterable<KernelObject>, input: PlanInput): Operation[] {
   const plan = new Plan()
-  plan.add(keys, input)
+  plan.add(objects, input)
   return plan.operations()
 }
 
 /** Somebody else has what is claimed, or all that it is about, or would lose the address to us. */
-export function isForeign({ key, vip, about }: Claim, foreign: ReadonlySet<ObjectKey>): boolean {
+export function isForeign(claim: Claim, foreign: ReadonlySet<ObjectKey>): boolean {
   if (foreign.size === 0) return false
+  const { key, vip } = claim
   if (foreign.has(key) || (vip !== undefined && foreign.has(vip))) return true
-  return about?.every((one) => foreign.has(one)) === true
+  return claim.kind === 'setMember' && claim.about?.every((one) => foreign.has(one)) === true
 }
 
 /** Nobody wants the object, but it may be somebody else's, or is an address that somebody else uses. */
-function isProtected(key: ObjectKey, { isExcluded, foreign, known }: PlanInput): boolean {
-  const kind = kindOf(key)
-  if (kind === 'address') return foreign.has(key)
-  const virtualServer = known.virtualServers.get(key as VirtualServerKey)
-  return virtualServer?.isProven === false && isExcluded(virtualServer.id.address)
+function isProtected(object: KernelObject, { isExcluded, foreign, known }: PlanInput): boolean {
+  switch (object.kind) {
+    case 'address':
+      return foreign.has(object.key)
+    case 'virtualServer': {
+      const virtualServer = known.virtualServers.get(object.key)
+      return virtualServer?.isProven === false && isExcluded(virtualServer.id.address)
+    }
+    case 'setMember':
+      return false
+  }
 }
 
-function planObject(key: ObjectKey, input: PlanInput, steps: Steps): void {
+function planObject(object: KernelObject, input: PlanInput, steps: Steps): void {
   const { wanted, known, foreign } = input
-  const claim = wanted(key)
-  if (claim === undefined ? isProtected(key, input) : isForeign(claim, foreign)) return
-  switch (kindOf(key)) {
+  const claim = wanted(object.key)
+  if (claim === undefined ? isProtected(object, input) : isForeign(claim, foreign)) return
+  switch (object.kind) {
     case 'setMember':
-      planSetMember(key as SetMemberKey, claim !== undefined, known, steps)
+      planSetMember(object.key, claim !== undefined, known, steps)
       return
     case 'address':
-      planAddress(key as Address, claim !== undefined, known, steps)
+      planAddress(object.key, claim !== undefined, known, steps)
       return
-    case 'virtualServer':
-      planVirtualServer(claim?.virtualServer, known.virtualServers.get(key as VirtualServerKey), steps)
+    case 'virtualServer': {
+      const virtualServer = claim?.kind === 'virtualServer' ? claim.virtualServer : undefined
+      planVirtualServer(virtualServer, known.virtualServers.get(object.key), steps)
+    }
   }
 }
 
@@ -167,7 +176,7 @@ function planRealServer(
  * clients. Everything else is quiesced here and deleted once drained (drain.ts).
  */
 function retire({ id: of, settings }: WantedVirtualServer, realServer: RealServer, steps: Steps): void {
-  if (of.protocol === 'UDP' || settings.scheduler === 'dh') {
+  if (of.protocol === 'UDP' || !schedulerOf(settings.scheduler).drains) {
     steps.break.push({ kind: 'deleteRealServer', of, realServer })
     if (of.protocol === 'UDP') steps.deleteFlows.push({ kind: 'deleteFlows', of, to: realServer })
   } else if (realServer.settings.weight !== 0) {

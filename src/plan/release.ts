@@ -1,6 +1,6 @@
 /** Takes away what is ours on addresses that somebody else must have. */
 import { type Address, familyOf } from '../model/address.ts'
-import { addressOf, type KernelState, type ObjectKey } from '../model/kernel-object.ts'
+import { addressOf, type KernelState, type ObjectKey, objectsOf } from '../model/kernel-object.ts'
 import type { Operation } from '../model/operation.ts'
 import { setName } from '../model/sets.ts'
 import { planChanges } from './plan.ts'
@@ -20,10 +20,9 @@ export function planRelease(
   const bound = [...addresses].filter((address) => known.addresses.has(address))
   const ours = new Set(bound.filter((address) => !isClusterIp(address, known)))
   if (ours.size === 0) return []
-  const { virtualServers, setMembers } = known
-  const keys = [...virtualServers.keys(), ...ours, ...setMembers].filter((key) => {
-    const address = addressOf(key)
+  const objects = [...objectsOf(known)].filter((object) => {
+    const address = addressOf(object)
     return address !== undefined && ours.has(address)
   })
-  return planChanges(keys, { wanted: () => undefined, known, foreign, isExcluded: () => false })
+  return planChanges(objects, { wanted: () => undefined, known, foreign, isExcluded: () => false })
 }

@@ -2,7 +2,7 @@
 import type { Config } from '../config/config.ts'
 import type { LocalTraffic, RuleOptions } from '../kernel/filter/iptables-rules.ts'
 import type { Address, Family } from '../model/address.ts'
-import type { MappingOptions } from '../model/claims/claims.ts'
+import type { MappingOptions } from '../model/claims/claim.ts'
 import { type Cidr, formatCidr } from '../model/cidr.ts'
 import type { Cluster } from '../model/facts/cluster.ts'
 import type { Node } from '../model/facts/facts.ts'

@@ -18,7 +18,7 @@ import { addressesOf, type MappingInput, mappingOptions, ruleOptions } from './m
 import { explainMissingNode, type NodeNaming } from './missing-node.ts'
 import { type Address, type Family, familyOf } from '../model/address.ts'
 import { contains } from '../model/cidr.ts'
-import { localEndpoints } from '../model/claims/claims.ts'
+import { localEndpoints } from '../model/claims/local-endpoints.ts'
 import type { Cluster, Trigger } from '../model/facts/cluster.ts'
 import type { ExternalPolicy } from '../model/claims/external-policy.ts'
 import type { ServiceName } from '../model/facts/facts.ts'
@@ -85,7 +85,7 @@ export function recordNodeEvent(
 
 export async function openProxy(
   program: Program,
-  { ruled, mapped }: Pick<ProxyOptions, 'ruled' | 'mapped'>,
+  { onServiceMapped }: Pick<ProxyOptions, 'onServiceMapped'>,
 ): Promise<Proxy> {
   const { kernel, scheduler } = program
   const { tcp } = await kernel.ipvs.readTimeouts()
@@ -94,17 +94,16 @@ export async function openProxy(
   const watch = watchEstimators(program)
   const options: ProxyOptions = {
     ...program,
-    ruled,
-    nodeListed: () => {
+    onNodeListed: () => {
       void explainMissingNode(program).then((text) => {
         program.missingNode = text
       })
       return scheduler.want(wantedScheduler(program))
     },
-    settled: (triggers) => {
+    onSettled: (triggers) => {
       settle(program, triggers)
     },
-    counted: (servers) => {
+    onServersCounted: (servers) => {
       keepHeapSmall()
       keepHeapSteady()
       watch(servers)
@@ -112,7 +111,7 @@ export async function openProxy(
       program.faults.setsRead()
     },
     ...guard(program),
-    unbound: (addresses) => {
+    onAddressesRefused: (addresses) => {
       const { health, cluster } = program
       const isClusterIp = (address: Address): boolean =>
         cluster.addresses.clusterIpOwner(address) !== undefined
@@ -120,7 +119,7 @@ export async function openProxy(
     },
     mapping: () => mappingOptions({ ...program, ...addressBook(program), scheduler: scheduler.current }),
     isExcluded: (address) => program.config.excludeCidrs.some((cidr) => contains(cidr, address)),
-    mapped,
+    onServiceMapped,
     auditIntervalMs: () => program.config.syncPeriodMs,
     minSyncPeriodMs: () => program.config.minSyncPeriodMs,
     // A connection to a Pod that is gone may last as long as one that is idle.
@@ -146,14 +145,17 @@ export function guard({
   lookout,
   origin,
   kernel,
-}: Pick<Program, 'lookout' | 'origin' | 'kernel'>): Pick<ProxyOptions, 'hasLookedAround' | 'mustBeFree'> {
+}: Pick<Program, 'lookout' | 'origin' | 'kernel'>): Pick<
+  ProxyOptions,
+  'hasLookedAround' | 'addressesToFree'
+> {
   // What a cluster IP is, its set says: without it nothing is safe to unbind.
   const isSure = (address: Address): boolean =>
     !kernel.setFaults.has(setName('KUBE-CLUSTER-IP', familyOf(address))) &&
     address !== process.env.KUBERNETES_SERVICE_HOST
   return {
     hasLookedAround: () => lookout.isDone,
-    mustBeFree: () => (origin.isLost() ? new Set([...origin.apiAddresses()].filter(isSure)) : NONE),
+    addressesToFree: () => (origin.isLost() ? new Set([...origin.apiAddresses()].filter(isSure)) : NONE),
   }
 }
 

@@ -328,7 +328,7 @@ async function serveServices(program: Program, options: ProgramOptions, restart:
     updateHealth(program, healthNodePorts, name)
   }
   const [proxy] = await Promise.all([
-    openProxy(program, { ruled, mapped }),
+    openProxy(program, { onServiceMapped: mapped }),
     followAddresses(program, readdressed),
   ])
   serveHttp(program)

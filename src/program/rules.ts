@@ -2,10 +2,11 @@
 import type { Logger } from 'pino'
 import type { Bell } from '../waiting/doorbell.ts'
 import type { Family } from '../model/address.ts'
-import { backoffMs } from '../plan/backoff.ts'
+import { backoffMs } from '../waiting/backoff.ts'
 
-/** The first retry comes after about a second: each starts processes. */
-const FIRST_ATTEMPT = 4
+/** Each attempt starts processes. */
+const FIRST_RETRY_MS = 1_600
+const LONGEST_RETRY_MS = 60_000
 
 export interface RuleKeeperOptions {
   readonly families: Iterable<Family>
@@ -43,7 +44,8 @@ export class RuleKeeper {
   async keep(): Promise<void> {
     const { bell, intervalMs, signal } = this.#options
     for (;;) {
-      const retryMs = this.#failures > 0 ? backoffMs(this.#failures + FIRST_ATTEMPT) : Infinity
+      const retryMs =
+        this.#failures > 0 ? backoffMs(this.#failures, FIRST_RETRY_MS, LONGEST_RETRY_MS) : Infinity
       await bell.wait(Math.min(retryMs, intervalMs()), signal)
       if (signal.aborted) return
       await this.ensure()

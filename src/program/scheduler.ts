@@ -1,5 +1,6 @@
 /** The scheduler in use: the one that is wanted if the kernel has it, else the one before. */
 import type { Logger } from 'pino'
+import { schedulerOf } from '../model/schedulers.ts'
 
 const RETRY_MS = 60_000
 
@@ -48,7 +49,7 @@ export class SchedulerChoice {
     this.stop()
     this.#wanted = scheduler
     if (await this.#switch()) return
-    const remedy = `load it with "modprobe ip_vs_${scheduler}"`
+    const remedy = `load it with "modprobe ${schedulerOf(scheduler).module}"`
     log.error({ scheduler, inUse: this.#current, remedy }, `the scheduler "${scheduler}" is not available`)
     refused(`The scheduler "${scheduler}" is not available, ${this.#current} stays: ${remedy}`)
     this.#timer = setInterval(() => void this.#switch(), RETRY_MS)

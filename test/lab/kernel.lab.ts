@@ -8,7 +8,7 @@ import { supportedFamilies } from '../../src/kernel/host/families.ts'
 import { formatSysctl } from '../../src/kernel/host/sysctl.ts'
 import { formatVirtualServers } from '../../src/model/ipvsadm.ts'
 import { emptyKernelState } from '../../src/model/kernel-object.ts'
-import { SCHEDULERS } from '../../src/model/virtual-server.ts'
+import { SCHEDULER_NAMES } from '../../src/model/schedulers.ts'
 import { loadAddon } from '../../src/netlink/socket.ts'
 import { clear, dump, kernelContract, operation, randomOperation } from '../contract/kernel.contract.ts'
 import { FakeKernel } from '../support/fake-kernel.ts'
@@ -145,7 +145,7 @@ describe('LinuxKernel', () => {
   })
 
   it('finds every scheduler of Linux, and not one that nobody wrote, and leaves nothing behind', async () => {
-    for (const scheduler of SCHEDULERS)
+    for (const scheduler of SCHEDULER_NAMES)
       expect(await hasScheduler(kernel.ipvs, scheduler), scheduler).to.equal(true)
     expect(await hasScheduler(kernel.ipvs, 'nosuch')).to.equal(false)
     expect(await ipvsadm()).to.deep.equal([])

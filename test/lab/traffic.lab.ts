@@ -2,7 +2,7 @@
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect } from 'chai'
-import { SCHEDULERS } from '../../src/model/virtual-server.ts'
+import { SCHEDULER_NAMES } from '../../src/model/schedulers.ts'
 import { endpoint, service, slice } from '../support/builders.ts'
 import { eventually } from '../support/eventually.ts'
 import { Host, ipvsadm, prepareNode, Program, temporaryFolder, type WireProtocol } from '../support/lab.ts'
@@ -108,7 +108,7 @@ describe('traffic through ClusterIPs', () => {
     }, 60_000)
   }
 
-  for (const scheduler of SCHEDULERS) {
+  for (const scheduler of SCHEDULER_NAMES) {
     it(`${scheduler} serves, and refuses nobody while an endpoint drains`, async () => {
       await use(scheduler)
       const [client] = clients

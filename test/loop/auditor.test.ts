@@ -57,9 +57,9 @@ describe('Auditor', () => {
       for (const change of changes) {
         await kernel.execute([change])
         project(auditor.known, change)
-        if (note) auditor.noteChange(objectOf(change))
+        if (note) auditor.noteChange(objectOf(change).key)
       }
-      return (await finish(auditor)).differences.map(({ key, found }) => `${key}: ${found}`)
+      return (await finish(auditor)).differences.map(({ object, found }) => `${object.key}: ${found}`)
     }
 
     it('takes none that is ours for one of somebody else', async () => {

@@ -215,7 +215,7 @@ describe('Services that fight', () => {
         await story.list([], [], [], world.serviceCidrs)
         story.kernel.refuse = (operation) => {
           if (!random.chance(share)) return undefined
-          refused.add(objectOf(operation))
+          refused.add(objectOf(operation).key)
           return 'ENOMEM'
         }
         for (let event = 0; event < EVENTS; event++) {

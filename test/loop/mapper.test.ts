@@ -1,7 +1,7 @@
 import { expect } from 'chai'
 import { Mapper } from '../../src/loop/mapper.ts'
 import { Cluster } from '../../src/model/facts/cluster.ts'
-import type { ObjectKey } from '../../src/model/kernel-object.ts'
+import type { KernelObject } from '../../src/model/kernel-object.ts'
 import { Ledger } from '../../src/model/claims/ledger.ts'
 import { parseEndpointSlice, parseService } from '../../src/model/facts/parse-facts.ts'
 import { service, slice } from '../support/builders.ts'
@@ -10,19 +10,25 @@ import { mapping } from '../support/mapping.ts'
 const YOUNG = '10.96.0.1:80/TCP'
 const OLD = '10.96.0.2:80/TCP'
 
+/** Each once. */
+function virtualServersAmong(objects: Iterable<KernelObject>): string[] {
+  const keys = [...objects].flatMap(({ kind, key }) => (kind === 'virtualServer' ? [key] : []))
+  return [...new Set(keys)]
+}
+
 /** Two Services, of which the second is the older one, and a mapper of them. */
 class Bench {
   readonly cluster = new Cluster('node-1', () => undefined)
   readonly ledger = new Ledger()
   #mapped: string[] = []
-  #touched = new Set<ObjectKey>()
+  #touched = new Set<KernelObject>()
   readonly mapper = new Mapper({
     cluster: this.cluster,
     ledger: this.ledger,
     reporter: { refusals: () => undefined, refusedEndpoints: () => undefined, lacks: () => undefined },
     mapping,
-    mapped: (name) => this.#mapped.push(name),
-    touched: (key) => this.#touched.add(key),
+    onServiceMapped: (name) => this.#mapped.push(name),
+    queue: { add: (object) => this.#touched.add(object) },
   })
 
   constructor() {
@@ -41,7 +47,7 @@ class Bench {
 
   /** Virtual servers that may have to be changed, since the last call. */
   takeTouched(): string[] {
-    const touched = [...this.#touched].filter((key) => key.endsWith('/TCP'))
+    const touched = virtualServersAmong(this.#touched)
     this.#touched.clear()
     return touched
   }
@@ -101,9 +107,9 @@ describe('Mapper', () => {
     bench.takeMapped()
     bench.mapper.takeChanges()
 
-    const keys = bench.mapper.mapAll()
+    const objects = bench.mapper.mapAll()
     expect(bench.takeMapped()).to.deep.equal([])
-    const virtualServers = [...keys].filter((key) => key.endsWith('/TCP'))
+    const virtualServers = virtualServersAmong(objects)
 
     expect(virtualServers).to.deep.equal([OLD, YOUNG])
     expect(bench.takeMapped(), 'mapped, as it was not foreseen').to.deep.equal(['shop/old'])

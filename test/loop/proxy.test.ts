@@ -837,7 +837,7 @@ describe('Proxy', () => {
     it('after what has to be known before anything is mapped', async () => {
       const order: string[] = []
       story = new Story(new FakeKernel(), {
-        nodeListed: () => {
+        onNodeListed: () => {
           order.push('listed')
           return Promise.resolve()
         },

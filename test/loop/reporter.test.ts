@@ -1,7 +1,7 @@
 import { expect } from 'chai'
 import { Reporter } from '../../src/loop/reporter.ts'
 import { parseAddress } from '../../src/model/address.ts'
-import type { LocalLack } from '../../src/model/claims/claims.ts'
+import type { LocalLack } from '../../src/model/claims/local-endpoints.ts'
 import { virtualServerId } from '../../src/model/virtual-server.ts'
 import { Metrics } from '../../src/serve/metrics.ts'
 import type { Happening } from '../../src/source/events.ts'

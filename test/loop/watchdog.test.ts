@@ -105,7 +105,7 @@ describe('Watchdog', () => {
 
     for (let i = 0; i < 1_000; i++) {
       expect(watchdog.rest(0)).to.equal(0)
-      if (i % 50 === 0) watchdog.moved()
+      if (i % 50 === 0) watchdog.noteProgress()
     }
     for (let i = 0; i < 1_000; i++) expect(watchdog.rest(i % 50)).to.equal(i % 50)
     expect(lines).to.deep.equal([])

@@ -1,6 +1,6 @@
 import { expect } from 'chai'
 import type { Address } from '../../src/model/address.ts'
-import { addressOf, kindOf } from '../../src/model/kernel-object.ts'
+import { addressOf } from '../../src/model/kernel-object.ts'
 import {
   bitmapMember,
   ipvsIpsMember,
@@ -40,8 +40,7 @@ describe('sets', () => {
   for (const [member, text, address] of members) {
     it(`${text} is about ${address ?? 'no address'}`, () => {
       expect(member).to.equal(text)
-      expect(kindOf(member)).to.equal('setMember')
-      expect(addressOf(member)).to.equal(address)
+      expect(addressOf({ kind: 'setMember', key: member })).to.equal(address)
       expect(Object.values(splitSetMember(member)).join(' ')).to.equal(text)
     })
   }

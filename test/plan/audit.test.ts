@@ -20,7 +20,7 @@ async function audit(known: FakeKernel, actual: FakeKernel) {
   const ids = [...known.state.virtualServers.values()].map(({ id }) => id)
   const observed = await actual.readRealServers(ids)
   for (const id of ids) differences.push(...correctRealServers(id, observed.get(id.key)!, known.state))
-  return { found: differences.map(({ key, found }) => `${key}: ${found}`), foreign: [...foreign] }
+  return { found: differences.map(({ object, found }) => `${object.key}: ${found}`), foreign: [...foreign] }
 }
 
 describe('audit', () => {

@@ -3,7 +3,7 @@ import { formatOperation } from '../../src/model/ipvsadm.ts'
 import type { ObservedRealServer, RealServerKey, VirtualServerKey } from '../../src/model/virtual-server.ts'
 import { type GoneSince, planDrain } from '../../src/plan/drain.ts'
 import { parseIpvsadm } from '../support/ipvsadm-text.ts'
-import { claimsFor } from '../support/states.ts'
+import { claimsFor, wantedIn } from '../support/states.ts'
 
 const KEY = '10.96.0.10:80/TCP' as VirtualServerKey
 const REAL = '10.244.0.1:8080' as RealServerKey
@@ -35,7 +35,7 @@ function drain({ weight = 0, active = 0, inactive = 0, lingering, wanted, goneSi
   const since: GoneSince = new Map(goneSince === undefined ? [] : [[REAL, goneSince]])
   return planDrain({
     of: id,
-    wanted: claims.get(KEY)!.virtualServer,
+    wanted: wantedIn(claims, KEY),
     observed,
     goneSince: since,
     now,

@@ -1,15 +1,14 @@
 import { expect } from 'chai'
-import type { Claim } from '../../src/model/claims/claims.ts'
+import type { Claim } from '../../src/model/claims/claim.ts'
 import { formatOperation } from '../../src/model/ipvsadm.ts'
 import { addressOf, type ObjectKey } from '../../src/model/kernel-object.ts'
 import { objectOf, type Operation } from '../../src/model/operation.ts'
-import type { VirtualServerKey } from '../../src/model/virtual-server.ts'
 import { planDrain } from '../../src/plan/drain.ts'
 import { planChanges } from '../../src/plan/plan.ts'
 import { Coverage } from '../support/coverage.ts'
 import { FakeKernel } from '../support/fake-kernel.ts'
 import { type Random, withRandom } from '../support/random.ts'
-import { addressSet, claimsFor } from '../support/states.ts'
+import { addressSet, allObjects, allWanted, claimsFor, wantedIn } from '../support/states.ts'
 
 const STATES = 3_000
 const ADDRESSES = ['10.96.0.1', '10.96.0.2', '10.96.0.3', '[fd00::1]']
@@ -55,14 +54,9 @@ function randomWorld(random: Random): World {
   }
 }
 
-function allKeys({ kernel, claims }: World): Set<ObjectKey> {
-  const { virtualServers, addresses, setMembers } = kernel.state
-  return new Set([...claims.keys(), ...setMembers, ...virtualServers.keys(), ...addresses])
-}
-
 function planAll(world: World): Operation[] {
   const { claims, kernel, foreign } = world
-  return planChanges(allKeys(world), {
+  return planChanges(allObjects(claims, kernel.state), {
     wanted: (key) => claims.get(key),
     known: kernel.state,
     foreign,
@@ -128,8 +122,7 @@ describe(`the laws of planning, on ${STATES} random pairs of states`, () => {
           await world.kernel.execute([operation])
           if (operation.kind === 'bindAddress') {
             coverage.note('bound')
-            const wanted = [...world.claims.values()].flatMap(({ virtualServer }) => virtualServer ?? [])
-            for (const { id } of wanted.filter(
+            for (const { id } of allWanted(world.claims).filter(
               (virtualServer) => virtualServer.id.address === operation.address,
             )) {
               expect(state.virtualServers.has(id.key), `${id.key} when its address is bound`).to.equal(true)
@@ -157,7 +150,7 @@ describe(`the laws of planning, on ${STATES} random pairs of states`, () => {
         const operations = planAll(world)
         for (const operation of operations) {
           if (operation.kind !== 'deleteRealServer') continue
-          const scheduler = world.claims.get(operation.of.key)?.virtualServer?.settings.scheduler
+          const scheduler = wantedIn(world.claims, operation.of.key)?.settings.scheduler
           coverage.note(operation.of.protocol === 'UDP' ? 'UDP' : 'dh')
           expect(operation.of.protocol === 'UDP' || scheduler === 'dh').to.equal(true)
         }
@@ -177,7 +170,7 @@ describe(`the laws of planning, on ${STATES} random pairs of states`, () => {
         const ids = [...kernel.state.virtualServers.values()].map(({ id }) => id)
         const observed = await kernel.readRealServers(ids)
         for (const of of ids) {
-          const wanted = claims.get(of.key)!.virtualServer
+          const wanted = wantedIn(claims, of.key)
           const input = {
             of,
             wanted: wanted && { ...wanted, lingering: new Set<never>() },
@@ -191,16 +184,10 @@ describe(`the laws of planning, on ${STATES} random pairs of states`, () => {
         }
 
         const wanted = new Map(
-          [...claims.values()].flatMap(({ key, virtualServer }) =>
-            virtualServer === undefined
-              ? []
-              : [
-                  [
-                    key as VirtualServerKey,
-                    { ...virtualServer, isProven: true, realServers: new Map(virtualServer.realServers) },
-                  ],
-                ],
-          ),
+          allWanted(claims).map((virtualServer) => [
+            virtualServer.id.key,
+            { ...virtualServer, isProven: true, realServers: new Map(virtualServer.realServers) },
+          ]),
         )
         const expected = new FakeKernel()
         for (const [key, virtualServer] of wanted) expected.state.virtualServers.set(key, virtualServer)

@@ -1,9 +1,8 @@
 import { expect } from 'chai'
 import { formatOperation } from '../../src/model/ipvsadm.ts'
-import type { ObjectKey } from '../../src/model/kernel-object.ts'
 import { planChanges } from '../../src/plan/plan.ts'
 import { FakeKernel } from '../support/fake-kernel.ts'
-import { addressSet, claimsFor } from '../support/states.ts'
+import { addressSet, allObjects, claimsFor } from '../support/states.ts'
 
 interface Case {
   readonly name: string
@@ -18,13 +17,7 @@ interface Case {
 function plan({ known, wanted, foreign = [] }: Case): string[] {
   const claims = claimsFor(wanted)
   const { state } = new FakeKernel(known)
-  const keys = new Set<ObjectKey>([
-    ...claims.keys(),
-    ...state.setMembers,
-    ...state.virtualServers.keys(),
-    ...state.addresses,
-  ])
-  const operations = planChanges(keys, {
+  const operations = planChanges(allObjects(claims, state), {
     wanted: (key) => claims.get(key),
     known: state,
     foreign: addressSet(...foreign),

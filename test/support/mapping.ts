@@ -1,4 +1,4 @@
-import type { MappingOptions } from '../../src/model/claims/claims.ts'
+import type { MappingOptions } from '../../src/model/claims/claim.ts'
 import type { Neighbourhood } from '../../src/model/claims/refusal.ts'
 import { ALONE } from '../../src/model/claims/surroundings.ts'
 

@@ -1,6 +1,7 @@
 /** Which schedulers the kernel has: asked by use, which also loads their modules. */
 import { existsSync } from 'node:fs'
 import { parseAddress } from '../../model/address.ts'
+import { SCHEDULER_NAMES, schedulerOf } from '../../model/schedulers.ts'
 import { fullPrefix, virtualServerId, type VirtualServerId } from '../../model/virtual-server.ts'
 import { isNotFound } from '../../netlink/error.ts'
 import type { Ipvs } from './ipvs.ts'
@@ -12,22 +13,20 @@ const PROBE_ADDRESS = parseAddress('198.51.100.0')!
 const FIRST_PROBE_PORT = 20_000
 
 /**
- * Their modules hold something for each network namespace. The kernel loads a scheduler's module while it holds the mutex
- * of IPVS; loading these waits until no namespace is being taken down, and taking one down waits for that mutex: neither
- * would ever end (register_pernet_subsys in ip_vs_lblc.c, cleanup_net in net_namespace.c).
+ * Loads a module that holds something for each network namespace, where it can be loaded. If IPVS loaded it, neither
+ * might ever end: IPVS holds its mutex while it loads a scheduler; loading such a module waits until no namespace is
+ * being taken down; and taking one down waits for that mutex (register_pernet_subsys in ip_vs_lblc.c, cleanup_net in
+ * net_namespace.c).
  */
-const PER_NAMESPACE: readonly string[] = ['lblc', 'lblcr']
-
-/** Such a module is there before IPVS asks for it, where it can be loaded; else IPVS asks, as ever. */
 async function loadBefore(scheduler: string): Promise<void> {
-  const module = `ip_vs_${scheduler}`
-  if (!PER_NAMESPACE.includes(scheduler) || existsSync(`/sys/module/${module}`)) return
+  const { module, isPerNamespace } = schedulerOf(scheduler)
+  if (!isPerNamespace || existsSync(`/sys/module/${module}`)) return
   await loadModule(module).catch(() => undefined)
 }
 
 /** Loads what only a privileged process can: without it, IPVS loads them itself, and may wait for ever. */
 export async function loadNamespaceSchedulers(): Promise<void> {
-  for (const scheduler of PER_NAMESPACE) await loadBefore(scheduler)
+  for (const scheduler of SCHEDULER_NAMES) await loadBefore(scheduler)
 }
 
 async function freeProbe(ipvs: Ipvs): Promise<VirtualServerId> {

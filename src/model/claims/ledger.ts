@@ -1,8 +1,7 @@
 /** All claims by the kernel object they are on: reference counts, ownership and conflicts in one place. */
-import type { Claim, Right } from './claims.ts'
+import type { Claim, Right, SetMemberClaim, WantedVirtualServer } from './claim.ts'
 import type { ServiceName } from '../facts/facts.ts'
-import type { ObjectKey } from '../kernel-object.ts'
-import { kindOf } from '../kernel-object.ts'
+import type { KernelObject, ObjectKey } from '../kernel-object.ts'
 import type { VirtualServerKey } from '../virtual-server.ts'
 
 /** A Service that wants a virtual server which another one has. */
@@ -34,24 +33,28 @@ function reasonOf(winner: Claim, loser: Claim): string {
   return winner.right === loser.right ? `${winner.owner} is older` : `${RIGHTS[winner.right]} ${winner.owner}`
 }
 
+function isAbout(claim: Claim, key: VirtualServerKey): claim is SetMemberClaim {
+  return claim.kind === 'setMember' && claim.about?.includes(key) === true
+}
+
 const NONE: readonly Claim[] = []
 
 export class Ledger {
   readonly #byOwner = new Map<ServiceName, readonly Claim[]>()
   readonly #byKey = new Map<ObjectKey, readonly Claim[]>()
 
-  /** Replaces all claims of a Service (none: it is gone) and returns the keys that may be affected. */
-  replace(owner: ServiceName, claims: readonly Claim[]): Set<ObjectKey> {
-    const affected = new Set<ObjectKey>()
-    for (const { key } of this.#byOwner.get(owner) ?? []) {
-      affected.add(key)
+  /** Replaces all claims of a Service (none: it is gone) and returns the objects that may be affected. */
+  replace(owner: ServiceName, claims: readonly Claim[]): Iterable<KernelObject> {
+    const affected = new Map<ObjectKey, KernelObject>()
+    for (const claim of this.claimsOf(owner)) {
+      affected.set(claim.key, claim)
       this.#set(
-        key,
-        this.#claimsOn(key).filter((claim) => claim.owner !== owner),
+        claim.key,
+        this.#claimsOn(claim.key).filter((other) => other.owner !== owner),
       )
     }
     for (const claim of claims) {
-      affected.add(claim.key)
+      affected.set(claim.key, claim)
       const others = this.#claimsOn(claim.key)
       this.#set(
         claim.key,
@@ -61,7 +64,7 @@ export class Ledger {
     if (claims.length > 0) this.#byOwner.set(owner, claims)
     else this.#byOwner.delete(owner)
     this.#addContested(owner, affected)
-    return affected
+    return affected.values()
   }
 
   /**
@@ -69,15 +72,19 @@ export class Ledger {
    * servers counts only for the Service that has one of them. Undefined when nobody wants the object.
    */
   wanted(key: ObjectKey): Claim | undefined {
-    return this.#claimsOn(key).find(
-      ({ about, owner }) => about === undefined || about.some((one) => this.#owner(one) === owner),
-    )
+    return this.#claimsOn(key).find((claim) => this.#counts(claim))
+  }
+
+  /** A virtual server as it is wanted; undefined when nobody wants it. */
+  virtualServer(key: VirtualServerKey): WantedVirtualServer | undefined {
+    const [claim] = this.#claimsOn(key)
+    return claim?.kind === 'virtualServer' ? claim.virtualServer : undefined
   }
 
   /** Everybody but the winner, when the object can only be one Service's: a virtual server. */
   conflicts(key: ObjectKey): Conflict[] {
     const [winner, ...losers] = this.#claimsOn(key)
-    if (winner?.virtualServer === undefined) return []
+    if (winner?.kind !== 'virtualServer') return []
     return losers.map((loser) => ({ key, loser: loser.owner, reason: reasonOf(winner, loser) }))
   }
 
@@ -86,8 +93,9 @@ export class Ledger {
     return this.#byKey.has(key)
   }
 
-  keys(): IterableIterator<ObjectKey> {
-    return this.#byKey.keys()
+  /** Everything that somebody wants. */
+  *objects(): Generator<KernelObject> {
+    for (const [claim] of this.#byKey.values()) yield claim!
   }
 
   /** Services that claim something. */
@@ -100,24 +108,18 @@ export class Ledger {
     return this.#byOwner.get(owner) ?? NONE
   }
 
-  /** What a Service claims, in the order in which it is made. */
-  keysOf(owner: ServiceName): ObjectKey[] {
-    return this.claimsOf(owner).map(({ key }) => key)
-  }
-
-  /** The Service that has a virtual server. */
-  #owner(key: VirtualServerKey): ServiceName | undefined {
-    return this.#byKey.get(key)?.[0]?.owner
+  #counts(claim: Claim): boolean {
+    if (claim.kind !== 'setMember' || claim.about === undefined) return true
+    return claim.about.some((one) => this.#claimsOn(one)[0]?.owner === claim.owner)
   }
 
   /** Where several want a virtual server, another one may have it now: its set members count. */
-  #addContested(owner: ServiceName, affected: Set<ObjectKey>): void {
-    for (const key of [...affected]) {
-      if (kindOf(key) !== 'virtualServer') continue
+  #addContested(owner: ServiceName, affected: Map<ObjectKey, KernelObject>): void {
+    for (const { kind, key } of [...affected.values()]) {
+      if (kind !== 'virtualServer') continue
       for (const { owner: other } of this.#claimsOn(key)) {
         if (other === owner) continue
-        for (const claim of this.#byOwner.get(other) ?? [])
-          if (claim.about?.some((one) => one === key) === true) affected.add(claim.key)
+        for (const claim of this.claimsOf(other)) if (isAbout(claim, key)) affected.set(claim.key, claim)
       }
     }
   }

@@ -1,5 +1,7 @@
 import { expect } from 'chai'
-import { buildClaims, localLacks, type MappingOptions, refusalsOf } from '../../../src/model/claims/claims.ts'
+import type { MappingOptions } from '../../../src/model/claims/claim.ts'
+import { buildClaims, refusalsOf } from '../../../src/model/claims/claims.ts'
+import { localLacks } from '../../../src/model/claims/local-endpoints.ts'
 import { parseEndpointSlice, parseService } from '../../../src/model/facts/parse-facts.ts'
 import { endpoint, service, slice, UNREADY } from '../../support/builders.ts'
 import { mapping } from '../../support/mapping.ts'

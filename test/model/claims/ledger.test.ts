@@ -1,5 +1,5 @@
 import { expect } from 'chai'
-import type { Claim } from '../../../src/model/claims/claims.ts'
+import type { Claim } from '../../../src/model/claims/claim.ts'
 import { buildClaims } from '../../../src/model/claims/claims.ts'
 import type { ObjectKey } from '../../../src/model/kernel-object.ts'
 import { Ledger } from '../../../src/model/claims/ledger.ts'
@@ -40,7 +40,7 @@ describe('Ledger', () => {
     expect(ledger.wanted(VS)).to.equal(undefined)
 
     ledger.replace('shop/b', [])
-    expect([...ledger.keys()]).to.deep.equal([])
+    expect([...ledger.objects()]).to.deep.equal([])
   })
 
   it('gives a virtual server to the older Service, whichever comes first', () => {
