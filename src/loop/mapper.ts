@@ -115,7 +115,7 @@ export class Mapper {
     const isVirtual = (address: Address): boolean => this.#isVirtual(address, options)
     const { slices, refusals } = checkEndpoints(cluster.slicesOf(name), isVirtual)
     const claims = service === undefined ? [] : buildClaims(service, slices, options)
-    const objects = [...this.#claim(name, claims)]
+    const objects = this.#claim(name, claims)
     for (const object of objects) queue.add(object)
     reporter.refusedEndpoints(name, service === undefined ? [] : refusals)
     reporter.refusals(name, service === undefined ? [] : refusalsOf(service, options))
@@ -130,7 +130,7 @@ export class Mapper {
   }
 
   /** Returns the objects that may have to be changed, and remembers addresses that somebody claims now, or nobody any more. */
-  #claim(name: ServiceName, claims: readonly Claim[]): Iterable<KernelObject> {
+  #claim(name: ServiceName, claims: readonly Claim[]): readonly KernelObject[] {
     const { ledger } = this.#options
     const before = addressesIn(ledger.claimsOf(name))
     const objects = ledger.replace(name, claims)

@@ -44,7 +44,7 @@ export class Ledger {
   readonly #byKey = new Map<ObjectKey, readonly Claim[]>()
 
   /** Replaces all claims of a Service (none: it is gone) and returns the objects that may be affected. */
-  replace(owner: ServiceName, claims: readonly Claim[]): Iterable<KernelObject> {
+  replace(owner: ServiceName, claims: readonly Claim[]): readonly KernelObject[] {
     const affected = new Map<ObjectKey, KernelObject>()
     for (const claim of this.claimsOf(owner)) {
       affected.set(claim.key, claim)
@@ -64,7 +64,7 @@ export class Ledger {
     if (claims.length > 0) this.#byOwner.set(owner, claims)
     else this.#byOwner.delete(owner)
     this.#addContested(owner, affected)
-    return affected.values()
+    return [...affected.values()]
   }
 
   /**
