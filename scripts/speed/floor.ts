@@ -65,7 +65,6 @@ async function bring(size: Size, kernel: Kernel): Promise<void> {
   const proxy = new Proxy({
     ...{ cluster, kernel, doorbell, log, metrics },
     reporter: new Reporter({ log, metrics, recordEvent: () => undefined }),
-    ruled: Promise.resolve(),
     nodeListed: () => Promise.resolve(),
     settled: () => {
       abort.abort()

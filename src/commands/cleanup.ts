@@ -38,7 +38,7 @@ async function removeVirtualServers({ addon, config, log }: CleanupOptions): Pro
       wanted: () => undefined,
       ...{ known, foreign, isExcluded },
     })
-    const errors = (await kernel.execute(plan)).filter((error) => error !== undefined)
+    const errors = [...(await kernel.execute(plan)).values()]
     if (errors.length > 0) throw new AggregateError(errors, 'Cannot delete all virtual servers')
     log.info({ operations: plan.length, foreign: foreign.size }, 'removed virtual servers')
   } finally {

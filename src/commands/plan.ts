@@ -113,7 +113,6 @@ function openDryProxy(
   return new Proxy({
     ...{ ...facts, kernel, log },
     reporter: new Reporter({ log, metrics, recordEvent: () => undefined }),
-    ruled: Promise.resolve(),
     ...guard({ ...facts, kernel }),
     nodeListed: () => explainMissingNode({ naming, cluster, origin, log, signal }),
     settled: () => undefined,

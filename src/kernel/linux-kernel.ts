@@ -3,7 +3,8 @@ import type { Address, Family } from '../model/address.ts'
 import type { KernelTables } from '../model/kernel-object.ts'
 import type { Operation } from '../model/operation.ts'
 import type { ObservedRealServer, VirtualServerId, VirtualServerKey } from '../model/virtual-server.ts'
-import { byPlace, type NetlinkConnection } from '../netlink/connection.ts'
+import type { NetlinkConnection } from '../netlink/connection.ts'
+import type { Refusals } from '../netlink/error.ts'
 import type { MessageWriter } from '../netlink/message.ts'
 import type { Socket } from '../netlink/socket.ts'
 import { together } from '../waiting/promises.ts'
@@ -34,20 +35,29 @@ function wireOf(operation: Operation): Wire {
   return 'member' in operation ? 'set' : 'ipvs'
 }
 
-/** Consecutive operations on the same wire, at most a batch each. */
+/** Consecutive operations on the same wire, at most a batch each. A run that binds addresses begins with one. */
 function* runsOf(operations: readonly Operation[]): Generator<readonly [Wire, readonly Operation[]]> {
   for (let start = 0, end: number; start < operations.length; start = end) {
     const wire = wireOf(operations[start]!)
     for (end = start + 1; end < operations.length && end - start < BATCH_OPERATIONS; end++) {
-      if (wireOf(operations[end]!) !== wire) break
+      if (wireOf(operations[end]!) !== wire || beginsToBind(operations, end)) break
     }
     yield [wire, operations.slice(start, end)]
   }
 }
 
+function beginsToBind(operations: readonly Operation[], place: number): boolean {
+  return operations[place]!.kind === 'bindAddress' && operations[place - 1]!.kind !== 'bindAddress'
+}
+
 export interface LinuxKernelOptions {
   readonly addon: Socket
   readonly families: ReadonlySet<Family>
+  /**
+   * Until it resolves, `execute` binds no address: traffic would meet Services before the rules that masquerade and
+   * restrict it. What it rejects with is thrown there.
+   */
+  readonly rulesReady?: Promise<unknown>
   /** Only reads: creates neither the interface nor sets, and refuses to execute. */
   readonly readOnly?: boolean
   /** Told of tracked flows that have been deleted. */
@@ -60,14 +70,17 @@ export class LinuxKernel implements Kernel {
   readonly #conntrack: Conntrack
   readonly #addon: Socket
   readonly #readOnly: boolean
+  readonly #rulesReady: Promise<unknown> | undefined
   #dummy: DummyInterface | undefined
 
-  private constructor(ipvs: Ipvs, { addon, readOnly, families, flowsDeleted }: LinuxKernelOptions) {
+  private constructor(ipvs: Ipvs, options: LinuxKernelOptions) {
+    const { addon, families, flowsDeleted } = options
     this.ipvs = ipvs
     this.#ipset = new Ipset(addon, families)
     this.#conntrack = new Conntrack(addon, flowsDeleted)
     this.#addon = addon
-    this.#readOnly = readOnly === true
+    this.#readOnly = options.readOnly === true
+    this.#rulesReady = options.rulesReady
   }
 
   /** Throws an Error with a remedy when the kernel has no IPVS or refuses us. */
@@ -112,16 +125,17 @@ export class LinuxKernel implements Kernel {
     return this.ipvs.readRealServers(ids)
   }
 
-  async execute(operations: readonly Operation[]): Promise<(Error | undefined)[]> {
+  async execute(operations: readonly Operation[]): Promise<Refusals> {
     if (this.#readOnly) throw new Error('Cannot change the kernel: it was opened to read only')
-    const results = new Array<Error | undefined>(operations.length)
+    const refusals = new Map<number, Error>()
     let start = 0
     for (const [wire, run] of runsOf(operations)) {
+      if (run[0]!.kind === 'bindAddress') await this.#rulesReady
       for (const [i, error] of await this.#executeRun(wire, run))
-        results[start + i] = explainFailure(run[i]!, error)
+        refusals.set(start + i, explainFailure(run[i]!, error))
       start += run.length
     }
-    return results
+    return refusals
   }
 
   close(): void {
@@ -131,21 +145,20 @@ export class LinuxKernel implements Kernel {
     this.#dummy?.close()
   }
 
-  /** The errors by place in the run. */
-  async #executeRun(wire: Wire, run: readonly Operation[]): Promise<ReadonlyMap<number, Error>> {
+  async #executeRun(wire: Wire, run: readonly Operation[]): Promise<Refusals> {
     if (wire === 'set') return this.#ipset.execute(run.map(memberChange))
     if (wire === 'flow') return this.#deleteFlows(run)
     const connection = this.#connection(wire)
     const batch = connection.batch()
     for (const operation of run) this.#encode(batch, operation)
-    const { errors } = await connection.exchange(batch, 'Cannot change the kernel')
+    const { refusals } = await connection.exchange(batch, 'Cannot change the kernel')
     // Somebody has deleted the interface: the next reading makes it anew.
-    if (wire === 'address' && [...errors.values()].some(isInterfaceGone)) this.#dummy = undefined
-    return byPlace(batch, errors)
+    if (wire === 'address' && [...refusals.values()].some(isInterfaceGone)) this.#dummy = undefined
+    return refusals
   }
 
   /** All in one reading of the table: that it fails fails them all, which is no reason to doubt anything else. */
-  async #deleteFlows(run: readonly Operation[]): Promise<ReadonlyMap<number, Error>> {
+  async #deleteFlows(run: readonly Operation[]): Promise<Refusals> {
     try {
       await this.#conntrack.deleteUdpFlows(run.map(flowTarget))
       return new Map()
@@ -160,7 +173,7 @@ export class LinuxKernel implements Kernel {
     return this.#dummy.connection
   }
 
-  /** Exactly one message for each operation: the answers are matched by their sequence number. */
+  /** Exactly one message for each operation: the answers are matched by place. */
   #encode(batch: MessageWriter, operation: Operation): void {
     switch (operation.kind) {
       case 'createVirtualServer':

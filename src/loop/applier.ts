@@ -1,12 +1,12 @@
 /** Executes plans, believes what the kernel answers, and notes and says what it refuses. */
 import type { Logger } from 'pino'
-import { applyPlan, type Refusals } from '../kernel/apply.ts'
+import { applyPlan, isGone, isSkipped } from '../kernel/apply.ts'
 import { netlinkErrorOf, OperationError } from '../kernel/explain.ts'
 import type { Kernel } from '../kernel/kernel.ts'
 import { formatOperation } from '../model/ipvsadm.ts'
 import type { ObjectKey } from '../model/kernel-object.ts'
 import { objectOf, type Operation, type OperationKind, project } from '../model/operation.ts'
-import { isAlreadyExists, isNotFound } from '../netlink/error.ts'
+import { isAlreadyExists, isNotFound, type Refusals } from '../netlink/error.ts'
 import type { Failures } from '../plan/backoff.ts'
 import type { Metrics } from '../serve/metrics.ts'
 import type { Auditor } from './auditor.ts'
@@ -16,8 +16,6 @@ const LISTED = 10
 
 export interface ApplierOptions {
   readonly kernel: Kernel
-  /** Resolves when the rules of iptables stand, rejects when they will not: before, no address leads to a virtual server. */
-  readonly ruled: Promise<unknown>
   readonly auditor: Pick<Auditor, 'known' | 'noteChange'>
   readonly failures: Failures
   /** Called when the kernel is not as we believed. */
@@ -37,12 +35,12 @@ export class Applier {
 
   /** Executes a plan and believes what the kernel answers. Returns the objects that failed. */
   async apply(operations: readonly Operation[], message: string): Promise<ReadonlySet<ObjectKey>> {
-    const { kernel, ruled, log, now } = this.#options
+    const { kernel, log, now } = this.#options
     if (operations.length === 0) return new Set()
     const started = now()
-    const refusals = await applyPlan(kernel, operations, ruled)
+    const refusals = await applyPlan(kernel, operations)
     this.#believe(operations, refusals)
-    const failed = this.#noteFailures(refusals)
+    const failed = this.#noteFailures(operations, refusals)
     const durationMs = Math.round(now() - started)
     log.debug({ operations: operations.length, failed: failed.size, durationMs }, message)
     return failed
@@ -57,9 +55,9 @@ export class Applier {
     const count = (counts: Map<OperationKind, number>, { kind }: Operation): void => {
       counts.set(kind, (counts.get(kind) ?? 0) + 1)
     }
-    for (const operation of operations) {
-      const refusal = refusals.size === 0 ? undefined : refusals.get(operation)
-      if (refusal instanceof Error) count(failed, operation)
+    for (const [place, operation] of operations.entries()) {
+      const refusal = refusals.size === 0 ? undefined : refusals.get(place)
+      if (refusal !== undefined && !isSkipped(refusal)) count(failed, operation)
       if (refusal !== undefined && !isGone(operation, refusal)) continue
       if (refusal === undefined) count(changed, operation)
       project(this.#options.auditor.known, operation)
@@ -71,14 +69,15 @@ export class Applier {
   }
 
   /** Notes, and says once, what failed. Returns the objects. */
-  #noteFailures(refusals: Refusals): ReadonlySet<ObjectKey> {
+  #noteFailures(operations: readonly Operation[], refusals: Refusals): ReadonlySet<ObjectKey> {
     const { now, failures, surprised } = this.#options
     // The first error of each object; undefined for one that only depends on another.
     const errors = new Map<ObjectKey, Error | undefined>()
-    for (const [operation, refusal] of refusals) {
+    for (const [place, refusal] of refusals) {
+      const operation = operations[place]!
       if (isGone(operation, refusal)) continue
       const key = objectOf(operation)
-      const error = refusal === 'skipped' ? undefined : refusal
+      const error = isSkipped(refusal) ? undefined : refusal
       errors.set(key, errors.get(key) ?? error)
       if (error !== undefined && isSurprise(error)) surprised()
     }
@@ -101,12 +100,6 @@ export class Applier {
       if (objects > 0) log.error({ objects, reason }, 'cannot program more objects: retrying')
     }
   }
-}
-
-/** What was to be deleted is not there: as it should be. */
-function isGone({ kind }: Operation, refusal: Error | 'skipped'): boolean {
-  if (refusal === 'skipped') return false
-  return (kind.startsWith('delete') || kind === 'unbindAddress') && isNotFound(netlinkErrorOf(refusal))
 }
 
 /** The kernel is not as we believed: look before trying again. */

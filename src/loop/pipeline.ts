@@ -51,8 +51,6 @@ export interface PipelineOptions {
   /** Called for each object that gets into a batch. */
   readonly taken: (key: ObjectKey) => void
   readonly apply: (batch: Batch) => Promise<void>
-  /** The rules of iptables stand: addresses are bound. */
-  readonly isRuled: () => boolean
   /** Monotonic. */
   readonly now: () => number
 }
@@ -73,7 +71,7 @@ export class Pipeline {
 
   /** Plans and applies objects until none is left, or, after a batch, it is late. */
   async run(keys: Iterator<ObjectKey>, until: number): Promise<void> {
-    const { isRuled, now } = this.#options
+    const { now } = this.#options
     const underWay: Promise<void>[] = []
     let couldOverlap = true
     try {
@@ -84,8 +82,7 @@ export class Pipeline {
       ) {
         const overlaps = couldOverlap
         couldOverlap = canOverlap(batch)
-        // While the rules are not there, everything but addresses goes ahead.
-        const atOnce = !overlaps || !couldOverlap ? 1 : isRuled() ? BATCHES_AT_ONCE : Infinity
+        const atOnce = overlaps && couldOverlap ? BATCHES_AT_ONCE : 1
         while (underWay.length >= atOnce) await underWay.shift()
         const applied = this.#apply(batch)
         // Until it is awaited: what it throws is thrown there.

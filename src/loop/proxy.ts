@@ -42,11 +42,6 @@ export interface ProxyOptions extends Omit<MapperOptions, 'ledger' | 'touched'> 
   readonly log: Logger
   readonly metrics: Metrics
   readonly reporter: Reporter
-  /**
-   * Resolves when the rules of iptables stand: before, no address leads to a virtual server. Rejects when the signal aborts
-   * first.
-   */
-  readonly ruled: Promise<unknown>
   /** Called once when this node has been listed, before anything is mapped. */
   readonly nodeListed: () => Promise<unknown>
   /** Whoever else may have the external addresses of Services has been looked for: before, nothing is served. */
@@ -90,7 +85,6 @@ export class Proxy {
   #auditAt = 0
   #auditSpentMs = 0
   #roundStarted: number | undefined
-  #isRuled = false
   #isRead = false
   /** Objects that failed when that was last reported. */
   #failing = 0
@@ -117,7 +111,6 @@ export class Proxy {
       },
       taken: (key) => this.#pending.delete(key),
       apply: (batch) => this.#applyBatch(batch),
-      isRuled: () => this.#isRuled,
       now,
     })
     this.#drainer = new Drainer({ kernel, known: this.#auditor.known, wanted, deadlineMs, now })
@@ -130,14 +123,7 @@ export class Proxy {
 
   /** Runs until `signal` aborts, and leaves the kernel as it then is. */
   async run(signal: AbortSignal): Promise<void> {
-    const { ruled, doorbell, metrics, now } = this.#options
-    ruled.then(
-      () => {
-        this.#isRuled = true
-      },
-      // Whoever waits for them is told.
-      () => undefined,
-    )
+    const { doorbell, metrics, now } = this.#options
     await this.#start(signal)
     while (!signal.aborted) {
       const isBusy = await this.#step(signal)

@@ -32,6 +32,12 @@ export class NetlinkError extends Error {
   }
 }
 
+/**
+ * What became of messages, or of operations: the reasons of those that were refused, by their place in what was asked,
+ * from 0. One that is not here succeeded.
+ */
+export type Refusals<Reason extends Error = Error> = ReadonlyMap<number, Reason>
+
 /** Bytes that are not what the protocol says they are. */
 export class DecodeError extends Error {
   override readonly name = 'DecodeError'

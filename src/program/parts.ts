@@ -41,6 +41,8 @@ export interface Program {
   readonly log: Logger
   readonly signal: AbortSignal
   readonly kernel: LinuxKernel
+  /** The kernel waits for it before it binds addresses. */
+  readonly rules: PromiseWithResolvers<unknown>
   readonly iptables: ReadonlyMap<Family, Iptables>
   /** Looks after bridges: the first one may come with the first Pod. */
   readonly bridges: () => Promise<void>
@@ -83,10 +85,7 @@ export function recordNodeEvent(
   origin.recordEvent({ type: 'Normal', ...happening, regarding: { kind: 'Node', name: nodeName } })
 }
 
-export async function openProxy(
-  program: Program,
-  { ruled, mapped }: Pick<ProxyOptions, 'ruled' | 'mapped'>,
-): Promise<Proxy> {
+export async function openProxy(program: Program, { mapped }: Pick<ProxyOptions, 'mapped'>): Promise<Proxy> {
   const { kernel, scheduler } = program
   const { tcp } = await kernel.ipvs.readTimeouts()
   const { tables } = program
@@ -94,7 +93,6 @@ export async function openProxy(
   const watch = watchEstimators(program)
   const options: ProxyOptions = {
     ...program,
-    ruled,
     nodeListed: () => {
       void explainMissingNode(program).then((text) => {
         program.missingNode = text

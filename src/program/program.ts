@@ -196,7 +196,10 @@ async function openProgram(
   fail: (error: Error) => void,
 ): Promise<Program> {
   const { addon, metrics, families } = facts
-  const kernel = await openKernel({ addon, families, flowsDeleted: metrics.flowsDeleted.bind(metrics) }, log)
+  const rules = Promise.withResolvers<unknown>()
+  const rulesReady = awaitedLater(rules.promise)
+  const flowsDeleted = metrics.flowsDeleted.bind(metrics)
+  const kernel = await openKernel({ addon, families, flowsDeleted, rulesReady }, log)
   // Before the kernel is read: it runs programs, which take a while.
   const iptables = Iptables.ofFamilies(families, linuxHost(signal), () => rulesGeneration(addon))
   const bridges = openBridges(families, log)
@@ -209,7 +212,7 @@ async function openProgram(
   const it = (): Program => program
   const program: Program = {
     ...facts,
-    ...{ iptables, kernel, bridges, tables, naming, log, signal, fail, config, document },
+    ...{ iptables, kernel, rules, bridges, tables, naming, log, signal, fail, config, document },
     nodeName: naming.name,
     faults: openFaults({ ...facts, kernel, log, recordEvent: facts.origin.recordEvent }),
     reporter: new Reporter({ log, metrics, recordEvent: facts.origin.recordEvent }),
@@ -318,7 +321,7 @@ function followPolicy(program: Program, { file, text: initial }: PolicyFile): vo
 /** Everything in order: the kernel, the rules, then what Services want. Returns when the signal aborts. */
 async function serveServices(program: Program, options: ProgramOptions, restart: () => void): Promise<void> {
   const { log, signal, cluster, nodeName, scheduler } = program
-  const ruled = awaitedLater(keepRules(program))
+  program.rules.resolve(keepRules(program))
   const healthNodePorts = openHealthNodePorts(program)
   const readdressed = (): void => {
     cluster.markExposed()
@@ -327,10 +330,7 @@ async function serveServices(program: Program, options: ProgramOptions, restart:
   const mapped = (name: ServiceName): void => {
     updateHealth(program, healthNodePorts, name)
   }
-  const [proxy] = await Promise.all([
-    openProxy(program, { ruled, mapped }),
-    followAddresses(program, readdressed),
-  ])
+  const [proxy] = await Promise.all([openProxy(program, { mapped }), followAddresses(program, readdressed)])
   serveHttp(program)
   const applied = (): void => {
     healthNodePorts.readdress()

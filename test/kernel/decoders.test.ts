@@ -121,7 +121,7 @@ describe('decodeReply', () => {
     let refused = 0
     for (const replies of recorded) {
       for (let length = 0; length < replies.length; length++) {
-        if (refuses(() => decodeReply(replies.subarray(0, length), 'Cannot read'))) refused++
+        if (refuses(() => decodeReply(replies.subarray(0, length), 0, 'Cannot read'))) refused++
       }
     }
     expect(refused).to.be.greaterThan(0)
@@ -131,7 +131,7 @@ describe('decodeReply', () => {
     withRandom((random) => {
       let refused = 0
       for (let i = 0; i < MUTATIONS; i++) {
-        if (refuses(() => decodeReply(mutate(random.pick(recorded), random), 'Cannot read'))) refused++
+        if (refuses(() => decodeReply(mutate(random.pick(recorded), random), 0, 'Cannot read'))) refused++
       }
       expect(refused).to.be.within(1, MUTATIONS - 1)
     }))

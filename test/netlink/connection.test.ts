@@ -52,7 +52,7 @@ function scriptedSocket(
       socket.closed++
     },
     exchange: async (_: unknown, requests: Buffer) => {
-      const sequences = [...readMessages(requests)].map(({ sequence }) => sequence)
+      const sequences = [...readMessages(requests)].map(({ place }) => place)
       await new Promise(setImmediate)
       return { replies: Buffer.alloc(0), errno: 0, step: '', sent: sequences.length, ...answer(sequences) }
     },
@@ -80,11 +80,9 @@ describe('NetlinkConnection', () => {
     const connection = new NetlinkConnection(socket, 16)
     const batch = request(connection, 3)
 
-    const { errors } = await connection.exchange(batch, 'Cannot test')
+    const { refusals } = await connection.exchange(batch, 'Cannot test')
 
-    expect([...errors].map(([sequence, { code }]) => [sequence - batch.firstSequence, code])).to.deep.equal([
-      [1, 'EEXIST'],
-    ])
+    expect([...refusals].map(([place, { code }]) => [place, code])).to.deep.equal([[1, 'EEXIST']])
   })
 
   it("keeps the kernel's own words and the offset", async () => {
@@ -97,9 +95,9 @@ describe('NetlinkConnection', () => {
     }))
     const connection = new NetlinkConnection(socket, 16)
 
-    const { errors } = await connection.exchange(request(connection, 1), 'Cannot test')
+    const { refusals } = await connection.exchange(request(connection, 1), 'Cannot test')
 
-    const [error] = errors.values()
+    const [error] = refusals.values()
     expect(error).to.include({ errno: 2, code: 'ENOENT', kernelMessage: 'no such scheduler', offset: 28 })
     expect(error!.message).to.equal('Cannot test: ENOENT, the kernel says "no such scheduler"')
   })
@@ -151,7 +149,7 @@ describe('NetlinkConnection', () => {
 
     expect(await connection.exchange(connection.batch(), 'Cannot test')).to.deep.equal({
       messages: [],
-      errors: new Map(),
+      refusals: new Map(),
     })
   })
 })

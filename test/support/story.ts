@@ -107,7 +107,6 @@ export class Story {
         metrics: this.metrics,
         recordEvent: (happening) => this.events.push(happening),
       }),
-      ruled: Promise.resolve(),
       nodeListed: () => Promise.resolve(),
       hasLookedAround: () => true,
       mustBeFree: () => new Set(),

@@ -1,8 +1,8 @@
 /** Our sets in the kernel's ipset, over nfnetlink. No process is started. */
 import type { Family } from '../../model/address.ts'
 import { setMember, type SetMemberKey, type SetSpec, setsOf, splitSetMember } from '../../model/sets.ts'
-import { byPlace, NetlinkConnection } from '../../netlink/connection.ts'
-import { isNotFound, NetlinkError } from '../../netlink/error.ts'
+import { NetlinkConnection } from '../../netlink/connection.ts'
+import { isNotFound, NetlinkError, type Refusals } from '../../netlink/error.ts'
 import type { MessageWriter } from '../../netlink/message.ts'
 import type { Socket } from '../../netlink/socket.ts'
 import { mapInTurns } from '../../waiting/turns.ts'
@@ -121,32 +121,31 @@ export class Ipset {
   }
 
   /**
-   * Executes changes in order, each on its own, and returns the errors by place. Throws when it cannot say what became
-   * of them.
+   * Executes changes in order, each on its own. Throws when it cannot say what became of them.
    */
-  async execute(changes: readonly MemberChange[]): Promise<ReadonlyMap<number, Error>> {
+  async execute(changes: readonly MemberChange[]): Promise<Refusals> {
     await this.#makeRoom(changes)
-    const failures = new Map<number, Error>()
+    const refusals = new Map<number, Error>()
     const batch = this.#connection.batch()
     const attempted: number[] = []
     for (const [i, { verb, member }] of changes.entries()) {
       const { set: name, element } = splitSetMember(member)
       const set = this.#sets.get(name)
       if (set === undefined || set instanceof Error)
-        failures.set(i, set ?? new Error(`There is no set for ${member}`))
+        refusals.set(i, set ?? new Error(`There is no set for ${member}`))
       else {
         attempted.push(i)
         encodeMember(batch, verb, set.spec, element)
         set.size += verb === 'ADD' ? 1 : -1
       }
     }
-    const { errors } = await this.#connection.exchange(batch, 'Cannot change sets')
-    for (const [n, error] of byPlace(batch, errors)) {
+    const reply = await this.#connection.exchange(batch, 'Cannot change sets')
+    for (const [n, error] of reply.refusals) {
       const i = attempted[n]!
-      failures.set(i, error)
+      refusals.set(i, error)
       this.#uncount(changes[i]!)
     }
-    return failures
+    return refusals
   }
 
   /** Destroys all of our sets. Throws an AggregateError with those that cannot be, as rules ask them. */
@@ -199,17 +198,17 @@ export class Ipset {
   async #list(names: readonly string[]): Promise<Map<string, Listed>> {
     const batch = this.#reader.batch()
     for (const name of names) encodeSetList(batch, name)
-    const { messages, errors } = await this.#reader.exchange(batch, 'Cannot read sets')
+    const { messages, refusals } = await this.#reader.exchange(batch, 'Cannot read sets')
     const found = new Map<string, Listed>()
     const parts = await mapInTurns(messages, decodeSetPart, PARTS_PER_TURN)
     for (const [i, message] of messages.entries()) {
       const { header, elements } = parts[i]!
-      const name = names[(message.sequence - batch.firstSequence) >>> 0]!
+      const name = names[message.place]!
       const before = found.get(name)
       if (before !== undefined) before.elements.push(...elements)
       else if (header !== undefined) found.set(name, { header, elements })
     }
-    for (const error of errors.values()) if (!isNotFound(error)) throw explainSetError(error)
+    for (const error of refusals.values()) if (!isNotFound(error)) throw explainSetError(error)
     return found
   }
 
@@ -238,8 +237,8 @@ export class Ipset {
     const batch = this.#connection.batch()
     for (const spec of possible)
       encodeSetCreate(batch, spec, this.#revisions.get(kindOf(spec)) as number, maxElements)
-    const { errors } = await this.#connection.exchange(batch, 'Cannot create sets')
-    for (const [i, error] of byPlace(batch, errors)) {
+    const { refusals } = await this.#connection.exchange(batch, 'Cannot create sets')
+    for (const [i, error] of refusals) {
       const spec = possible[i]!
       const named = new NetlinkError(`Cannot create set ${spec.name}`, error.errno, error)
       made.set(spec, explainSetError(named))
@@ -266,13 +265,13 @@ export class Ipset {
     const unknown = [...kinds].filter(([kind]) => typeof this.#revisions.get(kind) !== 'number')
     const batch = this.#connection.batch()
     for (const [, spec] of unknown) encodeSetTypeGet(batch, spec)
-    const { messages, errors } = await this.#connection.exchange(batch, 'Cannot ask for types of sets')
-    for (const [i, cause] of byPlace(batch, errors)) {
+    const { messages, refusals } = await this.#connection.exchange(batch, 'Cannot ask for types of sets')
+    for (const [i, cause] of refusals) {
       const [kind, spec] = unknown[i]!
       this.#revisions.set(kind, missingType(spec, cause))
     }
     for (const message of messages) {
-      const [kind] = unknown[(message.sequence - batch.firstSequence) >>> 0]!
+      const [kind] = unknown[message.place]!
       this.#revisions.set(kind, decodeSetType(message))
     }
   }
@@ -304,8 +303,8 @@ export class Ipset {
   async #run(action: string, build: (batch: MessageWriter) => void): Promise<void> {
     const batch = this.#connection.batch()
     build(batch)
-    const { errors } = await this.#connection.exchange(batch, action)
-    for (const error of errors.values()) throw explainSetError(error)
+    const { refusals } = await this.#connection.exchange(batch, action)
+    for (const error of refusals.values()) throw explainSetError(error)
   }
 }
 

@@ -83,7 +83,7 @@ export class Conntrack {
   async #delete(family: Family, flows: readonly Flow[]): Promise<void> {
     const batch = this.connection.batch()
     for (const flow of flows) encodeFlowDelete(batch, family, flow)
-    const { errors } = await this.connection.exchange(batch, 'Cannot delete UDP flows')
-    for (const error of errors.values()) if (!isNotFound(error)) throw error
+    const { refusals } = await this.connection.exchange(batch, 'Cannot delete UDP flows')
+    for (const error of refusals.values()) if (!isNotFound(error)) throw error
   }
 }

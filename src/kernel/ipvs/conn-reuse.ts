@@ -190,8 +190,8 @@ async function measure(ipvs: Ipvs): Promise<Reuse[]> {
 async function change({ connection }: Ipvs, build: (batch: MessageWriter) => void): Promise<void> {
   const batch = connection.batch()
   build(batch)
-  const { errors } = await connection.exchange(batch, 'Cannot change the virtual server of the probe')
-  for (const error of errors.values()) throw error
+  const { refusals } = await connection.exchange(batch, 'Cannot change the virtual server of the probe')
+  for (const error of refusals.values()) throw error
 }
 
 /** A connection from always the same port. Throws the error of one that could not be made. */

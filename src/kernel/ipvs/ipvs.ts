@@ -68,8 +68,11 @@ export class Ipvs {
   ): Promise<(ServiceRecord & { statistics: Statistics }) | undefined> {
     const batch = this.connection.batch()
     encodeServiceGet(batch, this.family, id)
-    const { messages, errors } = await this.connection.exchange(batch, `Cannot read virtual server ${id.key}`)
-    for (const error of errors.values()) {
+    const { messages, refusals } = await this.connection.exchange(
+      batch,
+      `Cannot read virtual server ${id.key}`,
+    )
+    for (const error of refusals.values()) {
       if (error.code === 'ESRCH') return undefined
       throw error
     }
@@ -102,12 +105,10 @@ export class Ipvs {
     ids: readonly VirtualServerId[],
     visit: (id: VirtualServerId, message: Message) => void,
   ): Promise<void> {
-    let first = 0
     const messages = await this.connection.read((batch) => {
-      first = batch.firstSequence
       for (const id of ids) encodeDestinationDump(batch, this.family, id)
     }, 'Cannot read the real servers')
-    for (const message of messages) visit(ids[(message.sequence - first) >>> 0]!, message)
+    for (const message of messages) visit(ids[message.place]!, message)
   }
 
   async readTimeouts(): Promise<Timeouts> {
@@ -121,8 +122,8 @@ export class Ipvs {
   async writeTimeouts(timeouts: Timeouts): Promise<void> {
     const batch = this.connection.batch()
     encodeTimeouts(batch, this.family, timeouts)
-    const { errors } = await this.connection.exchange(batch, 'Cannot set the IPVS timeouts')
-    for (const error of errors.values()) throw error
+    const { refusals } = await this.connection.exchange(batch, 'Cannot set the IPVS timeouts')
+    for (const error of refusals.values()) throw error
   }
 
   async readInfo(): Promise<IpvsInfo> {

@@ -49,8 +49,8 @@ export async function hasScheduler(ipvs: Ipvs, scheduler: string): Promise<boole
   const batch = ipvs.connection.batch()
   encodeService(batch, ipvs.family, 'NEW', id, settings)
   encodeService(batch, ipvs.family, 'DEL', id)
-  const { errors } = await ipvs.connection.exchange(batch, `Cannot probe the scheduler "${scheduler}"`)
-  const error = errors.get(batch.firstSequence)
+  const { refusals } = await ipvs.connection.exchange(batch, `Cannot probe the scheduler "${scheduler}"`)
+  const error = refusals.get(0)
   if (error !== undefined && !isNotFound(error)) throw error
   return error === undefined
 }

@@ -107,9 +107,9 @@ describe('acknowledgements of a real kernel', () => {
     const replies = recordedReplies('refusals')
     const [first] = readMessages(replies)
 
-    const { errors } = decodeReply(replies, 'Cannot test')
+    const { refusals } = decodeReply(replies, first!.place, 'Cannot test')
 
-    const byRequest = [...errors].map(([sequence, { code }]) => [sequence - first!.sequence, code])
+    const byRequest = [...refusals].map(([place, { code }]) => [place, code])
     expect(byRequest).to.deep.equal([
       [0, 'EEXIST'],
       [1, 'ENOENT'],
