@@ -18,37 +18,11 @@ import {
   INTERFACE_NAME,
   isInterfaceGone,
 } from './link/dummy-interface.ts'
-import { explainFailure } from './explain.ts'
 import { Ipset, type MemberChange } from './filter/ipset.ts'
 import { explainMissingIpvs, Ipvs } from './ipvs/ipvs.ts'
 import { encodeDestination, encodeService } from './ipvs/ipvs-codec.ts'
 import type { Kernel } from './kernel.ts'
-
-type Wire = 'ipvs' | 'address' | 'set' | 'flow'
-
-/** Operations are sent in batches of this size, so that no reply is waited for longer than need be. */
-const BATCH_OPERATIONS = 5_000
-
-function wireOf(operation: Operation): Wire {
-  if (operation.kind === 'deleteFlows') return 'flow'
-  if ('address' in operation) return 'address'
-  return 'member' in operation ? 'set' : 'ipvs'
-}
-
-/** Consecutive operations on the same wire, at most a batch each. A run that binds addresses begins with one. */
-function* runsOf(operations: readonly Operation[]): Generator<readonly [Wire, readonly Operation[]]> {
-  for (let start = 0, end: number; start < operations.length; start = end) {
-    const wire = wireOf(operations[start]!)
-    for (end = start + 1; end < operations.length && end - start < BATCH_OPERATIONS; end++) {
-      if (wireOf(operations[end]!) !== wire || beginsToBind(operations, end)) break
-    }
-    yield [wire, operations.slice(start, end)]
-  }
-}
-
-function beginsToBind(operations: readonly Operation[], place: number): boolean {
-  return operations[place]!.kind === 'bindAddress' && operations[place - 1]!.kind !== 'bindAddress'
-}
+import { executeInRuns, type Wire } from './runs.ts'
 
 export interface LinuxKernelOptions {
   readonly addon: Socket
@@ -127,15 +101,7 @@ export class LinuxKernel implements Kernel {
 
   async execute(operations: readonly Operation[]): Promise<Refusals> {
     if (this.#readOnly) throw new Error('Cannot change the kernel: it was opened to read only')
-    const refusals = new Map<number, Error>()
-    let start = 0
-    for (const [wire, run] of runsOf(operations)) {
-      if (run[0]!.kind === 'bindAddress') await this.#rulesReady
-      for (const [i, error] of await this.#executeRun(wire, run))
-        refusals.set(start + i, explainFailure(run[i]!, error))
-      start += run.length
-    }
-    return refusals
+    return executeInRuns(operations, (wire, run) => this.#executeRun(wire, run), this.#rulesReady)
   }
 
   close(): void {
