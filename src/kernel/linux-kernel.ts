@@ -1,5 +1,5 @@
 /** The real kernel: IPVS, kube-ipvs0 and the sets, each over its own netlink connection. */
-import type { Address, Family } from '../model/address.ts'
+import type { Address } from '../model/address.ts'
 import type { KernelTables } from '../model/kernel-object.ts'
 import type { Operation } from '../model/operation.ts'
 import type { ObservedRealServer, VirtualServerId, VirtualServerKey } from '../model/virtual-server.ts'
@@ -18,15 +18,14 @@ import {
   INTERFACE_NAME,
   isInterfaceGone,
 } from './link/dummy-interface.ts'
-import { Ipset, type MemberChange } from './filter/ipset.ts'
+import type { Filter, FilterOptions, MemberChange } from './filter/filter.ts'
+import { openFilter } from './filter/open-filter.ts'
 import { explainMissingIpvs, Ipvs } from './ipvs/ipvs.ts'
 import { encodeDestination, encodeService } from './ipvs/ipvs-codec.ts'
 import type { Kernel } from './kernel.ts'
 import { executeInRuns, type Wire } from './runs.ts'
 
-export interface LinuxKernelOptions {
-  readonly addon: Socket
-  readonly families: ReadonlySet<Family>
+export interface LinuxKernelOptions extends FilterOptions {
   /**
    * Until it resolves, `execute` binds no address: traffic would meet Services before the rules that masquerade and
    * restrict it. What it rejects with is thrown there.
@@ -40,7 +39,7 @@ export interface LinuxKernelOptions {
 
 export class LinuxKernel implements Kernel {
   readonly ipvs: Ipvs
-  readonly #ipset: Ipset
+  readonly filter: Filter
   readonly #conntrack: Conntrack
   readonly #addon: Socket
   readonly #readOnly: boolean
@@ -48,9 +47,9 @@ export class LinuxKernel implements Kernel {
   #dummy: DummyInterface | undefined
 
   private constructor(ipvs: Ipvs, options: LinuxKernelOptions) {
-    const { addon, families, flowsDeleted } = options
+    const { addon, flowsDeleted } = options
     this.ipvs = ipvs
-    this.#ipset = new Ipset(addon, families)
+    this.filter = openFilter(options)
     this.#conntrack = new Conntrack(addon, flowsDeleted)
     this.#addon = addon
     this.#readOnly = options.readOnly === true
@@ -67,19 +66,14 @@ export class LinuxKernel implements Kernel {
     }
   }
 
-  /** Names of the sets that rules can ask. Current after `readTables`. */
-  get sets(): ReadonlySet<string> {
-    return this.#ipset.names
-  }
-
   /** Commands that make the interface and the sets, where they are missing. Current after `readTables`. */
   get creations(): string[] {
-    return [...(this.#dummy === undefined ? [INTERFACE_CREATION] : []), ...this.#ipset.creations]
+    return [...(this.#dummy === undefined ? [INTERFACE_CREATION] : []), ...this.filter.creations]
   }
 
   /** Why some sets cannot be used. Current after `readTables`. */
   get setFaults(): ReadonlyMap<string, Error> {
-    return this.#ipset.faults
+    return this.filter.faults
   }
 
   async readTables(): Promise<KernelTables> {
@@ -88,7 +82,7 @@ export class LinuxKernel implements Kernel {
         throw explainMissingIpvs(error)
       }),
       this.#readAddresses(),
-      this.#ipset.read(this.#readOnly),
+      this.filter.read(),
     ])
     return { virtualServers, addresses, setMembers }
   }
@@ -106,13 +100,13 @@ export class LinuxKernel implements Kernel {
 
   close(): void {
     this.ipvs.close()
-    this.#ipset.close()
+    this.filter.close()
     this.#conntrack.close()
     this.#dummy?.close()
   }
 
   async #executeRun(wire: Wire, run: readonly Operation[]): Promise<Refusals> {
-    if (wire === 'set') return this.#ipset.execute(run.map(memberChange))
+    if (wire === 'set') return this.filter.execute(run.map(memberChange))
     if (wire === 'flow') return this.#deleteFlows(run)
     const connection = this.#connection(wire)
     const batch = connection.batch()

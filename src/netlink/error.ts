@@ -8,6 +8,8 @@ export interface NetlinkErrorDetails {
   readonly kernelMessage?: string | undefined
   /** Byte offset in the request that the kernel complains about (NLMSGERR_ATTR_OFFS). */
   readonly offset?: number | undefined
+  /** The errno in words, where it is one of the subsystem's own. */
+  readonly meaning?: string | undefined
   readonly cause?: unknown
 }
 
@@ -20,6 +22,7 @@ export class NetlinkError extends Error {
   readonly code: string
   readonly kernelMessage: string | undefined
   readonly offset: number | undefined
+  readonly meaning: string | undefined
 
   constructor(action: string, errno: number, details: NetlinkErrorDetails = {}) {
     const code = ERRNO_NAMES.get(errno) ?? `errno ${errno}`
@@ -29,6 +32,7 @@ export class NetlinkError extends Error {
     this.code = code
     this.kernelMessage = details.kernelMessage
     this.offset = details.offset
+    this.meaning = details.meaning
   }
 }
 

@@ -1,6 +1,6 @@
 import { expect } from 'chai'
 import { decodeAddressMessage } from '../../src/kernel/link/address-codec.ts'
-import { decodeSetPart, decodeSetType } from '../../src/kernel/filter/ipset-codec.ts'
+import { decodeSetPart, decodeSetType } from '../../src/kernel/filter/iptables/ipset-codec.ts'
 import {
   decodeDestination,
   decodeInfo,

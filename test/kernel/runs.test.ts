@@ -82,6 +82,14 @@ describe('executeInRuns', () => {
     expect(netlinkErrorOf(refusals.get(1))).to.include({ code: 'ENOMEM' })
   })
 
+  it('says what an errno of the subsystem itself means', async () => {
+    const full = new NetlinkError('Cannot', 4352, { meaning: 'the set is full' })
+    const refusals = await executeInRuns([add], () => Promise.resolve(new Map([[0, full]])))
+
+    expect(refusals.get(0)!.message).to.equal('Cannot add to set KUBE-IPVS-IPS: 10.96.0.10: the set is full')
+    expect(netlinkErrorOf(refusals.get(0))).to.equal(full)
+  })
+
   it('attempts nothing after a run of which it cannot say what became', async () => {
     const asked: Wire[] = []
     const lost = (wire: Wire): Promise<Refusals> => {

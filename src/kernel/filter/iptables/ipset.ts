@@ -1,11 +1,11 @@
 /** Our sets in the kernel's ipset, over nfnetlink. No process is started. */
-import type { Family } from '../../model/address.ts'
-import { setMember, type SetMemberKey, type SetSpec, setsOf, splitSetMember } from '../../model/sets.ts'
-import { NetlinkConnection } from '../../netlink/connection.ts'
-import { isNotFound, NetlinkError, type Refusals } from '../../netlink/error.ts'
-import type { MessageWriter } from '../../netlink/message.ts'
-import type { Socket } from '../../netlink/socket.ts'
-import { mapInTurns } from '../../waiting/turns.ts'
+import type { Family } from '../../../model/address.ts'
+import { setMember, type SetMemberKey, type SetSpec, setsOf, splitSetMember } from '../../../model/sets.ts'
+import { NetlinkConnection } from '../../../netlink/connection.ts'
+import { isNotFound, NetlinkError, type Refusals } from '../../../netlink/error.ts'
+import type { MessageWriter } from '../../../netlink/message.ts'
+import type { Socket } from '../../../netlink/socket.ts'
+import { mapInTurns } from '../../../waiting/turns.ts'
 import {
   decodeSetPart,
   decodeSetType,
@@ -18,11 +18,13 @@ import {
   MAX_ELEMENTS,
   type SetHeader,
 } from './ipset-codec.ts'
-import { familyNumber } from '../address-family.ts'
+import { familyNumber } from '../../address-family.ts'
+import type { MemberChange } from '../filter.ts'
 
 const NETLINK_NETFILTER = 12
 /** Where a set is made anew before it takes the place of the old one. */
 const NEW_SET = 'KUBE-NEW-SET'
+const CHANGE = 'Cannot change sets'
 /** Members written in one exchange. */
 const BATCH_MEMBERS = 5_000
 /** Parts of a list, each with hundreds of members, that are decoded in one go. */
@@ -36,14 +38,17 @@ const IPSET_ERRORS: ReadonlyMap<number, string> = new Map([
   [4352, 'the set is full'],
 ])
 
-/** An ipset errno in words; undefined for one that is everybody's. */
-export function describeSetErrno(errno: number): string | undefined {
-  return IPSET_ERRORS.get(errno)
+function explainSetError(error: NetlinkError): Error {
+  const words = IPSET_ERRORS.get(error.errno)
+  return words === undefined ? error : new Error(`${error.message}: ${words}`, { cause: error })
 }
 
-function explainSetError(error: NetlinkError): Error {
-  const words = describeSetErrno(error.errno)
-  return words === undefined ? error : new Error(`${error.message}: ${words}`, { cause: error })
+/** The refusal of a change, with the meaning of an errno of ipset's own. */
+function withMeaning(error: NetlinkError): NetlinkError {
+  const meaning = IPSET_ERRORS.get(error.errno)
+  if (meaning === undefined) return error
+  const { errno, kernelMessage, offset } = error
+  return new NetlinkError(CHANGE, errno, { kernelMessage, offset, meaning })
 }
 
 /** A set that we can use. */
@@ -56,12 +61,6 @@ interface OpenSet {
 
 /** A set as the kernel lists it; undefined when there is none. */
 type Listed = { readonly header: SetHeader; readonly elements: string[] } | undefined
-
-/** Adds or deletes one member. */
-export interface MemberChange {
-  readonly verb: 'ADD' | 'DEL'
-  readonly member: SetMemberKey
-}
 
 export class Ipset {
   readonly #connection: NetlinkConnection
@@ -139,10 +138,10 @@ export class Ipset {
         set.size += verb === 'ADD' ? 1 : -1
       }
     }
-    const reply = await this.#connection.exchange(batch, 'Cannot change sets')
+    const reply = await this.#connection.exchange(batch, CHANGE)
     for (const [n, error] of reply.refusals) {
       const i = attempted[n]!
-      refusals.set(i, error)
+      refusals.set(i, withMeaning(error))
       this.#uncount(changes[i]!)
     }
     return refusals
