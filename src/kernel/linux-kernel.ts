@@ -21,7 +21,8 @@ import {
 import type { Filter, FilterOptions, MemberChange } from './filter/filter.ts'
 import { openFilter } from './filter/open-filter.ts'
 import { explainMissingIpvs, Ipvs } from './ipvs/ipvs.ts'
-import { encodeDestination, encodeService } from './ipvs/ipvs-codec.ts'
+import { encodeRealServer } from './ipvs/real-server-codec.ts'
+import { encodeVirtualServer } from './ipvs/virtual-server-codec.ts'
 import type { Kernel } from './kernel.ts'
 import { executeInRuns, type Wire } from './runs.ts'
 
@@ -137,22 +138,22 @@ export class LinuxKernel implements Kernel {
   #encode(batch: MessageWriter, operation: Operation): void {
     switch (operation.kind) {
       case 'createVirtualServer':
-        encodeService(batch, this.ipvs.family, 'NEW', operation.of, operation.settings)
+        encodeVirtualServer(batch, this.ipvs.genlFamilyId, 'NEW', operation.of, operation.settings)
         return
       case 'updateVirtualServer':
-        encodeService(batch, this.ipvs.family, 'SET', operation.of, operation.settings)
+        encodeVirtualServer(batch, this.ipvs.genlFamilyId, 'SET', operation.of, operation.settings)
         return
       case 'deleteVirtualServer':
-        encodeService(batch, this.ipvs.family, 'DEL', operation.of)
+        encodeVirtualServer(batch, this.ipvs.genlFamilyId, 'DEL', operation.of)
         return
       case 'createRealServer':
-        encodeDestination(batch, this.ipvs.family, 'NEW', operation.of, operation.realServer)
+        encodeRealServer(batch, this.ipvs.genlFamilyId, 'NEW', operation.of, operation.realServer)
         return
       case 'updateRealServer':
-        encodeDestination(batch, this.ipvs.family, 'SET', operation.of, operation.realServer)
+        encodeRealServer(batch, this.ipvs.genlFamilyId, 'SET', operation.of, operation.realServer)
         return
       case 'deleteRealServer':
-        encodeDestination(batch, this.ipvs.family, 'DEL', operation.of, operation.realServer)
+        encodeRealServer(batch, this.ipvs.genlFamilyId, 'DEL', operation.of, operation.realServer)
         return
       case 'bindAddress':
         encodeAddress(batch, 'NEW', operation.address, this.#dummy!.index)

@@ -1,13 +1,9 @@
 import { expect } from 'chai'
 import { decodeAddressMessage } from '../../src/kernel/link/address-codec.ts'
 import { decodeSetPart, decodeSetType } from '../../src/kernel/filter/iptables/ipset-codec.ts'
-import {
-  decodeDestination,
-  decodeInfo,
-  decodeService,
-  decodeStatistics,
-  decodeTimeouts,
-} from '../../src/kernel/ipvs/ipvs-codec.ts'
+import { realServerDecoder } from '../../src/kernel/ipvs/real-server-codec.ts'
+import { decodeTimeouts } from '../../src/kernel/ipvs/timeouts-codec.ts'
+import { virtualServerDecoder } from '../../src/kernel/ipvs/virtual-server-codec.ts'
 import {
   decodeLink,
   decodeNeighbour,
@@ -22,6 +18,7 @@ import { withRandom } from '../support/random.ts'
 import { RECORDED, recordedMessages, recordedReplies } from '../support/recorded.ts'
 
 const MUTATIONS = 10_000
+const decodeRealServer = realServerDecoder()
 
 type Decode = (message: Message) => unknown
 
@@ -38,21 +35,12 @@ const SETS = [
 /** Each decoder with the recorded exchanges that it has to read. */
 const DECODERS: Readonly<Record<string, { readonly decode: Decode; readonly exchanges: readonly string[] }>> =
   {
-    decodeService: { decode: decodeService, exchanges: ['services', 'service'] },
-    decodeDestination: {
-      decode: (message) => decodeDestination(message, 'IPv4'),
+    virtualServerDecoder: { decode: virtualServerDecoder(), exchanges: ['services'] },
+    realServerDecoder: {
+      decode: (message) => decodeRealServer(message, 'IPv4'),
       exchanges: ['destinations', 'destinations of IPv6'],
     },
-    'decodeStatistics of virtual servers': {
-      decode: (message) => decodeStatistics(message, 'SVC'),
-      exchanges: ['services'],
-    },
-    'decodeStatistics of real servers': {
-      decode: (message) => decodeStatistics(message, 'DEST'),
-      exchanges: ['destinations'],
-    },
     decodeTimeouts: { decode: decodeTimeouts, exchanges: ['timeouts'] },
-    decodeInfo: { decode: decodeInfo, exchanges: ['info'] },
     decodeAddressMessage: {
       decode: (message) => decodeAddressMessage(message, RECORDED.interfaceIndex),
       exchanges: ['addresses'],

@@ -133,20 +133,12 @@ describe('LinuxKernel', () => {
     )
   })
 
-  it('reads and sets the timeouts, reads version, one virtual server and counters', async () => {
+  it('reads and sets the timeouts', async () => {
     const { ipvs } = kernel
     expect(await ipvs.readTimeouts()).to.deep.equal({ tcp: 900, tcpFin: 120, udp: 300 })
     await ipvs.writeTimeouts({ tcp: 7_200, tcpFin: 0, udp: 0 })
     expect(await ipvs.readTimeouts()).to.deep.equal({ tcp: 7_200, tcpFin: 120, udp: 300 })
     await ipvs.writeTimeouts({ tcp: 900, tcpFin: 0, udp: 0 })
-    expect((await ipvs.readInfo()).version).to.equal('1.2.1')
-
-    const made = operation('-A -t 10.96.0.10:80 -s rr')
-    if (!('of' in made)) throw new Error('expected a virtual server')
-    expect(await ipvs.readVirtualServer(made.of)).to.equal(undefined)
-    await kernel.execute([made, operation('-a -t 10.96.0.10:80 -r 10.244.0.1:8080 -m -w 1')])
-    expect(await ipvs.readVirtualServer(made.of)).to.deep.include({ id: made.of })
-    expect([...(await ipvs.readRealServerStatistics(made.of)).values()]).to.have.length(1)
   })
 
   it('finds every scheduler of Linux, and not one that nobody wrote, and leaves nothing behind', async () => {

@@ -7,8 +7,8 @@ import { NetlinkError } from '../../netlink/error.ts'
 import type { MessageWriter } from '../../netlink/message.ts'
 import type { Socket } from '../../netlink/socket.ts'
 import { familyNumber } from '../address-family.ts'
+import { NETLINK_NETFILTER } from '../netfilter.ts'
 
-const NETLINK_NETFILTER = 12
 const NFNL_SUBSYS_NFTABLES = 10
 const NFT_MSG_GETTABLE = 1
 const NFTA_TABLE_NAME = 1

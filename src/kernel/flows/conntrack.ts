@@ -11,10 +11,9 @@ import {
   flowMatcher,
   type FlowTarget,
 } from './conntrack-codec.ts'
+import { NETLINK_NETFILTER } from '../netfilter.ts'
 
 export type { FlowTarget } from './conntrack-codec.ts'
-
-const NETLINK_NETFILTER = 12
 
 /** nfnetlink's answers when a subsystem is not there. */
 const MISSING: readonly string[] = ['EINVAL', 'EOPNOTSUPP']

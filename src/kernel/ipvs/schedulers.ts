@@ -4,7 +4,7 @@ import { parseAddress } from '../../model/address.ts'
 import { fullPrefix, virtualServerId, type VirtualServerId } from '../../model/virtual-server.ts'
 import { isNotFound } from '../../netlink/error.ts'
 import type { Ipvs } from './ipvs.ts'
-import { encodeService } from './ipvs-codec.ts'
+import { encodeVirtualServer } from './virtual-server-codec.ts'
 import { loadModule } from '../host/modules.ts'
 
 /** TEST-NET-2 (RFC 5737): no Service has this address. kube-proxy probes with it, too. */
@@ -47,8 +47,8 @@ export async function hasScheduler(ipvs: Ipvs, scheduler: string): Promise<boole
   const id = await freeProbe(ipvs)
   const settings = { scheduler, flags: 0, persistenceSeconds: 0, persistencePrefix: fullPrefix(id.address) }
   const batch = ipvs.connection.batch()
-  encodeService(batch, ipvs.family, 'NEW', id, settings)
-  encodeService(batch, ipvs.family, 'DEL', id)
+  encodeVirtualServer(batch, ipvs.genlFamilyId, 'NEW', id, settings)
+  encodeVirtualServer(batch, ipvs.genlFamilyId, 'DEL', id)
   const { refusals } = await ipvs.connection.exchange(batch, `Cannot probe the scheduler "${scheduler}"`)
   const error = refusals.get(0)
   if (error !== undefined && !isNotFound(error)) throw error

@@ -21,12 +21,11 @@ import {
 } from '../../../netlink/message.ts'
 import { putIp } from '../../ip-attribute.ts'
 import { AF_INET, familyNumber } from '../../address-family.ts'
+import { NFGENMSG_BYTES } from '../../netfilter.ts'
 
 const NFNL_SUBSYS_IPSET = 6
 /** The protocol of Linux 2.6.39 and later; 7 adds nothing we use. */
 const PROTOCOL = 6
-/** struct nfgenmsg: family, version, resource id. */
-const NFGENMSG_BYTES = 4
 
 const IPSET_CMD_CREATE = 2
 const IPSET_CMD_DESTROY = 3

@@ -20,8 +20,8 @@ import {
 } from './ipset-codec.ts'
 import { familyNumber } from '../../address-family.ts'
 import type { MemberChange } from '../filter.ts'
+import { NETLINK_NETFILTER } from '../../netfilter.ts'
 
-const NETLINK_NETFILTER = 12
 /** Where a set is made anew before it takes the place of the old one. */
 const NEW_SET = 'KUBE-NEW-SET'
 const CHANGE = 'Cannot change sets'

@@ -4,12 +4,11 @@ import { NetlinkConnection } from '../../../netlink/connection.ts'
 import { NetlinkError } from '../../../netlink/error.ts'
 import type { Message } from '../../../netlink/message.ts'
 import type { Socket } from '../../../netlink/socket.ts'
+import { NETLINK_NETFILTER, NFGENMSG_BYTES } from '../../netfilter.ts'
 
-const NETLINK_NETFILTER = 12
 const NFNL_SUBSYS_NFTABLES = 10
 const NFT_MSG_GETGEN = 16
 const NFTA_GEN_ID = 1
-const NFGENMSG_BYTES = 4
 
 /** Counts the changes of all rules in this network namespace; undefined for a kernel without nf_tables. */
 export async function rulesGeneration(addon: Socket): Promise<number | undefined> {
