@@ -16,7 +16,8 @@ const DOORS: Readonly<Record<string, readonly string[]>> = {
   netlink: ['waiting', 'native', 'node:fs', 'node:module', 'node:os', 'node:path'],
   kernel: ['waiting', 'model', 'netlink', 'kernel/ipvs', 'kernel/filter', 'kernel/link', 'kernel/flows'],
   'kernel/ipvs': ['waiting', 'kernel', 'kernel/host', 'model', 'netlink', 'netlink/dist/rt/rt.js', 'node:*'],
-  'kernel/filter': ['waiting', 'kernel', 'kernel/host', 'model', 'netlink', 'node:*'],
+  'kernel/filter': ['kernel', 'kernel/filter/iptables', 'model', 'netlink', 'node:*'],
+  'kernel/filter/iptables': ['waiting', 'kernel', 'kernel/filter', 'model', 'netlink', 'node:*'],
   'kernel/link': [
     'waiting',
     'kernel',

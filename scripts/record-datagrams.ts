@@ -8,9 +8,10 @@ import { writeFileSync } from 'node:fs'
 import { release } from 'node:os'
 import { join } from 'node:path'
 import { DummyInterface, ensureInterface } from '../src/kernel/link/dummy-interface.ts'
-import { encodeSetList, encodeSetTypeGet } from '../src/kernel/filter/ipset-codec.ts'
+import { encodeSetList, encodeSetTypeGet } from '../src/kernel/filter/iptables/ipset-codec.ts'
 import { Ipvs } from '../src/kernel/ipvs/ipvs.ts'
-import { encodeDestination, encodeService } from '../src/kernel/ipvs/ipvs-codec.ts'
+import { encodeRealServer } from '../src/kernel/ipvs/real-server-codec.ts'
+import { encodeVirtualServer } from '../src/kernel/ipvs/virtual-server-codec.ts'
 import { parseAddress } from '../src/model/address.ts'
 import { realServer, virtualServerId } from '../src/model/virtual-server.ts'
 import {
@@ -84,19 +85,17 @@ const ipvs = await Ipvs.open(recorder)
 const web = virtualServerId(parseAddress('10.96.0.10')!, 80, 'TCP')
 const settings = { scheduler: 'nosuch', flags: 0, persistenceSeconds: 0, persistencePrefix: 32 }
 await record('services', () => ipvs.readVirtualServers())
-await record('service', () => ipvs.readVirtualServer(web))
 await record('destinations', () => ipvs.readRealServers([web]))
 await record('destinations of IPv6', () =>
   ipvs.readRealServers([virtualServerId(parseAddress('fd00:96::10')!, 5060, 'SCTP')]),
 )
 await record('timeouts', () => ipvs.readTimeouts())
-await record('info', () => ipvs.readInfo())
 await record('refusals', () => {
   const batch = ipvs.connection.batch()
-  encodeService(batch, ipvs.family, 'NEW', web, { ...settings, scheduler: 'rr' })
-  encodeService(batch, ipvs.family, 'NEW', { ...web, port: 81 }, settings)
-  encodeDestination(batch, ipvs.family, 'DEL', web, realServer(parseAddress('10.244.0.9')!, 1))
-  batch.begin(ipvs.family)
+  encodeVirtualServer(batch, ipvs.genlFamilyId, 'NEW', web, { ...settings, scheduler: 'rr' })
+  encodeVirtualServer(batch, ipvs.genlFamilyId, 'NEW', { ...web, port: 81 }, settings)
+  encodeRealServer(batch, ipvs.genlFamilyId, 'DEL', web, realServer(parseAddress('10.244.0.9')!, 1))
+  batch.begin(ipvs.genlFamilyId)
   batch.appendBytes(99, 1)
   batch.end()
   return ipvs.connection.exchange(batch, 'Cannot test')

@@ -3,10 +3,9 @@ import { existsSync } from 'node:fs'
 import type { Logger } from 'pino'
 import type { Config } from '../config/config.ts'
 import { deleteInterface } from '../kernel/link/dummy-interface.ts'
-import { Ipset } from '../kernel/filter/ipset.ts'
-import { removeRules } from '../kernel/filter/iptables.ts'
+import { removeFilter } from '../kernel/filter/open-filter.ts'
 import { LinuxKernel } from '../kernel/linux-kernel.ts'
-import { removeKubeProxyTables } from '../kernel/filter/nftables.ts'
+import { removeKubeProxyTables } from '../kernel/filter/kube-proxy-tables.ts'
 import { type Address, FAMILIES } from '../model/address.ts'
 import { contains } from '../model/cidr.ts'
 import { emptyKernelState, objectsOf } from '../model/kernel-object.ts'
@@ -39,7 +38,7 @@ async function removeVirtualServers({ addon, config, log }: CleanupOptions): Pro
       wanted: () => undefined,
       ...{ known, foreign, isExcluded },
     })
-    const errors = (await kernel.execute(plan)).filter((error) => error !== undefined)
+    const errors = [...(await kernel.execute(plan)).values()]
     if (errors.length > 0) throw new AggregateError(errors, 'Cannot delete all virtual servers')
     log.info({ operations: plan.length, foreign: foreign.size }, 'removed virtual servers')
   } finally {
@@ -48,26 +47,15 @@ async function removeVirtualServers({ addon, config, log }: CleanupOptions): Pro
   }
 }
 
-async function removeSets({ addon }: CleanupOptions): Promise<void> {
-  const ipset = new Ipset(addon, new Set(FAMILIES))
-  try {
-    await ipset.destroy()
-  } finally {
-    ipset.close()
-  }
-}
-
 /** Attempts every part, whatever becomes of the others. Throws an AggregateError with all that went wrong. */
 export async function cleanUp(options: CleanupOptions): Promise<void> {
+  const failures: unknown[] = []
   const parts: readonly (() => Promise<unknown>)[] = [
     () => removeVirtualServers(options),
     deleteInterface,
-    ...FAMILIES.map((family) => () => removeRules(family)),
     () => removeKubeProxyTables(options.addon),
-    // Rules ask sets: these go last.
-    () => removeSets(options),
+    async () => failures.push(...(await removeFilter({ addon: options.addon, families: new Set(FAMILIES) }))),
   ]
-  const failures: unknown[] = []
   for (const part of parts) await part().catch((error: unknown) => failures.push(error))
   if (failures.length > 0) throw new AggregateError(failures, 'Cannot clean up everything')
   options.log.info('removed everything that was ours')

@@ -2,10 +2,9 @@
 import type { Config } from '../config/config.ts'
 import { findBridgeFault, readBridging } from '../kernel/host/bridges.ts'
 import { supportedFamilies } from '../kernel/host/families.ts'
-import { Iptables } from '../kernel/filter/iptables.ts'
-import { linuxHost } from '../kernel/filter/iptables-host.ts'
+import type { Filter } from '../kernel/filter/filter.ts'
 import type { LinuxKernel } from '../kernel/linux-kernel.ts'
-import { kubeProxyTables, tableDeletion } from '../kernel/filter/nftables.ts'
+import { kubeProxyTables, tableDeletion } from '../kernel/filter/kube-proxy-tables.ts'
 import { followNodeAddresses } from '../kernel/link/node-addresses.ts'
 import { differingSysctls, formatSysctl } from '../kernel/host/sysctl.ts'
 import { Doorbell } from '../waiting/doorbell.ts'
@@ -18,7 +17,6 @@ import { contains } from '../model/cidr.ts'
 import { Cluster } from '../model/facts/cluster.ts'
 import { formatCommand } from '../model/ipvsadm.ts'
 import type { Operation } from '../model/operation.ts'
-import { setsOf } from '../model/sets.ts'
 import { explainMissingNode } from '../program/missing-node.ts'
 import { loadAddon } from '../netlink/socket.ts'
 import { bridgeRemedy, openKernel, wantedSysctls, wantedTimeouts } from '../program/node-setup.ts'
@@ -55,16 +53,12 @@ function bridgeCommands(families: ReadonlySet<Family>): string[] {
 
 /** The rules, as they will be when all sets are there. */
 async function ruleCommands(
+  filter: Filter,
   families: ReadonlySet<Family>,
   input: Parameters<typeof ruleOptions>[0],
-  signal: AbortSignal,
 ): Promise<string[]> {
-  const tables = Iptables.ofFamilies(families, linuxHost(signal))
   const commands = await Promise.all(
-    [...families].map((family) => {
-      const sets = new Set(setsOf(family).map(({ name }) => name))
-      return tables.get(family)!.preview({ ...ruleOptions(input, family), sets })
-    }),
+    [...families].map((family) => filter.preview(family, ruleOptions(input, family))),
   )
   return commands.flat()
 }
@@ -134,7 +128,7 @@ export async function preview(options: ProgramOptions): Promise<string[]> {
   const ended = new AbortController()
   const until = AbortSignal.any([signal, ended.signal])
   checkOrigin(choice)
-  const kernel = await openKernel({ addon, families, readOnly: true }, log)
+  const kernel = await openKernel({ addon, families, readOnly: true, signal }, log)
   const facts = openFacts(options, addon, until)
   const node = { families, nodeAddresses: [] as readonly Address[] }
   const changed = (addresses: readonly Address[]): void => {
@@ -154,7 +148,7 @@ export async function preview(options: ProgramOptions): Promise<string[]> {
       ...bridgeCommands(families),
       ...kernel.creations,
       ...(await kubeProxyTables(addon)).map(tableDeletion),
-      ...(await ruleCommands(families, { config, cluster: facts.cluster }, signal)),
+      ...(await ruleCommands(kernel.filter, families, { config, cluster: facts.cluster })),
       ...operations.map(formatCommand),
     ]
   } finally {

@@ -4,7 +4,6 @@ import type { Operation } from '../model/operation.ts'
 import { schedulerOf } from '../model/schedulers.ts'
 import { splitSetMember } from '../model/sets.ts'
 import { isNotPermitted, NetlinkError } from '../netlink/error.ts'
-import { describeSetErrno } from './filter/ipset.ts'
 
 const VERBS: Readonly<Record<Operation['kind'], string>> = {
   createVirtualServer: 'create virtual server',
@@ -32,7 +31,7 @@ export function describeAttempt(operation: Operation): string {
 
 /** What the user can do about a refusal; undefined where the errno says it all. */
 function remedy(operation: Operation, error: NetlinkError): string | undefined {
-  if ('member' in operation) return describeSetErrno(error.errno)
+  if ('member' in operation) return error.meaning
   if (isNotPermitted(error)) {
     const isIpv6 = 'address' in operation && familyOf(operation.address) === 'IPv6'
     return isIpv6

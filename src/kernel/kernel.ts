@@ -2,6 +2,7 @@
 import type { KernelTables } from '../model/kernel-object.ts'
 import type { Operation } from '../model/operation.ts'
 import type { ObservedRealServer, VirtualServerId, VirtualServerKey } from '../model/virtual-server.ts'
+import type { Refusals } from '../netlink/error.ts'
 
 export interface Kernel {
   /** Throws when it cannot read all of it: a list that may be partial is not a list. It may go on beside `execute`. */
@@ -11,9 +12,9 @@ export interface Kernel {
     ids: readonly VirtualServerId[],
   ): Promise<ReadonlyMap<VirtualServerKey, readonly ObservedRealServer[]>>
   /**
-   * Executes operations in the order given, each on its own: one that fails does not stop the next. Returns
-   * the error of each, or undefined. Throws when it cannot say what became of them.
+   * Executes operations in the order given, each on its own: one that fails does not stop the next. Throws when it
+   * cannot say what became of them.
    */
-  execute(operations: readonly Operation[]): Promise<(Error | undefined)[]>
+  execute(operations: readonly Operation[]): Promise<Refusals>
   close(): void
 }

@@ -1,9 +1,10 @@
 /** The real kernel: IPVS, kube-ipvs0 and the sets, each over its own netlink connection. */
-import type { Address, Family } from '../model/address.ts'
+import type { Address } from '../model/address.ts'
 import type { KernelTables } from '../model/kernel-object.ts'
 import type { Operation } from '../model/operation.ts'
 import type { ObservedRealServer, VirtualServerId, VirtualServerKey } from '../model/virtual-server.ts'
-import { byPlace, type NetlinkConnection } from '../netlink/connection.ts'
+import type { NetlinkConnection } from '../netlink/connection.ts'
+import type { Refusals } from '../netlink/error.ts'
 import type { MessageWriter } from '../netlink/message.ts'
 import type { Socket } from '../netlink/socket.ts'
 import { together } from '../waiting/promises.ts'
@@ -17,37 +18,20 @@ import {
   INTERFACE_NAME,
   isInterfaceGone,
 } from './link/dummy-interface.ts'
-import { explainFailure } from './explain.ts'
-import { Ipset, type MemberChange } from './filter/ipset.ts'
+import type { Filter, FilterOptions, MemberChange } from './filter/filter.ts'
+import { openFilter } from './filter/open-filter.ts'
 import { explainMissingIpvs, Ipvs } from './ipvs/ipvs.ts'
-import { encodeDestination, encodeService } from './ipvs/ipvs-codec.ts'
+import { encodeRealServer } from './ipvs/real-server-codec.ts'
+import { encodeVirtualServer } from './ipvs/virtual-server-codec.ts'
 import type { Kernel } from './kernel.ts'
+import { executeInRuns, type Wire } from './runs.ts'
 
-type Wire = 'ipvs' | 'address' | 'set' | 'flow'
-
-/** Operations are sent in batches of this size, so that no reply is waited for longer than need be. */
-const BATCH_OPERATIONS = 5_000
-
-function wireOf(operation: Operation): Wire {
-  if (operation.kind === 'deleteFlows') return 'flow'
-  if ('address' in operation) return 'address'
-  return 'member' in operation ? 'set' : 'ipvs'
-}
-
-/** Consecutive operations on the same wire, at most a batch each. */
-function* runsOf(operations: readonly Operation[]): Generator<readonly [Wire, readonly Operation[]]> {
-  for (let start = 0, end: number; start < operations.length; start = end) {
-    const wire = wireOf(operations[start]!)
-    for (end = start + 1; end < operations.length && end - start < BATCH_OPERATIONS; end++) {
-      if (wireOf(operations[end]!) !== wire) break
-    }
-    yield [wire, operations.slice(start, end)]
-  }
-}
-
-export interface LinuxKernelOptions {
-  readonly addon: Socket
-  readonly families: ReadonlySet<Family>
+export interface LinuxKernelOptions extends FilterOptions {
+  /**
+   * Until it resolves, `execute` binds no address: traffic would meet Services before the rules that masquerade and
+   * restrict it. What it rejects with is thrown there.
+   */
+  readonly rulesReady?: Promise<unknown>
   /** Only reads: creates neither the interface nor sets, and refuses to execute. */
   readonly readOnly?: boolean
   /** Told of tracked flows that have been deleted. */
@@ -56,18 +40,21 @@ export interface LinuxKernelOptions {
 
 export class LinuxKernel implements Kernel {
   readonly ipvs: Ipvs
-  readonly #ipset: Ipset
+  readonly filter: Filter
   readonly #conntrack: Conntrack
   readonly #addon: Socket
   readonly #readOnly: boolean
+  readonly #rulesReady: Promise<unknown> | undefined
   #dummy: DummyInterface | undefined
 
-  private constructor(ipvs: Ipvs, { addon, readOnly, families, flowsDeleted }: LinuxKernelOptions) {
+  private constructor(ipvs: Ipvs, options: LinuxKernelOptions) {
+    const { addon, flowsDeleted } = options
     this.ipvs = ipvs
-    this.#ipset = new Ipset(addon, families)
+    this.filter = openFilter(options)
     this.#conntrack = new Conntrack(addon, flowsDeleted)
     this.#addon = addon
-    this.#readOnly = readOnly === true
+    this.#readOnly = options.readOnly === true
+    this.#rulesReady = options.rulesReady
   }
 
   /** Throws an Error with a remedy when the kernel has no IPVS or refuses us. */
@@ -80,19 +67,14 @@ export class LinuxKernel implements Kernel {
     }
   }
 
-  /** Names of the sets that rules can ask. Current after `readTables`. */
-  get sets(): ReadonlySet<string> {
-    return this.#ipset.names
-  }
-
   /** Commands that make the interface and the sets, where they are missing. Current after `readTables`. */
   get creations(): string[] {
-    return [...(this.#dummy === undefined ? [INTERFACE_CREATION] : []), ...this.#ipset.creations]
+    return [...(this.#dummy === undefined ? [INTERFACE_CREATION] : []), ...this.filter.creations]
   }
 
   /** Why some sets cannot be used. Current after `readTables`. */
   get setFaults(): ReadonlyMap<string, Error> {
-    return this.#ipset.faults
+    return this.filter.faults
   }
 
   async readTables(): Promise<KernelTables> {
@@ -101,7 +83,7 @@ export class LinuxKernel implements Kernel {
         throw explainMissingIpvs(error)
       }),
       this.#readAddresses(),
-      this.#ipset.read(this.#readOnly),
+      this.filter.read(),
     ])
     return { virtualServers, addresses, setMembers }
   }
@@ -112,40 +94,32 @@ export class LinuxKernel implements Kernel {
     return this.ipvs.readRealServers(ids)
   }
 
-  async execute(operations: readonly Operation[]): Promise<(Error | undefined)[]> {
+  async execute(operations: readonly Operation[]): Promise<Refusals> {
     if (this.#readOnly) throw new Error('Cannot change the kernel: it was opened to read only')
-    const results = new Array<Error | undefined>(operations.length)
-    let start = 0
-    for (const [wire, run] of runsOf(operations)) {
-      for (const [i, error] of await this.#executeRun(wire, run))
-        results[start + i] = explainFailure(run[i]!, error)
-      start += run.length
-    }
-    return results
+    return executeInRuns(operations, (wire, run) => this.#executeRun(wire, run), this.#rulesReady)
   }
 
   close(): void {
     this.ipvs.close()
-    this.#ipset.close()
+    this.filter.close()
     this.#conntrack.close()
     this.#dummy?.close()
   }
 
-  /** The errors by place in the run. */
-  async #executeRun(wire: Wire, run: readonly Operation[]): Promise<ReadonlyMap<number, Error>> {
-    if (wire === 'set') return this.#ipset.execute(run.map(memberChange))
+  async #executeRun(wire: Wire, run: readonly Operation[]): Promise<Refusals> {
+    if (wire === 'set') return this.filter.execute(run.map(memberChange))
     if (wire === 'flow') return this.#deleteFlows(run)
     const connection = this.#connection(wire)
     const batch = connection.batch()
     for (const operation of run) this.#encode(batch, operation)
-    const { errors } = await connection.exchange(batch, 'Cannot change the kernel')
+    const { refusals } = await connection.exchange(batch, 'Cannot change the kernel')
     // Somebody has deleted the interface: the next reading makes it anew.
-    if (wire === 'address' && [...errors.values()].some(isInterfaceGone)) this.#dummy = undefined
-    return byPlace(batch, errors)
+    if (wire === 'address' && [...refusals.values()].some(isInterfaceGone)) this.#dummy = undefined
+    return refusals
   }
 
   /** All in one reading of the table: that it fails fails them all, which is no reason to doubt anything else. */
-  async #deleteFlows(run: readonly Operation[]): Promise<ReadonlyMap<number, Error>> {
+  async #deleteFlows(run: readonly Operation[]): Promise<Refusals> {
     try {
       await this.#conntrack.deleteUdpFlows(run.map(flowTarget))
       return new Map()
@@ -160,26 +134,26 @@ export class LinuxKernel implements Kernel {
     return this.#dummy.connection
   }
 
-  /** Exactly one message for each operation: the answers are matched by their sequence number. */
+  /** Exactly one message for each operation: the answers are matched by place. */
   #encode(batch: MessageWriter, operation: Operation): void {
     switch (operation.kind) {
       case 'createVirtualServer':
-        encodeService(batch, this.ipvs.family, 'NEW', operation.of, operation.settings)
+        encodeVirtualServer(batch, this.ipvs.genlFamilyId, 'NEW', operation.of, operation.settings)
         return
       case 'updateVirtualServer':
-        encodeService(batch, this.ipvs.family, 'SET', operation.of, operation.settings)
+        encodeVirtualServer(batch, this.ipvs.genlFamilyId, 'SET', operation.of, operation.settings)
         return
       case 'deleteVirtualServer':
-        encodeService(batch, this.ipvs.family, 'DEL', operation.of)
+        encodeVirtualServer(batch, this.ipvs.genlFamilyId, 'DEL', operation.of)
         return
       case 'createRealServer':
-        encodeDestination(batch, this.ipvs.family, 'NEW', operation.of, operation.realServer)
+        encodeRealServer(batch, this.ipvs.genlFamilyId, 'NEW', operation.of, operation.realServer)
         return
       case 'updateRealServer':
-        encodeDestination(batch, this.ipvs.family, 'SET', operation.of, operation.realServer)
+        encodeRealServer(batch, this.ipvs.genlFamilyId, 'SET', operation.of, operation.realServer)
         return
       case 'deleteRealServer':
-        encodeDestination(batch, this.ipvs.family, 'DEL', operation.of, operation.realServer)
+        encodeRealServer(batch, this.ipvs.genlFamilyId, 'DEL', operation.of, operation.realServer)
         return
       case 'bindAddress':
         encodeAddress(batch, 'NEW', operation.address, this.#dummy!.index)

@@ -1,12 +1,12 @@
 /** Executes plans, believes what the kernel answers, and queues and says what it refuses. */
 import type { Logger } from 'pino'
-import { applyPlan, isSkipped, type Refusals } from '../kernel/apply.ts'
+import { applyPlan, isGone, isSkipped } from '../kernel/apply.ts'
 import { netlinkErrorOf, OperationError } from '../kernel/explain.ts'
 import type { Kernel } from '../kernel/kernel.ts'
 import { formatOperation } from '../model/ipvsadm.ts'
 import type { KernelObject, ObjectKey } from '../model/kernel-object.ts'
 import { objectOf, type Operation, type OperationKind, project } from '../model/operation.ts'
-import { isAlreadyExists, isNotFound } from '../netlink/error.ts'
+import { isAlreadyExists, isNotFound, type Refusals } from '../netlink/error.ts'
 import type { Metrics } from '../serve/metrics.ts'
 import type { Auditor } from './auditor.ts'
 import type { Audits } from './audits.ts'
@@ -120,11 +120,6 @@ function failuresOf(operations: readonly Operation[], refusals: Refusals): Failu
 
 function reasonOf(error: Error): string {
   return error instanceof OperationError ? error.reason : error.message
-}
-
-/** What was to be deleted is not there: as it should be. */
-function isGone({ kind }: Operation, error: Error): boolean {
-  return (kind.startsWith('delete') || kind === 'unbindAddress') && isNotFound(netlinkErrorOf(error))
 }
 
 /** The kernel is not as we believed: look before trying again. */

@@ -73,12 +73,6 @@ export function readU32be(buffer: Buffer, start: number, length: number, name: s
   return buffer.readUInt32BE(start)
 }
 
-/** As a double: exact up to 2^53, which a byte counter reaches after 9 PB. */
-export function readU64(buffer: Buffer, start: number, length: number, name: string): number {
-  expectLength(name, length, 8)
-  return buffer.readUInt32LE(start) + buffer.readUInt32LE(start + 4) * 2 ** 32
-}
-
 /** Up to the terminating NUL, or to the end. */
 export function readString(buffer: Buffer, start: number, length: number): string {
   const terminator = buffer.subarray(start, start + length).indexOf(0)

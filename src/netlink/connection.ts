@@ -1,7 +1,7 @@
-/** Requests and their answers on one netlink socket: sequence numbers, errors by request, a deadline. */
+/** Requests and their answers on one netlink socket: sequence numbers, refusals by request, a deadline. */
 import type { NativeExchange, NativeSocket } from '../../native/index.d.ts'
 import { readString, readU32, visitAttributes } from './attribute.ts'
-import { DecodeError, isInterrupted, NetlinkError } from './error.ts'
+import { DecodeError, isInterrupted, NetlinkError, type Refusals } from './error.ts'
 import {
   align,
   HEADER_BYTES,
@@ -27,11 +27,10 @@ const KEPT_BYTES = 1024 * 1024
 const NLMSGERR_ATTR_MSG = 1
 const NLMSGERR_ATTR_OFFS = 2
 
-/** The answers to one batch. */
+/** The answers to one batch, each with the place of its request in the batch. */
 export interface Reply {
   readonly messages: readonly Message[]
-  /** By sequence number. A request that is not here, and not interrupted, succeeded. */
-  readonly errors: ReadonlyMap<number, NetlinkError>
+  readonly refusals: Refusals<NetlinkError>
 }
 
 /** The acknowledgement of one request: undefined for success. Throws DecodeError. */
@@ -58,30 +57,22 @@ export function decodeAcknowledgement(message: Message, action: string): Netlink
   return new NetlinkError(action, errno, { kernelMessage, offset })
 }
 
-/** Sorts the kernel's messages into data and errors by request. Throws DecodeError. */
-export function decodeReply(replies: Buffer, action: string): Reply {
+/** Sorts the answers to a batch that begins with `firstSequence` into data and refusals. Throws DecodeError. */
+export function decodeReply(replies: Buffer, firstSequence: number, action: string): Reply {
   const messages: Message[] = []
-  const errors = new Map<number, NetlinkError>()
-  for (const message of readMessages(replies)) {
+  const refusals = new Map<number, NetlinkError>()
+  for (const message of readMessages(replies, firstSequence)) {
     if ((message.flags & NLM_F_DUMP_INTR) !== 0) {
-      errors.set(message.sequence, new NetlinkError(`${action} (interrupted dump)`, 4))
+      refusals.set(message.place, new NetlinkError(`${action} (interrupted dump)`, 4))
     }
     if (message.type === NLMSG_ERROR || (message.type === NLMSG_DONE && message.end - message.start >= 4)) {
       const error = decodeAcknowledgement(message, action)
-      if (error !== undefined) errors.set(message.sequence, error)
+      if (error !== undefined) refusals.set(message.place, error)
     } else if (message.type !== NLMSG_DONE) {
       messages.push(message)
     }
   }
-  return { messages, errors }
-}
-
-/** The errors of a batch by the place of the request in it, from 0. */
-export function byPlace(
-  { firstSequence }: MessageWriter,
-  errors: Reply['errors'],
-): ReadonlyMap<number, NetlinkError> {
-  return new Map([...errors].map(([sequence, error]) => [(sequence - firstSequence) >>> 0, error]))
+  return { messages, refusals }
 }
 
 /**
@@ -113,7 +104,7 @@ export class NetlinkConnection {
   }
 
   /**
-   * Sends the batch and waits for its answers. Errors of single requests are in the reply; it throws
+   * Sends the batch and waits for its answers. Refusals of single requests are in the reply; it throws
    * NetlinkError when the exchange itself failed (ENOBUFS, ETIMEDOUT, EMSGSIZE): what the batch did is then unknown.
    */
   async exchange(batch: MessageWriter, action: string): Promise<Reply> {
@@ -130,8 +121,8 @@ export class NetlinkConnection {
     for (let attempt = 1; ; attempt++) {
       const batch = this.batch()
       build(batch)
-      const { messages, errors } = await this.exchange(batch, action)
-      const [error] = errors.values()
+      const { messages, refusals } = await this.exchange(batch, action)
+      const [error] = refusals.values()
       if (error === undefined) return messages
       if (!isInterrupted(error) || attempt === DUMP_ATTEMPTS) throw error
     }
@@ -143,7 +134,7 @@ export class NetlinkConnection {
   }
 
   async #run(batch: MessageWriter, action: string): Promise<Reply> {
-    if (batch.count === 0) return { messages: [], errors: new Map() }
+    if (batch.count === 0) return { messages: [], refusals: new Map() }
     if (batch.count > SEQUENCES_PER_BATCH)
       throw new RangeError(`${action}: ${batch.count} messages in one batch`)
     const socket = this.#socket ?? this.#open()
@@ -158,7 +149,7 @@ export class NetlinkConnection {
     // After a failure the addon may still be reading: only then is the buffer left to it.
     if (batch.buffer.length <= KEPT_BYTES && this.#buffers.length < KEPT_BUFFERS)
       this.#buffers.push(batch.buffer)
-    return decodeReply(result.replies, action)
+    return decodeReply(result.replies, batch.firstSequence, action)
   }
 
   #open(): NativeSocket {

@@ -8,6 +8,8 @@ export interface NetlinkErrorDetails {
   readonly kernelMessage?: string | undefined
   /** Byte offset in the request that the kernel complains about (NLMSGERR_ATTR_OFFS). */
   readonly offset?: number | undefined
+  /** The errno in words, where it is one of the subsystem's own. */
+  readonly meaning?: string | undefined
   readonly cause?: unknown
 }
 
@@ -20,6 +22,7 @@ export class NetlinkError extends Error {
   readonly code: string
   readonly kernelMessage: string | undefined
   readonly offset: number | undefined
+  readonly meaning: string | undefined
 
   constructor(action: string, errno: number, details: NetlinkErrorDetails = {}) {
     const code = ERRNO_NAMES.get(errno) ?? `errno ${errno}`
@@ -29,8 +32,15 @@ export class NetlinkError extends Error {
     this.code = code
     this.kernelMessage = details.kernelMessage
     this.offset = details.offset
+    this.meaning = details.meaning
   }
 }
+
+/**
+ * What became of messages, or of operations: the reasons of those that were refused, by their place in what was asked,
+ * from 0. One that is not here succeeded.
+ */
+export type Refusals<Reason extends Error = Error> = ReadonlyMap<number, Reason>
 
 /** Bytes that are not what the protocol says they are. */
 export class DecodeError extends Error {

@@ -19,7 +19,7 @@ export function appendGenericHeader(batch: MessageWriter, command: number, versi
 }
 
 /** The number of a generic netlink family. Throws NetlinkError ENOENT when the kernel does not have it. */
-export async function resolveFamily(connection: NetlinkConnection, name: string): Promise<number> {
+export async function resolveGenlFamilyId(connection: NetlinkConnection, name: string): Promise<number> {
   const messages = await connection.read((batch) => {
     batch.begin(GENL_ID_CTRL)
     appendGenericHeader(batch, CTRL_CMD_GETFAMILY, 1)

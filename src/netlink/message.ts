@@ -2,8 +2,6 @@
 import { DecodeError } from './error.ts'
 
 export const NLM_F_REQUEST = 0x1
-export const NLM_F_MULTI = 0x2
-export const NLM_F_ACK = 0x4
 export const NLM_F_DUMP_INTR = 0x10
 export const NLM_F_DUMP = 0x300
 export const NLM_F_EXCL = 0x200
@@ -22,7 +20,8 @@ export const HEADER_BYTES = 16
 export interface Message {
   readonly type: number
   readonly flags: number
-  readonly sequence: number
+  /** Its sequence number, counted from that of the batch: an answer has that of the request that it answers. */
+  readonly place: number
   /** What it came in, with others. */
   readonly buffer: Buffer
   /** Where in it what follows the header begins and ends. */
@@ -34,8 +33,8 @@ export function align(length: number): number {
   return (length + 3) & ~3
 }
 
-/** Splits packed messages. Throws DecodeError where a length does not fit. */
-export function* readMessages(buffer: Buffer): Generator<Message> {
+/** Splits packed messages; the batch that they answer begins with `firstSequence`. Throws DecodeError where a length does not fit. */
+export function* readMessages(buffer: Buffer, firstSequence = 0): Generator<Message> {
   let offset = 0
   while (offset < buffer.length) {
     if (buffer.length - offset < HEADER_BYTES) {
@@ -52,7 +51,7 @@ export function* readMessages(buffer: Buffer): Generator<Message> {
     yield {
       type: buffer.readUInt16LE(offset + 4),
       flags: buffer.readUInt16LE(offset + 6),
-      sequence: buffer.readUInt32LE(offset + 8),
+      place: (buffer.readUInt32LE(offset + 8) - firstSequence) >>> 0,
       buffer,
       start: offset + HEADER_BYTES,
       end: offset + length,

@@ -1,6 +1,6 @@
 /** What Services are mapped with, and what the rules are made of: configuration and node, put together. Pure. */
 import type { Config } from '../config/config.ts'
-import type { LocalTraffic, RuleOptions } from '../kernel/filter/iptables-rules.ts'
+import type { LocalTraffic, RuleOptions } from '../kernel/filter/filter.ts'
 import type { Address, Family } from '../model/address.ts'
 import type { MappingOptions } from '../model/claims/claim.ts'
 import { type Cidr, formatCidr } from '../model/cidr.ts'
@@ -103,9 +103,9 @@ function localTraffic({ config, cluster }: RulesInput, family: Family): LocalTra
 }
 
 /** What the rules of one family depend on, but for what the kernel can do. */
-export function ruleOptions(input: RulesInput, family: Family): Omit<RuleOptions, 'randomFully' | 'sets'> {
+export function ruleOptions(input: RulesInput, family: Family): RuleOptions {
   const { config, cluster } = input
   const { masqueradeAll, masqueradeBit } = config
   const nodePorts = nodePortNetworks(config.nodePortAddresses, family, nodeIpsOf(config, cluster.node))
-  return { family, masqueradeBit, masqueradeAll, nodePorts, local: localTraffic(input, family) }
+  return { masqueradeBit, masqueradeAll, nodePorts, local: localTraffic(input, family) }
 }

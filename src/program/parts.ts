@@ -4,7 +4,6 @@ import type { Config } from '../config/config.ts'
 import { type Faults, reportAddressFaults } from './faults.ts'
 import { keepHeapSmall, keepHeapSteady } from './heap.ts'
 import { roundSeconds, tendEstimators } from '../kernel/ipvs/estimators.ts'
-import type { Iptables } from '../kernel/filter/iptables.ts'
 import type { LinuxKernel } from '../kernel/linux-kernel.ts'
 import { followNodeAddresses } from '../kernel/link/node-addresses.ts'
 import { countProcessors } from '../kernel/host/processors.ts'
@@ -41,7 +40,8 @@ export interface Program {
   readonly log: Logger
   readonly signal: AbortSignal
   readonly kernel: LinuxKernel
-  readonly iptables: ReadonlyMap<Family, Iptables>
+  /** The kernel waits for it before it binds addresses. */
+  readonly rules: PromiseWithResolvers<unknown>
   /** Looks after bridges: the first one may come with the first Pod. */
   readonly bridges: () => Promise<void>
   readonly cluster: Cluster
@@ -224,11 +224,9 @@ function settle({ health, metrics }: Program, triggers: readonly Trigger[]): voi
 
 /** Writes the rules before anything is served, and keeps them. Throws when the signal aborts before they are there. */
 export async function keepRules(program: Program): Promise<void> {
-  const { families, iptables, kernel, log, signal, metrics, rulesBell: bell } = program
-  const ensure = async (family: Family): Promise<boolean> => {
-    const options = { ...ruleOptions(program, family), sets: kernel.sets }
-    return (await iptables.get(family)!.ensure(options)) === 'written'
-  }
+  const { families, kernel, log, signal, metrics, rulesBell: bell } = program
+  const ensure = async (family: Family): Promise<boolean> =>
+    (await kernel.filter.ensure(family, ruleOptions(program, family))) === 'written'
   const keeper = new RuleKeeper({
     families,
     ensure,

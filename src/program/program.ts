@@ -5,10 +5,8 @@ import type { LoadedConfig } from '../config/config.ts'
 import { openFaults } from './faults.ts'
 import { type PolicyFile, policyOf, readPolicyText } from './external-policy.ts'
 import { supportedFamilies } from '../kernel/host/families.ts'
-import { Iptables } from '../kernel/filter/iptables.ts'
-import { linuxHost } from '../kernel/filter/iptables-host.ts'
 import type { LinuxKernel } from '../kernel/linux-kernel.ts'
-import { removeKubeProxyTables, rulesGeneration } from '../kernel/filter/nftables.ts'
+import { removeKubeProxyTables } from '../kernel/filter/kube-proxy-tables.ts'
 import { hasScheduler } from '../kernel/ipvs/schedulers.ts'
 import { Doorbell } from '../waiting/doorbell.ts'
 import { Reporter } from '../loop/reporter.ts'
@@ -196,9 +194,12 @@ async function openProgram(
   fail: (error: Error) => void,
 ): Promise<Program> {
   const { addon, metrics, families } = facts
-  const kernel = await openKernel({ addon, families, flowsDeleted: metrics.flowsDeleted.bind(metrics) }, log)
+  const rules = Promise.withResolvers<unknown>()
+  const rulesReady = awaitedLater(rules.promise)
+  const flowsDeleted = metrics.flowsDeleted.bind(metrics)
+  const kernel = await openKernel({ addon, families, signal, flowsDeleted, rulesReady }, log)
   // Before the kernel is read: it runs programs, which take a while.
-  const iptables = Iptables.ofFamilies(families, linuxHost(signal), () => rulesGeneration(addon))
+  kernel.filter.prepare()
   const bridges = openBridges(families, log)
   // Not awaited at once: why the kernel refuses us is said best by the tables.
   const prepared = awaitedLater(
@@ -209,7 +210,7 @@ async function openProgram(
   const it = (): Program => program
   const program: Program = {
     ...facts,
-    ...{ iptables, kernel, bridges, tables, naming, log, signal, fail, config, document },
+    ...{ kernel, rules, bridges, tables, naming, log, signal, fail, config, document },
     nodeName: naming.name,
     faults: openFaults({ ...facts, kernel, log, recordEvent: facts.origin.recordEvent }),
     reporter: new Reporter({ log, metrics, recordEvent: facts.origin.recordEvent }),
@@ -318,7 +319,7 @@ function followPolicy(program: Program, { file, text: initial }: PolicyFile): vo
 /** Everything in order: the kernel, the rules, then what Services want. Returns when the signal aborts. */
 async function serveServices(program: Program, options: ProgramOptions, restart: () => void): Promise<void> {
   const { log, signal, cluster, nodeName, scheduler } = program
-  const ruled = awaitedLater(keepRules(program))
+  program.rules.resolve(keepRules(program))
   const healthNodePorts = openHealthNodePorts(program)
   const readdressed = (): void => {
     cluster.markExposed()

@@ -47,8 +47,14 @@ export function operation(line: string): Operation {
   return { kind, of: server.id, realServer: [...server.realServers.values()][0]! } as Operation
 }
 
-async function codesOf(kernel: Kernel, ...operations: readonly Operation[]): Promise<(string | undefined)[]> {
-  return (await kernel.execute(operations)).map((error) => error && netlinkErrorOf(error)?.code)
+/** The code of each operation's refusal, or undefined. */
+export async function codesOf(
+  kernel: Kernel,
+  ...operations: readonly Operation[]
+): Promise<(string | undefined)[]> {
+  const refusals = await kernel.execute(operations)
+  for (const place of refusals.keys()) expect(place).to.be.within(0, operations.length - 1)
+  return operations.map((_, place) => netlinkErrorOf(refusals.get(place))?.code)
 }
 
 /** Removes everything that the tests make. */
@@ -207,9 +213,9 @@ export function kernelContract(open: () => Promise<Kernel>): void {
   }
 
   it('names the module when it refuses a scheduler', async () => {
-    const [error] = await kernel.execute([operation('-A -t 10.96.0.10:80 -s nosuch')])
+    const refusals = await kernel.execute([operation('-A -t 10.96.0.10:80 -s nosuch')])
 
-    expect(error!.message).to.equal(
+    expect(refusals.get(0)!.message).to.equal(
       'Cannot create virtual server 10.96.0.10:80/TCP: the scheduler "nosuch" is not available: load it with "modprobe ip_vs_nosuch"',
     )
   })

@@ -1,13 +1,9 @@
 import { expect } from 'chai'
 import { decodeAddressMessage } from '../../src/kernel/link/address-codec.ts'
-import { decodeSetPart, decodeSetType } from '../../src/kernel/filter/ipset-codec.ts'
-import {
-  decodeDestination,
-  decodeInfo,
-  decodeService,
-  decodeStatistics,
-  decodeTimeouts,
-} from '../../src/kernel/ipvs/ipvs-codec.ts'
+import { decodeSetPart, decodeSetType } from '../../src/kernel/filter/iptables/ipset-codec.ts'
+import { realServerDecoder } from '../../src/kernel/ipvs/real-server-codec.ts'
+import { decodeTimeouts } from '../../src/kernel/ipvs/timeouts-codec.ts'
+import { virtualServerDecoder } from '../../src/kernel/ipvs/virtual-server-codec.ts'
 import {
   decodeLink,
   decodeNeighbour,
@@ -22,6 +18,7 @@ import { withRandom } from '../support/random.ts'
 import { RECORDED, recordedMessages, recordedReplies } from '../support/recorded.ts'
 
 const MUTATIONS = 10_000
+const decodeRealServer = realServerDecoder()
 
 type Decode = (message: Message) => unknown
 
@@ -38,21 +35,12 @@ const SETS = [
 /** Each decoder with the recorded exchanges that it has to read. */
 const DECODERS: Readonly<Record<string, { readonly decode: Decode; readonly exchanges: readonly string[] }>> =
   {
-    decodeService: { decode: decodeService, exchanges: ['services', 'service'] },
-    decodeDestination: {
-      decode: (message) => decodeDestination(message, 'IPv4'),
+    virtualServerDecoder: { decode: virtualServerDecoder(), exchanges: ['services'] },
+    realServerDecoder: {
+      decode: (message) => decodeRealServer(message, 'IPv4'),
       exchanges: ['destinations', 'destinations of IPv6'],
     },
-    'decodeStatistics of virtual servers': {
-      decode: (message) => decodeStatistics(message, 'SVC'),
-      exchanges: ['services'],
-    },
-    'decodeStatistics of real servers': {
-      decode: (message) => decodeStatistics(message, 'DEST'),
-      exchanges: ['destinations'],
-    },
     decodeTimeouts: { decode: decodeTimeouts, exchanges: ['timeouts'] },
-    decodeInfo: { decode: decodeInfo, exchanges: ['info'] },
     decodeAddressMessage: {
       decode: (message) => decodeAddressMessage(message, RECORDED.interfaceIndex),
       exchanges: ['addresses'],
@@ -121,7 +109,7 @@ describe('decodeReply', () => {
     let refused = 0
     for (const replies of recorded) {
       for (let length = 0; length < replies.length; length++) {
-        if (refuses(() => decodeReply(replies.subarray(0, length), 'Cannot read'))) refused++
+        if (refuses(() => decodeReply(replies.subarray(0, length), 0, 'Cannot read'))) refused++
       }
     }
     expect(refused).to.be.greaterThan(0)
@@ -131,7 +119,7 @@ describe('decodeReply', () => {
     withRandom((random) => {
       let refused = 0
       for (let i = 0; i < MUTATIONS; i++) {
-        if (refuses(() => decodeReply(mutate(random.pick(recorded), random), 'Cannot read'))) refused++
+        if (refuses(() => decodeReply(mutate(random.pick(recorded), random), 0, 'Cannot read'))) refused++
       }
       expect(refused).to.be.within(1, MUTATIONS - 1)
     }))

@@ -1,6 +1,6 @@
 import { expect } from 'chai'
 import { decodeAddressMessage, encodeAddress } from '../../src/kernel/link/address-codec.ts'
-import { decodeSetPart, decodeSetType, encodeMember } from '../../src/kernel/filter/ipset-codec.ts'
+import { decodeSetPart, decodeSetType, encodeMember } from '../../src/kernel/filter/iptables/ipset-codec.ts'
 import { parseAddress } from '../../src/model/address.ts'
 import { MessageWriter } from '../../src/netlink/message.ts'
 import { RECORDED, recordedMessages } from '../support/recorded.ts'

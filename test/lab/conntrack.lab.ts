@@ -217,9 +217,9 @@ describe('deleting UDP flows', () => {
 
     const batch = connection.batch()
     encodeFlowDelete(batch, 'IPv4', { ...flow, id: (flow.id! ^ 1) >>> 0 })
-    const { errors } = await connection.exchange(batch, 'Cannot delete')
+    const { refusals } = await connection.exchange(batch, 'Cannot delete')
 
-    expect([...errors.values()].map(isNotFound)).to.deep.equal([true])
+    expect([...refusals.values()].map(isNotFound)).to.deep.equal([true])
     expect(await tracked()).to.deep.equal(before)
   })
 

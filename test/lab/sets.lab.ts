@@ -1,6 +1,7 @@
 /** Our sets in the real kernel: made, adopted, made anew, grown; and what becomes of those that cannot be used. */
 import { expect } from 'chai'
-import { Ipset, type MemberChange } from '../../src/kernel/filter/ipset.ts'
+import type { MemberChange } from '../../src/kernel/filter/filter.ts'
+import { Ipset } from '../../src/kernel/filter/iptables/ipset.ts'
 import { bitmapMember, ipvsIpsMember, portMember, setMember, setsOf } from '../../src/model/sets.ts'
 import type { Address } from '../../src/model/address.ts'
 import { loadAddon, type Socket } from '../../src/netlink/socket.ts'

@@ -2,6 +2,7 @@ import { expect } from 'chai'
 import { type Batch, runBatches } from '../../src/loop/batches.ts'
 import { Queue } from '../../src/loop/queue.ts'
 import { type KernelObject, type ObjectKey, objectsOf } from '../../src/model/kernel-object.ts'
+import type { OperationKind } from '../../src/model/operation.ts'
 import type { Plan } from '../../src/plan/plan.ts'
 import { service, slice } from '../support/builders.ts'
 import { FakeKernel } from '../support/fake-kernel.ts'
@@ -177,6 +178,33 @@ describe('runBatches', () => {
     const planned = batches.flatMap((batch) => batch.objects.map(({ key }) => key))
     expect(planned).to.have.members(objects.map(({ key }) => key))
     expect(new Set(planned).size).to.equal(planned.length)
+  })
+
+  it('lets a batch that only makes wait for one before it that breaks', async () => {
+    const queue = open()
+    const plans: readonly OperationKind[][] = [['deleteVirtualServer'], ['addSetMember']]
+    let underWay = 0
+    let atOnce = 0
+    let next = 0
+    await runBatches(objects.values(), Infinity, {
+      queue,
+      planObjects: (plan) => {
+        const kind = plans[Math.min(next++, 1)]![0]!
+        Object.defineProperty(plan, 'length', { value: 2_000 })
+        plan.operations = () => [{ kind } as never]
+        atOnce = next === 2 ? 0 : atOnce
+      },
+      apply: async ({ operations }) => {
+        underWay++
+        if (next <= 2) atOnce = Math.max(atOnce, underWay)
+        for (let turn = 0; turn < 20; turn++) await new Promise(setImmediate)
+        underWay--
+        expect(operations).to.have.length(1)
+      },
+      now: () => 0,
+    })
+
+    expect(atOnce, 'while the second batch is on its way').to.equal(1)
   })
 
   it('ends after the batch with which it became late', async () => {

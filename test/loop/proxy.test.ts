@@ -212,8 +212,9 @@ describe('Proxy', () => {
     }
 
     it('makes everything but addresses while the rules are not there', async () => {
-      const ruled = Promise.withResolvers<undefined>()
-      story = new Story(undefined, { ruled: ruled.promise })
+      const rules = Promise.withResolvers<undefined>()
+      story = new Story()
+      story.kernel.rulesReady = rules.promise
       const listed = story.list(sharing())
       await madeWithoutRules()
       const before = story.takeExecuted()
@@ -221,19 +222,20 @@ describe('Proxy', () => {
       expect(before.filter((line) => line.startsWith('addr '))).to.deep.equal([])
       expect(story.proxy.synced).to.equal(false)
 
-      ruled.resolve(undefined)
+      rules.resolve(undefined)
       await listed
       expect(story.takeExecuted().filter((line) => line.startsWith('addr '))).to.have.length(COUNT + 1)
       expect(story.proxy.synced).to.equal(true)
     })
 
     it('binds no address when it ends before the rules are there, and complains of nothing', async () => {
-      const ruled = Promise.withResolvers<undefined>()
-      story = new Story(undefined, { ruled: ruled.promise })
+      const rules = Promise.withResolvers<undefined>()
+      story = new Story()
+      story.kernel.rulesReady = rules.promise
       void story.list(sharing())
       await madeWithoutRules()
       const stopped = story.stop()
-      ruled.reject(new Error('stopped'))
+      rules.reject(new Error('stopped'))
       await stopped
 
       const executed = story.takeExecuted()
@@ -841,7 +843,7 @@ describe('Proxy', () => {
           order.push('listed')
           return Promise.resolve()
         },
-        mapped: () => order.push('mapped'),
+        onServiceMapped: () => order.push('mapped'),
       })
       await story.list([service()], [both()])
       expect(order).to.deep.equal(['listed', 'mapped'])

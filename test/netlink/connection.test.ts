@@ -2,63 +2,11 @@ import { expect } from 'chai'
 import type { NativeExchange } from '../../native/index.d.ts'
 import { NetlinkConnection } from '../../src/netlink/connection.ts'
 import { DecodeError, isInterrupted, NetlinkError } from '../../src/netlink/error.ts'
-import { type MessageWriter, readMessages } from '../../src/netlink/message.ts'
+import { type MessageWriter, NLMSG_DONE, NLMSG_ERROR } from '../../src/netlink/message.ts'
 import type { Socket } from '../../src/netlink/socket.ts'
 import { rejectionOf } from '../support/rejection.ts'
 import { bodyOf } from '../support/message.ts'
-
-const NLMSG_ERROR = 2
-const NLMSG_DONE = 3
-
-interface Reply {
-  readonly sequence: number
-  readonly type: number
-  readonly flags?: number
-  readonly body?: readonly number[]
-}
-
-function pack(replies: readonly Reply[]): Buffer {
-  return Buffer.concat(
-    replies.map(({ sequence, type, flags = 0, body = [] }) => {
-      const header = Buffer.alloc(16)
-      header.writeUInt32LE(16 + body.length, 0)
-      header.writeUInt16LE(type, 4)
-      header.writeUInt16LE(flags, 6)
-      header.writeUInt32LE(sequence, 8)
-      return Buffer.concat([header, Buffer.from(body), Buffer.alloc((4 - (body.length % 4)) % 4)])
-    }),
-  )
-}
-
-/** An errno as the kernel sends it: negative, then the header of the request. */
-function errorBody(errno: number, attributes: readonly number[] = []): number[] {
-  const code = Buffer.alloc(4)
-  code.writeInt32LE(-errno)
-  return [...code, ...new Array<number>(16).fill(0), ...attributes]
-}
-
-/** A socket that answers by a script: the requests' sequence numbers in, the exchange out. */
-function scriptedSocket(
-  answer: (sequences: number[]) => Partial<NativeExchange>,
-): Socket & { opened: number; closed: number } {
-  const socket = {
-    opened: 0,
-    closed: 0,
-    open: () => {
-      socket.opened++
-      return {} as ReturnType<Socket['open']>
-    },
-    close: () => {
-      socket.closed++
-    },
-    exchange: async (_: unknown, requests: Buffer) => {
-      const sequences = [...readMessages(requests)].map(({ sequence }) => sequence)
-      await new Promise(setImmediate)
-      return { replies: Buffer.alloc(0), errno: 0, step: '', sent: sequences.length, ...answer(sequences) }
-    },
-  }
-  return socket
-}
+import { errorBody, pack, scriptedSocket } from '../support/scripted-socket.ts'
 
 function request(connection: NetlinkConnection, count: number): MessageWriter {
   const batch = connection.batch()
@@ -80,11 +28,9 @@ describe('NetlinkConnection', () => {
     const connection = new NetlinkConnection(socket, 16)
     const batch = request(connection, 3)
 
-    const { errors } = await connection.exchange(batch, 'Cannot test')
+    const { refusals } = await connection.exchange(batch, 'Cannot test')
 
-    expect([...errors].map(([sequence, { code }]) => [sequence - batch.firstSequence, code])).to.deep.equal([
-      [1, 'EEXIST'],
-    ])
+    expect([...refusals].map(([place, { code }]) => [place, code])).to.deep.equal([[1, 'EEXIST']])
   })
 
   it("keeps the kernel's own words and the offset", async () => {
@@ -97,9 +43,9 @@ describe('NetlinkConnection', () => {
     }))
     const connection = new NetlinkConnection(socket, 16)
 
-    const { errors } = await connection.exchange(request(connection, 1), 'Cannot test')
+    const { refusals } = await connection.exchange(request(connection, 1), 'Cannot test')
 
-    const [error] = errors.values()
+    const [error] = refusals.values()
     expect(error).to.include({ errno: 2, code: 'ENOENT', kernelMessage: 'no such scheduler', offset: 28 })
     expect(error!.message).to.equal('Cannot test: ENOENT, the kernel says "no such scheduler"')
   })
@@ -151,7 +97,7 @@ describe('NetlinkConnection', () => {
 
     expect(await connection.exchange(connection.batch(), 'Cannot test')).to.deep.equal({
       messages: [],
-      errors: new Map(),
+      refusals: new Map(),
     })
   })
 })

@@ -16,7 +16,7 @@ import type {
   VirtualServerId,
   VirtualServerKey,
 } from '../../src/model/virtual-server.ts'
-import { NetlinkError } from '../../src/netlink/error.ts'
+import { NetlinkError, type Refusals } from '../../src/netlink/error.ts'
 import { parseIpvsadm } from './ipvsadm-text.ts'
 
 const IDLE: Connections = { active: 0, inactive: 0, persistent: 0 }
@@ -33,6 +33,8 @@ export class FakeKernel implements Kernel {
   refuse: (operation: Operation) => Errno | undefined = () => undefined
   /** Called before each call of a method: what it throws, the method throws. */
   beforeCall: (method: 'readTables' | 'readRealServers' | 'execute') => void = () => undefined
+  /** Until it resolves, no address is bound. */
+  rulesReady: Promise<unknown> = Promise.resolve()
   readonly #connections = new Map<string, Connections>()
 
   /** `text` is ipvsadm's; addresses and set members are those of every address in it, unless given. */
@@ -86,8 +88,17 @@ export class FakeKernel implements Kernel {
     return this.#call('readRealServers', () => new Map(ids.map((id) => [id.key, observe(id)])))
   }
 
-  execute(operations: readonly Operation[]): Promise<(Error | undefined)[]> {
-    return this.#call('execute', () => operations.map((operation) => this.#execute(operation)))
+  execute(operations: readonly Operation[]): Promise<Refusals> {
+    return this.#call('execute', async () => {
+      const refusals = new Map<number, Error>()
+      const firstBind = operations.findIndex(({ kind }) => kind === 'bindAddress')
+      for (const [place, operation] of operations.entries()) {
+        if (place === firstBind) await this.rulesReady
+        const error = this.#execute(operation)
+        if (error !== undefined) refusals.set(place, error)
+      }
+      return refusals
+    })
   }
 
   close(): void {
@@ -96,7 +107,7 @@ export class FakeKernel implements Kernel {
 
   async #call<Result>(
     method: 'readTables' | 'readRealServers' | 'execute',
-    act: () => Result,
+    act: () => Result | Promise<Result>,
   ): Promise<Result> {
     await Promise.resolve()
     this.beforeCall(method)

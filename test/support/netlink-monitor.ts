@@ -2,13 +2,13 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { NetlinkConnection } from '../../src/netlink/connection.ts'
-import { NETLINK_GENERIC, resolveFamily } from '../../src/netlink/generic.ts'
+import { NETLINK_GENERIC, resolveGenlFamilyId } from '../../src/netlink/generic.ts'
 import { loadAddon } from '../../src/netlink/socket.ts'
 
 /** The number of IPVS in generic netlink, on this kernel. */
 export async function ipvsFamily(): Promise<number> {
   const connection = new NetlinkConnection(loadAddon(), NETLINK_GENERIC)
-  const family = await resolveFamily(connection, 'IPVS')
+  const family = await resolveGenlFamilyId(connection, 'IPVS')
   connection.close()
   return family
 }

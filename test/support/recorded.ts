@@ -19,5 +19,5 @@ export function recordedReplies(name: string): Buffer {
 }
 
 export function recordedMessages(name: string): readonly Message[] {
-  return decodeReply(recordedReplies(name), 'Cannot read').messages
+  return decodeReply(recordedReplies(name), 0, 'Cannot read').messages
 }

@@ -3,31 +3,14 @@
  * and different wires do not wait for each other. It notes what was seen to happen in a wrong order.
  */
 import type { Kernel } from '../../src/kernel/kernel.ts'
+import { executeInRuns, type Wire } from '../../src/kernel/runs.ts'
 import { formatOperation } from '../../src/model/ipvsadm.ts'
 import { addressOf } from '../../src/model/kernel-object.ts'
 import { objectOf, type Operation } from '../../src/model/operation.ts'
 import { setMember } from '../../src/model/sets.ts'
+import type { Refusals } from '../../src/netlink/error.ts'
 import { breathe } from '../../src/waiting/turns.ts'
 import { FakeKernel } from './fake-kernel.ts'
-
-type Wire = 'ipvs' | 'address' | 'set' | 'flow'
-
-function wireOf({ kind }: Operation): Wire {
-  if (kind === 'deleteFlows') return 'flow'
-  if (kind === 'bindAddress' || kind === 'unbindAddress') return 'address'
-  return kind === 'addSetMember' || kind === 'deleteSetMember' ? 'set' : 'ipvs'
-}
-
-/** Consecutive operations on one wire. */
-function runsOf(operations: readonly Operation[]): Operation[][] {
-  const runs: Operation[][] = []
-  for (const operation of operations) {
-    const run = runs.at(-1)
-    if (run !== undefined && wireOf(run[0]!) === wireOf(operation)) run.push(operation)
-    else runs.push([operation])
-  }
-  return runs
-}
 
 export class WiredKernel implements Kernel {
   readonly inner: FakeKernel
@@ -49,10 +32,9 @@ export class WiredKernel implements Kernel {
 
   execute: Kernel['execute'] = async (operations) => {
     this.atOnce = Math.max(this.atOnce, ++this.#underWay)
-    const results: Awaited<ReturnType<Kernel['execute']>>[] = []
-    for (const run of runsOf(operations)) results.push(await this.#send(run))
+    const refusals = await executeInRuns(operations, (wire, run) => this.#send(wire, run))
     this.#underWay--
-    return results.flat()
+    return refusals
   }
 
   close(): void {
@@ -60,8 +42,7 @@ export class WiredKernel implements Kernel {
   }
 
   /** A run waits for those before it on its wire, and only for them. */
-  async #send(run: readonly Operation[]): Promise<Awaited<ReturnType<Kernel['execute']>>> {
-    const wire = wireOf(run[0]!)
+  async #send(wire: Wire, run: readonly Operation[]): Promise<Refusals> {
     const before = this.#tails.get(wire) ?? Promise.resolve()
     const sent = before.then(async () => {
       for (let turn = 0; turn < this.turns[wire]; turn++) await breathe()

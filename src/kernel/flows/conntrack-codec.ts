@@ -5,10 +5,9 @@ import { DecodeError } from '../../netlink/error.ts'
 import { type Message, type MessageWriter, NLM_F_DUMP } from '../../netlink/message.ts'
 import { putIp } from '../ip-attribute.ts'
 import { familyNumber } from '../address-family.ts'
+import { NFGENMSG_BYTES } from '../netfilter.ts'
 
 const NFNL_SUBSYS_CTNETLINK = 1
-/** struct nfgenmsg: family, version, resource id. */
-const NFGENMSG_BYTES = 4
 
 const IPCTNL_MSG_CT_GET = 1
 const IPCTNL_MSG_CT_DELETE = 2

@@ -11,10 +11,9 @@ import {
   flowMatcher,
   type FlowTarget,
 } from './conntrack-codec.ts'
+import { NETLINK_NETFILTER } from '../netfilter.ts'
 
 export type { FlowTarget } from './conntrack-codec.ts'
-
-const NETLINK_NETFILTER = 12
 
 /** nfnetlink's answers when a subsystem is not there. */
 const MISSING: readonly string[] = ['EINVAL', 'EOPNOTSUPP']
@@ -83,7 +82,7 @@ export class Conntrack {
   async #delete(family: Family, flows: readonly Flow[]): Promise<void> {
     const batch = this.connection.batch()
     for (const flow of flows) encodeFlowDelete(batch, family, flow)
-    const { errors } = await this.connection.exchange(batch, 'Cannot delete UDP flows')
-    for (const error of errors.values()) if (!isNotFound(error)) throw error
+    const { refusals } = await this.connection.exchange(batch, 'Cannot delete UDP flows')
+    for (const error of refusals.values()) if (!isNotFound(error)) throw error
   }
 }

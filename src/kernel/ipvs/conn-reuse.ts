@@ -23,7 +23,8 @@ import {
 import type { MessageWriter } from '../../netlink/message.ts'
 import type { Socket } from '../../netlink/socket.ts'
 import { Ipvs } from './ipvs.ts'
-import { encodeDestination, encodeService } from './ipvs-codec.ts'
+import { encodeRealServer } from './real-server-codec.ts'
+import { encodeVirtualServer } from './virtual-server-codec.ts'
 import { ensureSysctl, type Sysctl } from '../host/sysctl.ts'
 
 /** The program's first argument when it is to be the probe. The second is the namespace that it must not be in. */
@@ -169,9 +170,9 @@ async function serve(address: string): Promise<Server> {
 /** Three connections from one port: the second meets what is left of the first, the third that of a quiesced server's. */
 async function measure(ipvs: Ipvs): Promise<Reuse[]> {
   await change(ipvs, (batch) => {
-    encodeService(batch, ipvs.family, 'NEW', VIRTUAL_SERVER, ROUND_ROBIN)
+    encodeVirtualServer(batch, ipvs.genlFamilyId, 'NEW', VIRTUAL_SERVER, ROUND_ROBIN)
     for (const address of SERVERS) {
-      encodeDestination(batch, ipvs.family, 'NEW', VIRTUAL_SERVER, realServer(address, PORT))
+      encodeRealServer(batch, ipvs.genlFamilyId, 'NEW', VIRTUAL_SERVER, realServer(address, PORT))
     }
   })
   const first = await connectAgain()
@@ -182,7 +183,7 @@ async function measure(ipvs: Ipvs): Promise<Reuse[]> {
   await expectTimeWait()
   const quiesced = realServer(second.answeredBy as Address, PORT, { ...IN_SERVICE, weight: 0 })
   await change(ipvs, (batch) => {
-    encodeDestination(batch, ipvs.family, 'SET', VIRTUAL_SERVER, quiesced)
+    encodeRealServer(batch, ipvs.genlFamilyId, 'SET', VIRTUAL_SERVER, quiesced)
   })
   return [second, { quiesced: quiesced.address, ...(await connectAgain()) }]
 }
@@ -190,8 +191,8 @@ async function measure(ipvs: Ipvs): Promise<Reuse[]> {
 async function change({ connection }: Ipvs, build: (batch: MessageWriter) => void): Promise<void> {
   const batch = connection.batch()
   build(batch)
-  const { errors } = await connection.exchange(batch, 'Cannot change the virtual server of the probe')
-  for (const error of errors.values()) throw error
+  const { refusals } = await connection.exchange(batch, 'Cannot change the virtual server of the probe')
+  for (const error of refusals.values()) throw error
 }
 
 /** A connection from always the same port. Throws the error of one that could not be made. */

@@ -12,7 +12,6 @@ export const IPVS_CMD_DEL_DEST = 7
 export const IPVS_CMD_GET_DEST = 8
 export const IPVS_CMD_SET_CONFIG = 12
 export const IPVS_CMD_GET_CONFIG = 13
-export const IPVS_CMD_GET_INFO = 15
 
 export const IPVS_CMD_ATTR_SERVICE = 1
 export const IPVS_CMD_ATTR_DEST = 2
@@ -29,9 +28,7 @@ export const IPVS_SVC_ATTR_SCHED_NAME = 6
 export const IPVS_SVC_ATTR_FLAGS = 7
 export const IPVS_SVC_ATTR_TIMEOUT = 8
 export const IPVS_SVC_ATTR_NETMASK = 9
-export const IPVS_SVC_ATTR_STATS = 10
 export const IPVS_SVC_ATTR_PE_NAME = 11
-export const IPVS_SVC_ATTR_STATS64 = 12
 
 export const IPVS_DEST_ATTR_ADDR = 1
 export const IPVS_DEST_ATTR_PORT = 2
@@ -42,26 +39,10 @@ export const IPVS_DEST_ATTR_L_THRESH = 6
 export const IPVS_DEST_ATTR_ACTIVE_CONNS = 7
 export const IPVS_DEST_ATTR_INACT_CONNS = 8
 export const IPVS_DEST_ATTR_PERSIST_CONNS = 9
-export const IPVS_DEST_ATTR_STATS = 10
 export const IPVS_DEST_ATTR_ADDR_FAMILY = 11
-export const IPVS_DEST_ATTR_STATS64 = 12
 export const IPVS_DEST_ATTR_TUN_TYPE = 13
 export const IPVS_DEST_ATTR_TUN_PORT = 14
 export const IPVS_DEST_ATTR_TUN_FLAGS = 15
-
-export const IPVS_STATS_ATTR_CONNS = 1
-export const IPVS_STATS_ATTR_INPKTS = 2
-export const IPVS_STATS_ATTR_OUTPKTS = 3
-export const IPVS_STATS_ATTR_INBYTES = 4
-export const IPVS_STATS_ATTR_OUTBYTES = 5
-export const IPVS_STATS_ATTR_CPS = 6
-export const IPVS_STATS_ATTR_INPPS = 7
-export const IPVS_STATS_ATTR_OUTPPS = 8
-export const IPVS_STATS_ATTR_INBPS = 9
-export const IPVS_STATS_ATTR_OUTBPS = 10
-
-export const IPVS_INFO_ATTR_VERSION = 1
-export const IPVS_INFO_ATTR_CONN_TAB_SIZE = 2
 
 /** The kernel's own flag: every service in its table has it. */
 export const IP_VS_SVC_F_HASHED = 0x2

@@ -1,52 +1,40 @@
 /** The IPVS table over generic netlink. */
 import { familyOf } from '../../model/address.ts'
-import type { RealServerKey, VirtualServerId, VirtualServerKey } from '../../model/virtual-server.ts'
+import type { ObservedRealServer, VirtualServerId, VirtualServerKey } from '../../model/virtual-server.ts'
 import { NetlinkConnection } from '../../netlink/connection.ts'
 import { isNotPermitted, NetlinkError } from '../../netlink/error.ts'
-import { NETLINK_GENERIC, resolveFamily } from '../../netlink/generic.ts'
-import type { Message } from '../../netlink/message.ts'
+import { NETLINK_GENERIC, resolveGenlFamilyId } from '../../netlink/generic.ts'
 import type { Socket } from '../../netlink/socket.ts'
 import { mapInTurns } from '../../waiting/turns.ts'
-import {
-  decodeDestination,
-  decodeInfo,
-  decodeService,
-  decodeStatistics,
-  decodeTimeouts,
-  type DestinationRecord,
-  encodeConfigGet,
-  encodeDestinationDump,
-  encodeInfoGet,
-  encodeServiceDump,
-  encodeServiceGet,
-  encodeTimeouts,
-  type IpvsInfo,
-  type ServiceRecord,
-  type Statistics,
-  type Timeouts,
-} from './ipvs-codec.ts'
 import { IPVS_GENL_NAME } from './ipvs-constants.ts'
+import { encodeRealServerDump, realServerDecoder } from './real-server-codec.ts'
+import { decodeTimeouts, encodeTimeouts, encodeTimeoutsGet, type Timeouts } from './timeouts-codec.ts'
+import {
+  encodeVirtualServerDump,
+  type ObservedVirtualServer,
+  virtualServerDecoder,
+} from './virtual-server-codec.ts'
 
 /** IPVS of the network namespace in which it was opened. */
 export class Ipvs {
   readonly connection: NetlinkConnection
   /** For the long lists, which changes do not wait for. */
   readonly #reader: NetlinkConnection
-  /** Number of the generic netlink family. */
-  readonly family: number
+  /** The number that generic netlink has given to IPVS: the type of its messages. */
+  readonly genlFamilyId: number
 
-  private constructor(connection: NetlinkConnection, reader: NetlinkConnection, family: number) {
+  private constructor(connection: NetlinkConnection, reader: NetlinkConnection, genlFamilyId: number) {
     this.connection = connection
     this.#reader = reader
-    this.family = family
+    this.genlFamilyId = genlFamilyId
   }
 
   /** Throws NetlinkError ENOENT when the kernel has no IPVS (module ip_vs). */
   static async open(addon: Socket): Promise<Ipvs> {
     const connection = new NetlinkConnection(addon, NETLINK_GENERIC)
     try {
-      const family = await resolveFamily(connection, IPVS_GENL_NAME)
-      return new Ipvs(connection, new NetlinkConnection(addon, NETLINK_GENERIC), family)
+      const genlFamilyId = await resolveGenlFamilyId(connection, IPVS_GENL_NAME)
+      return new Ipvs(connection, new NetlinkConnection(addon, NETLINK_GENERIC), genlFamilyId)
     } catch (error) {
       connection.close()
       throw error
@@ -54,65 +42,33 @@ export class Ipvs {
   }
 
   /** All virtual servers by address, of both families. Those by firewall mark are left out. */
-  async readVirtualServers(): Promise<ServiceRecord[]> {
+  async readVirtualServers(): Promise<ObservedVirtualServer[]> {
     const messages = await this.#reader.read((batch) => {
-      encodeServiceDump(batch, this.family)
+      encodeVirtualServerDump(batch, this.genlFamilyId)
     }, 'Cannot read the virtual servers')
-    const records = await mapInTurns(messages, decodeService)
-    return records.filter((record) => record !== undefined)
+    const servers = await mapInTurns(messages, virtualServerDecoder())
+    return servers.filter((server) => server !== undefined)
   }
 
-  /** One virtual server and its counters; undefined when there is none. */
-  async readVirtualServer(
-    id: VirtualServerId,
-  ): Promise<(ServiceRecord & { statistics: Statistics }) | undefined> {
-    const batch = this.connection.batch()
-    encodeServiceGet(batch, this.family, id)
-    const { messages, errors } = await this.connection.exchange(batch, `Cannot read virtual server ${id.key}`)
-    for (const error of errors.values()) {
-      if (error.code === 'ESRCH') return undefined
-      throw error
-    }
-    const record = messages[0] && decodeService(messages[0])
-    return record && { ...record, statistics: decodeStatistics(messages[0]!, 'SVC') }
-  }
-
-  /** The real servers of each virtual server; an empty list also for one that does not exist. */
+  /** The real servers of each virtual server; an empty list also for one that does not exist. One dump for each, all in one exchange. */
   async readRealServers(
     ids: readonly VirtualServerId[],
-  ): Promise<Map<VirtualServerKey, DestinationRecord[]>> {
-    const found = new Map(ids.map(({ key }) => [key, [] as DestinationRecord[]]))
-    await this.#dumpDestinations(ids, (id, message) => {
-      found.get(id.key)?.push(decodeDestination(message, familyOf(id.address)))
-    })
-    return found
-  }
-
-  /** The counters of the real servers of one virtual server. */
-  async readRealServerStatistics(of: VirtualServerId): Promise<Map<RealServerKey, Statistics>> {
-    const found = new Map<RealServerKey, Statistics>()
-    await this.#dumpDestinations([of], (id, message) => {
-      found.set(decodeDestination(message, familyOf(id.address)).key, decodeStatistics(message, 'DEST'))
-    })
-    return found
-  }
-
-  /** One dump for each virtual server, all in one exchange. */
-  async #dumpDestinations(
-    ids: readonly VirtualServerId[],
-    visit: (id: VirtualServerId, message: Message) => void,
-  ): Promise<void> {
-    let first = 0
+  ): Promise<Map<VirtualServerKey, ObservedRealServer[]>> {
     const messages = await this.connection.read((batch) => {
-      first = batch.firstSequence
-      for (const id of ids) encodeDestinationDump(batch, this.family, id)
+      for (const id of ids) encodeRealServerDump(batch, this.genlFamilyId, id)
     }, 'Cannot read the real servers')
-    for (const message of messages) visit(ids[(message.sequence - first) >>> 0]!, message)
+    const found = new Map(ids.map(({ key }) => [key, [] as ObservedRealServer[]]))
+    const decode = realServerDecoder()
+    for (const message of messages) {
+      const of = ids[message.place]!
+      found.get(of.key)!.push(decode(message, familyOf(of.address)))
+    }
+    return found
   }
 
   async readTimeouts(): Promise<Timeouts> {
     const messages = await this.connection.read((batch) => {
-      encodeConfigGet(batch, this.family)
+      encodeTimeoutsGet(batch, this.genlFamilyId)
     }, 'Cannot read the IPVS timeouts')
     return decodeTimeouts(messages[0]!)
   }
@@ -120,16 +76,9 @@ export class Ipvs {
   /** In seconds; 0 leaves one as it is. */
   async writeTimeouts(timeouts: Timeouts): Promise<void> {
     const batch = this.connection.batch()
-    encodeTimeouts(batch, this.family, timeouts)
-    const { errors } = await this.connection.exchange(batch, 'Cannot set the IPVS timeouts')
-    for (const error of errors.values()) throw error
-  }
-
-  async readInfo(): Promise<IpvsInfo> {
-    const messages = await this.connection.read((batch) => {
-      encodeInfoGet(batch, this.family)
-    }, 'Cannot read the version of IPVS')
-    return decodeInfo(messages[0]!)
+    encodeTimeouts(batch, this.genlFamilyId, timeouts)
+    const { refusals } = await this.connection.exchange(batch, 'Cannot set the IPVS timeouts')
+    for (const error of refusals.values()) throw error
   }
 
   close(): void {

@@ -5,7 +5,7 @@ import { SCHEDULER_NAMES, schedulerOf } from '../../model/schedulers.ts'
 import { fullPrefix, virtualServerId, type VirtualServerId } from '../../model/virtual-server.ts'
 import { isNotFound } from '../../netlink/error.ts'
 import type { Ipvs } from './ipvs.ts'
-import { encodeService } from './ipvs-codec.ts'
+import { encodeVirtualServer } from './virtual-server-codec.ts'
 import { loadModule } from '../host/modules.ts'
 
 /** TEST-NET-2 (RFC 5737): no Service has this address. kube-proxy probes with it, too. */
@@ -46,10 +46,10 @@ export async function hasScheduler(ipvs: Ipvs, scheduler: string): Promise<boole
   const id = await freeProbe(ipvs)
   const settings = { scheduler, flags: 0, persistenceSeconds: 0, persistencePrefix: fullPrefix(id.address) }
   const batch = ipvs.connection.batch()
-  encodeService(batch, ipvs.family, 'NEW', id, settings)
-  encodeService(batch, ipvs.family, 'DEL', id)
-  const { errors } = await ipvs.connection.exchange(batch, `Cannot probe the scheduler "${scheduler}"`)
-  const error = errors.get(batch.firstSequence)
+  encodeVirtualServer(batch, ipvs.genlFamilyId, 'NEW', id, settings)
+  encodeVirtualServer(batch, ipvs.genlFamilyId, 'DEL', id)
+  const { refusals } = await ipvs.connection.exchange(batch, `Cannot probe the scheduler "${scheduler}"`)
+  const error = refusals.get(0)
   if (error !== undefined && !isNotFound(error)) throw error
   return error === undefined
 }

@@ -37,7 +37,7 @@ function recordedReplies(name: string): Buffer {
 }
 
 function recordedMessages(name: string): readonly Message[] {
-  return decodeReply(recordedReplies(name), 'Cannot read').messages
+  return decodeReply(recordedReplies(name), 0, 'Cannot read').messages
 }
 
 const address = (text: string): Address => parseAddress(text)!
@@ -261,7 +261,7 @@ describe('Conntrack', () => {
     return kernel
   }
   const acknowledged = (messages: readonly Message[], errno: number): Buffer => {
-    const replies = new MessageWriter(messages[0]!.sequence)
+    const replies = new MessageWriter(messages[0]!.place)
     for (const _ of messages) {
       replies.begin(NLMSG_ERROR)
       // The error, then the header of the request.
@@ -270,7 +270,7 @@ describe('Conntrack', () => {
     }
     return Buffer.from(replies.bytes())
   }
-  const answered = ({ sequence }: Message): Buffer => {
+  const answered = ({ place: sequence }: Message): Buffer => {
     const replies = recordedReplies('flows')
     for (const { type, start } of readMessages(recordedReplies('flows'))) {
       replies.writeUInt32LE(sequence, start - 8)

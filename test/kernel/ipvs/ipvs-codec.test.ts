@@ -1,13 +1,7 @@
 import { expect } from 'chai'
-import {
-  decodeDestination,
-  decodeInfo,
-  decodeService,
-  decodeStatistics,
-  decodeTimeouts,
-  encodeDestination,
-  encodeService,
-} from '../../../src/kernel/ipvs/ipvs-codec.ts'
+import { encodeRealServer, realServerDecoder } from '../../../src/kernel/ipvs/real-server-codec.ts'
+import { decodeTimeouts } from '../../../src/kernel/ipvs/timeouts-codec.ts'
+import { encodeVirtualServer, virtualServerDecoder } from '../../../src/kernel/ipvs/virtual-server-codec.ts'
 import { addressFromBytes, familyOf } from '../../../src/model/address.ts'
 import { formatVirtualServer } from '../../../src/model/ipvsadm.ts'
 import {
@@ -25,11 +19,13 @@ import { bodyOf, withBody } from '../../support/message.ts'
 import { type Random, withRandom } from '../../support/random.ts'
 import { recordedMessages, recordedReplies } from '../../support/recorded.ts'
 
-const FAMILY = 0x1c
+const GENL_FAMILY_ID = 0x1c
+const decodeVirtualServer = virtualServerDecoder()
+const decodeRealServer = realServerDecoder()
 
-describe('decodeService', () => {
+describe('virtualServerDecoder', () => {
   it('reads what a real kernel sends for every kind of virtual server, but those by firewall mark', () => {
-    const services = recordedMessages('services').flatMap((message) => decodeService(message) ?? [])
+    const services = recordedMessages('services').flatMap((message) => decodeVirtualServer(message) ?? [])
 
     const lines = services.flatMap(({ id, settings }) =>
       formatVirtualServer({ id, settings, realServers: new Map() }),
@@ -41,29 +37,12 @@ describe('decodeService', () => {
       '-A -u 10.96.0.10:514 -s wrr -o',
     ])
   })
-
-  it('reads counters of 64 bits', () => {
-    const [message] = recordedMessages('service')
-
-    expect(decodeStatistics(message!, 'SVC')).to.deep.equal({
-      connections: 0,
-      packetsIn: 0,
-      packetsOut: 0,
-      bytesIn: 0,
-      bytesOut: 0,
-      connectionsPerSecond: 0,
-      packetsInPerSecond: 0,
-      packetsOutPerSecond: 0,
-      bytesInPerSecond: 0,
-      bytesOutPerSecond: 0,
-    })
-  })
 })
 
-describe('decodeDestination', () => {
+describe('realServerDecoder', () => {
   it('reads every forwarding method, weight, threshold and tunnel, also of the other family', () => {
     const web = virtualServerId(addressFromBytes(Uint8Array.of(10, 96, 0, 10)), 80, 'TCP')
-    const destinations = recordedMessages('destinations').map((message) => decodeDestination(message, 'IPv4'))
+    const destinations = recordedMessages('destinations').map((message) => decodeRealServer(message, 'IPv4'))
 
     const realServers = new Map(destinations.map((destination) => [destination.key, destination]))
     const settings = { scheduler: 'rr', flags: 0, persistenceSeconds: 0, persistencePrefix: 32 }
@@ -84,20 +63,16 @@ describe('decodeDestination', () => {
     const at = body.indexOf(Buffer.from([6, 0, 11, 0, 10, 0]))
     body.writeUInt16LE(99, at + 2)
 
-    expect(decodeDestination(withBody(message!, body), 'IPv6').key).to.equal('[fd00:1::1]:5060')
+    expect(decodeRealServer(withBody(message!, body), 'IPv6').key).to.equal('[fd00:1::1]:5060')
   })
 })
 
-describe('decodeTimeouts and decodeInfo', () => {
-  it("read the kernel's defaults", () => {
+describe('decodeTimeouts', () => {
+  it("reads the kernel's defaults", () => {
     expect(decodeTimeouts(recordedMessages('timeouts')[0]!)).to.deep.equal({
       tcp: 900,
       tcpFin: 120,
       udp: 300,
-    })
-    expect(decodeInfo(recordedMessages('info')[0]!)).to.deep.equal({
-      version: '1.2.1',
-      connectionTableSize: 4096,
     })
   })
 })
@@ -107,9 +82,9 @@ describe('acknowledgements of a real kernel', () => {
     const replies = recordedReplies('refusals')
     const [first] = readMessages(replies)
 
-    const { errors } = decodeReply(replies, 'Cannot test')
+    const { refusals } = decodeReply(replies, first!.place, 'Cannot test')
 
-    const byRequest = [...errors].map(([sequence, { code }]) => [sequence - first!.sequence, code])
+    const byRequest = [...refusals].map(([place, { code }]) => [place, code])
     expect(byRequest).to.deep.equal([
       [0, 'EEXIST'],
       [1, 'ENOENT'],
@@ -119,7 +94,7 @@ describe('acknowledgements of a real kernel', () => {
   })
 })
 
-describe('encodeService and encodeDestination', () => {
+describe('encodeVirtualServer and encodeRealServer', () => {
   const web = virtualServerId(addressFromBytes(Uint8Array.of(10, 96, 0, 10)), 443, 'TCP')
   const bytesOf = (write: (batch: MessageWriter) => void): number[] => {
     const batch = new MessageWriter(1)
@@ -131,7 +106,7 @@ describe('encodeService and encodeDestination', () => {
     const settings = { scheduler: 'sh', flags: 9, persistenceSeconds: 600, persistencePrefix: 24 }
 
     // prettier-ignore
-    expect(bytesOf((batch) => encodeService(batch, FAMILY, 'NEW', web, settings))).to.deep.equal([
+    expect(bytesOf((batch) => encodeVirtualServer(batch, GENL_FAMILY_ID, 'NEW', web, settings))).to.deep.equal([
       0x01, 0x01, 0x00, 0x00, // IPVS_CMD_NEW_SERVICE, version 1
       0x48, 0x00, 0x01, 0x00, // IPVS_CMD_ATTR_SERVICE
       0x06, 0x00, 0x01, 0x00, // AF
@@ -158,7 +133,7 @@ describe('encodeService and encodeDestination', () => {
     const real = realServer(addressFromBytes(Uint8Array.of(10, 244, 0, 1)), 8080)
 
     // prettier-ignore
-    expect(bytesOf((batch) => encodeDestination(batch, FAMILY, 'SET', web, real)).slice(40)).to.deep.equal([
+    expect(bytesOf((batch) => encodeRealServer(batch, GENL_FAMILY_ID, 'SET', web, real)).slice(40)).to.deep.equal([
       0x3c, 0x00, 0x02, 0x00, // IPVS_CMD_ATTR_DEST
       0x06, 0x00, 0x0b, 0x00, // ADDR_FAMILY
       0x02, 0x00, 0x00, 0x00,
@@ -178,7 +153,7 @@ describe('encodeService and encodeDestination', () => {
   })
 
   it('name a virtual server for deletion by its identity alone', () => {
-    expect(bytesOf((batch) => encodeService(batch, FAMILY, 'DEL', web))).to.have.length(40)
+    expect(bytesOf((batch) => encodeVirtualServer(batch, GENL_FAMILY_ID, 'DEL', web))).to.have.length(40)
   })
 })
 
@@ -224,10 +199,10 @@ describe('codec', () => {
         const id = virtualServerId(address, random.int(65_536), random.pick<Protocol>(['TCP', 'UDP', 'SCTP']))
         const settings = randomSettings(random, address)
 
-        const message = only((batch) => encodeService(batch, FAMILY, 'NEW', id, settings))
+        const message = only((batch) => encodeVirtualServer(batch, GENL_FAMILY_ID, 'NEW', id, settings))
 
         // The kernel adds IP_VS_SVC_F_HASHED.
-        expect(decodeService(message)).to.deep.equal({ id, settings })
+        expect(decodeVirtualServer(message)).to.deep.equal({ id, settings })
       }
     }))
 
@@ -238,11 +213,11 @@ describe('codec', () => {
         const real = realServer(randomAddress(random), random.int(65_536), randomRealSettings(random))
 
         const message = only((batch) => {
-          encodeDestination(batch, FAMILY, 'NEW', of, real)
+          encodeRealServer(batch, GENL_FAMILY_ID, 'NEW', of, real)
         })
         const counters = counted(bodyOf(message))
 
-        expect(decodeDestination(withBody(message, counters), familyOf(of.address))).to.deep.equal({
+        expect(decodeRealServer(withBody(message, counters), familyOf(of.address))).to.deep.equal({
           ...real,
           connections: { active: 3, inactive: 2, persistent: 1 },
         })

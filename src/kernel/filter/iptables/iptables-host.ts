@@ -2,7 +2,7 @@
 import { execFile } from 'node:child_process'
 import { readFile } from 'node:fs/promises'
 import { promisify } from 'node:util'
-import type { Family } from '../../model/address.ts'
+import type { Family } from '../../../model/address.ts'
 
 /** As kube-proxy has it: a program that looks for modules that are not there takes its time for every rule. */
 const LIMIT_MS = 300_000

@@ -1,11 +1,11 @@
 /** What `kube-ipvs plan` prints of rules: run by a small model of iptables, it leads to the rules that are wanted. */
 import { expect } from 'chai'
-import { asCommands } from '../../../src/kernel/filter/iptables-commands.ts'
-import { planRestore } from '../../../src/kernel/filter/iptables-plan.ts'
-import { renderRules } from '../../../src/kernel/filter/iptables-rules.ts'
-import { parseSave } from '../../../src/kernel/filter/iptables-save.ts'
-import { setsOf } from '../../../src/model/sets.ts'
-import { type Random, withRandom } from '../../support/random.ts'
+import { asCommands } from '../../../../src/kernel/filter/iptables/iptables-commands.ts'
+import { planRestore } from '../../../../src/kernel/filter/iptables/iptables-plan.ts'
+import { renderRules } from '../../../../src/kernel/filter/iptables/iptables-rules.ts'
+import { parseSave } from '../../../../src/kernel/filter/iptables/iptables-save.ts'
+import { setsOf } from '../../../../src/model/sets.ts'
+import { type Random, withRandom } from '../../../support/random.ts'
 
 type Chains = Map<string, string[]>
 

@@ -1,24 +1,11 @@
 /** The rules of kube-proxy in iptables. They ask sets, so they are the same whatever Services there are. */
-import type { Family } from '../../model/address.ts'
-import { type SetBase, setName } from '../../model/sets.ts'
+import type { Family } from '../../../model/address.ts'
+import { type SetBase, setName } from '../../../model/sets.ts'
+import type { LocalTraffic, RuleOptions } from '../filter.ts'
 import type { TableName } from './iptables-save.ts'
 
-/** How traffic from Pods is told. */
-export type LocalTraffic =
-  | { readonly kind: 'cidr'; readonly cidr: string }
-  | { readonly kind: 'interface'; readonly name: string }
-  | { readonly kind: 'interfacePrefix'; readonly prefix: string }
-
-export interface RuleOptions {
+export interface RenderOptions extends RuleOptions {
   readonly family: Family
-  /** 0 to 31: the bit of the packet's mark that asks for masquerading. */
-  readonly masqueradeBit: number
-  /** Masquerades all traffic to cluster IPs, whoever it is from. */
-  readonly masqueradeAll: boolean
-  /** Traffic to cluster IPs that is not from Pods is masqueraded. Undefined: only that from a cluster IP. */
-  readonly local: LocalTraffic | undefined
-  /** Networks of the node's addresses that have node ports. Undefined: all of its addresses have. */
-  readonly nodePorts?: readonly string[] | undefined
   /** Lets the kernel choose the source port of masqueraded traffic at random (iptables 1.6.2 and later). */
   readonly randomFully: boolean
   /** Names of sets that exist: rules that need another are left out. */
@@ -69,7 +56,7 @@ const COMMENTS = {
 type Directions = 'dst' | 'dst,dst' | 'src,dst' | 'dst,dst,src'
 
 /** All that stands in a family's tables. */
-export function renderRules(options: RuleOptions): Rules {
+export function renderRules(options: RenderOptions): Rules {
   return {
     nat: { chains: existing(natChains(options), options.sets), jumps: NAT_JUMPS },
     filter: { chains: existing(filterChains(options), options.sets), jumps: FILTER_JUMPS },
@@ -105,7 +92,7 @@ function explained(family: Family, base: keyof typeof COMMENTS, directions: Dire
 
 // --- nat ------------------------------------------------------------------------------------------------
 
-function natChains({ family, randomFully, ...options }: RuleOptions): Chains {
+function natChains({ family, randomFully, ...options }: RenderOptions): Chains {
   const bit = markBit(options.masqueradeBit)
   const masquerade = randomFully ? 'MASQUERADE --random-fully' : 'MASQUERADE'
   return {
@@ -135,7 +122,7 @@ function markBit(bit: number): string {
  * a local one: what is for a Service's address never comes as far as they are asked, or a node port of somebody else
  * would cost it the client's address (#132068, #89869). kube-proxy asks them first.
  */
-function serviceRules(options: RuleOptions): string[] {
+function serviceRules(options: RenderOptions): string[] {
   const { family } = options
   return [
     `-s ${family === 'IPv4' ? '127.0.0.0/8' : '::1/128'} -j RETURN`,
@@ -151,12 +138,12 @@ function serviceRules(options: RuleOptions): string[] {
 }
 
 /** An address without node ports may have something else at the same port: a Pod's hostPort, a foreign virtual server. */
-function nodePortJumps({ nodePorts }: RuleOptions): string[] {
+function nodePortJumps({ nodePorts }: RenderOptions): string[] {
   const jump = '-m addrtype --dst-type LOCAL -j KUBE-NODE-PORT'
   return nodePorts?.map((network) => `-d ${network} ${jump}`) ?? [jump]
 }
 
-function clusterIpRule({ family, masqueradeAll, local }: RuleOptions): string {
+function clusterIpRule({ family, masqueradeAll, local }: RenderOptions): string {
   const isAny = masqueradeAll || local === undefined
   const directions = masqueradeAll || local !== undefined ? 'dst,dst' : 'src,dst'
   const rule = `${explained(family, 'KUBE-CLUSTER-IP', directions)} -j KUBE-MARK-MASQ`
@@ -197,7 +184,7 @@ function nodePortRules(family: Family): string[] {
 
 // --- filter and mangle ----------------------------------------------------------------------------------
 
-function filterChains({ family, masqueradeBit, sets }: RuleOptions): Chains {
+function filterChains({ family, masqueradeBit, sets }: RenderOptions): Chains {
   const bit = markBit(masqueradeBit)
   return {
     'KUBE-FORWARD': [
@@ -278,7 +265,7 @@ function acceptRules(family: Family, sets: ReadonlySet<string>): string[] {
  * Source ranges for the node's own traffic. IPVS takes it in LOCAL_OUT right after nat, so filter never sees its
  * destination; its source is the load balancer's address, as that is an address of the node.
  */
-function mangleChains({ family }: RuleOptions): Chains {
+function mangleChains({ family }: RenderOptions): Chains {
   return {
     'KUBE-IPVS-OUT-FILTER': [
       `${inSet(family, 'KUBE-LOAD-BALANCER-FW', 'dst,dst')} -j KUBE-SOURCE-RANGES-FIREWALL`,

@@ -1,7 +1,7 @@
 /** Sets of the kernel's ipset to and from nfnetlink (linux/netfilter/ipset/ip_set.h). */
-import { type Address, addressFromBytes, familyOf } from '../../model/address.ts'
-import type { SetSpec } from '../../model/sets.ts'
-import { fullPrefix } from '../../model/virtual-server.ts'
+import { type Address, addressFromBytes, familyOf } from '../../../model/address.ts'
+import type { SetSpec } from '../../../model/sets.ts'
+import { fullPrefix } from '../../../model/virtual-server.ts'
 import {
   NLA_F_NESTED,
   NLA_F_NET_BYTEORDER,
@@ -10,23 +10,22 @@ import {
   readU32be,
   readU8,
   visitAttributes,
-} from '../../netlink/attribute.ts'
-import { DecodeError } from '../../netlink/error.ts'
+} from '../../../netlink/attribute.ts'
+import { DecodeError } from '../../../netlink/error.ts'
 import {
   type Message,
   type MessageWriter,
   NLM_F_CREATE,
   NLM_F_DUMP,
   NLM_F_EXCL,
-} from '../../netlink/message.ts'
-import { putIp } from '../ip-attribute.ts'
-import { AF_INET, familyNumber } from '../address-family.ts'
+} from '../../../netlink/message.ts'
+import { putIp } from '../../ip-attribute.ts'
+import { AF_INET, familyNumber } from '../../address-family.ts'
+import { NFGENMSG_BYTES } from '../../netfilter.ts'
 
 const NFNL_SUBSYS_IPSET = 6
 /** The protocol of Linux 2.6.39 and later; 7 adds nothing we use. */
 const PROTOCOL = 6
-/** struct nfgenmsg: family, version, resource id. */
-const NFGENMSG_BYTES = 4
 
 const IPSET_CMD_CREATE = 2
 const IPSET_CMD_DESTROY = 3

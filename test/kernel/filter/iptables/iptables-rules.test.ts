@@ -1,20 +1,20 @@
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect } from 'chai'
-import { asPrinted, planRemoval, planRestore } from '../../../src/kernel/filter/iptables-plan.ts'
+import { asPrinted, planRemoval, planRestore } from '../../../../src/kernel/filter/iptables/iptables-plan.ts'
 import {
-  type LocalTraffic,
   renderRules,
-  type RuleOptions,
+  type RenderOptions,
   type Rules,
-} from '../../../src/kernel/filter/iptables-rules.ts'
-import { parseSave, type SavedRules } from '../../../src/kernel/filter/iptables-save.ts'
-import type { Family } from '../../../src/model/address.ts'
-import { setName, setsOf } from '../../../src/model/sets.ts'
+} from '../../../../src/kernel/filter/iptables/iptables-rules.ts'
+import { parseSave, type SavedRules } from '../../../../src/kernel/filter/iptables/iptables-save.ts'
+import type { LocalTraffic } from '../../../../src/kernel/filter/filter.ts'
+import type { Family } from '../../../../src/model/address.ts'
+import { setName, setsOf } from '../../../../src/model/sets.ts'
 
-const RECORDED = join(import.meta.dirname, '../../fixtures/kube-proxy-node')
+const RECORDED = join(import.meta.dirname, '../../../fixtures/kube-proxy-node')
 
-function optionsFor(family: Family, changes: Partial<RuleOptions> = {}): RuleOptions {
+function optionsFor(family: Family, changes: Partial<RenderOptions> = {}): RenderOptions {
   return {
     family,
     masqueradeBit: 14,
@@ -242,7 +242,7 @@ describe('the rules of iptables', () => {
   })
 
   describe('who is masqueraded on the way to a cluster IP', () => {
-    const cases: readonly (readonly [title: string, options: Partial<RuleOptions>, rule: string])[] = [
+    const cases: readonly (readonly [title: string, options: Partial<RenderOptions>, rule: string])[] = [
       ['not known who is a Pod', { local: undefined }, '- src,dst'],
       ['everybody', { masqueradeAll: true }, '- dst,dst'],
       ['everybody, though Pods are known', { masqueradeAll: true, local: undefined }, '- dst,dst'],

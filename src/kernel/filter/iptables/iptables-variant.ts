@@ -1,5 +1,5 @@
 /** The kernel has two places for rules of iptables, and each has programs of its own: rules belong where the host's are. */
-import { FAMILIES, type Family } from '../../model/address.ts'
+import { FAMILIES, type Family } from '../../../model/address.ts'
 import { type Host, programOf, type Variant, type VariantName, VARIANTS } from './iptables-host.ts'
 import { parseSave } from './iptables-save.ts'
 

@@ -1,5 +1,5 @@
 /** The input of `iptables-restore` as commands for people, who see only what differs from what stands. Pure. */
-import type { Family } from '../../model/address.ts'
+import type { Family } from '../../../model/address.ts'
 import { isRule } from './iptables-plan.ts'
 import type { SavedRules } from './iptables-save.ts'
 

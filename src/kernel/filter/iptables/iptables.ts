@@ -2,11 +2,11 @@
  * Our rules in iptables, through the host's programs: one that prints what stands, and, when something is not as it
  * should be, one that repairs it. No shell is started.
  */
-import type { Family } from '../../model/address.ts'
+import type { Family } from '../../../model/address.ts'
 import { asCommands } from './iptables-commands.ts'
 import { type Host, isUnexplained, linuxHost, restoreRules, runTool, VARIANTS } from './iptables-host.ts'
 import { asPrinted, planRemoval, planRestore } from './iptables-plan.ts'
-import { renderRules, type RuleOptions, type Rules } from './iptables-rules.ts'
+import { type RenderOptions, renderRules, type Rules } from './iptables-rules.ts'
 import { parseSave, type SavedRules } from './iptables-save.ts'
 import { detectVariant, type IptablesVariant, look } from './iptables-variant.ts'
 
@@ -17,7 +17,7 @@ const RANDOM_FULLY_SINCE = [1, 6, 2]
 export type Generation = () => Promise<number | undefined>
 
 /** What the rules depend on, but for what is found out here. */
-export type WantedRules = Omit<RuleOptions, 'family' | 'randomFully'>
+export type WantedRules = Omit<RenderOptions, 'family' | 'randomFully'>
 
 export class Iptables {
   readonly #family: Family
@@ -44,17 +44,6 @@ export class Iptables {
     this.#host = host
     this.#detect = detect
     this.#generation = generation
-  }
-
-  /** Each family; the host is looked at once, from now on. */
-  static ofFamilies(
-    families: Iterable<Family>,
-    host: Host,
-    generation?: Generation,
-  ): ReadonlyMap<Family, Iptables> {
-    const variant = detectVariant(host)
-    const detect = (): Promise<IptablesVariant> => variant
-    return new Map([...families].map((family) => [family, new Iptables(family, host, detect, generation)]))
   }
 
   /** Where the rules are; undefined before the first look at them. */

@@ -2,20 +2,16 @@
 import { execFile } from 'node:child_process'
 import { promisify } from 'node:util'
 import { FAMILIES, type Family } from '../../model/address.ts'
-import { readU32be, visitAttributes } from '../../netlink/attribute.ts'
 import { NetlinkConnection } from '../../netlink/connection.ts'
 import { NetlinkError } from '../../netlink/error.ts'
-import type { Message, MessageWriter } from '../../netlink/message.ts'
+import type { MessageWriter } from '../../netlink/message.ts'
 import type { Socket } from '../../netlink/socket.ts'
 import { familyNumber } from '../address-family.ts'
+import { NETLINK_NETFILTER } from '../netfilter.ts'
 
-const NETLINK_NETFILTER = 12
 const NFNL_SUBSYS_NFTABLES = 10
 const NFT_MSG_GETTABLE = 1
-const NFT_MSG_GETGEN = 16
 const NFTA_TABLE_NAME = 1
-const NFTA_GEN_ID = 1
-const NFGENMSG_BYTES = 4
 
 const TABLE = 'kube-proxy'
 /** nft's name of a family. */
@@ -28,33 +24,6 @@ function encodeTableGet(batch: MessageWriter, family: Family, name: string): voi
   batch.appendBytes(familyNumber(family))
   batch.putString(NFTA_TABLE_NAME, name)
   batch.end()
-}
-
-/** Counts the changes of all rules in this network namespace; undefined for a kernel without nf_tables. */
-export async function rulesGeneration(addon: Socket): Promise<number | undefined> {
-  const connection = new NetlinkConnection(addon, NETLINK_NETFILTER)
-  try {
-    const [answer] = await connection.read((batch) => {
-      batch.begin((NFNL_SUBSYS_NFTABLES << 8) | NFT_MSG_GETGEN)
-      // struct nfgenmsg: family, version, resource id.
-      batch.appendBytes(0)
-      batch.end()
-    }, 'Cannot read the generation of the rules')
-    return answer && decodeGeneration(answer)
-  } catch (error) {
-    if (error instanceof NetlinkError) return undefined
-    throw error
-  } finally {
-    connection.close()
-  }
-}
-
-function decodeGeneration({ buffer, start, end }: Message): number | undefined {
-  let generation: number | undefined
-  visitAttributes(buffer, start + NFGENMSG_BYTES, end, (type, at, length) => {
-    if (type === NFTA_GEN_ID) generation = readU32be(buffer, at, length, 'NFTA_GEN_ID')
-  })
-  return generation
 }
 
 /** The families in which kube-proxy has left a table. A kernel without nf_tables has none. Only reads. */

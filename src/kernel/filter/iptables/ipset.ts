@@ -1,11 +1,11 @@
 /** Our sets in the kernel's ipset, over nfnetlink. No process is started. */
-import type { Family } from '../../model/address.ts'
-import { setMember, type SetMemberKey, type SetSpec, setsOf, splitSetMember } from '../../model/sets.ts'
-import { byPlace, NetlinkConnection } from '../../netlink/connection.ts'
-import { isNotFound, NetlinkError } from '../../netlink/error.ts'
-import type { MessageWriter } from '../../netlink/message.ts'
-import type { Socket } from '../../netlink/socket.ts'
-import { mapInTurns } from '../../waiting/turns.ts'
+import type { Family } from '../../../model/address.ts'
+import { setMember, type SetMemberKey, type SetSpec, setsOf, splitSetMember } from '../../../model/sets.ts'
+import { NetlinkConnection } from '../../../netlink/connection.ts'
+import { isNotFound, NetlinkError, type Refusals } from '../../../netlink/error.ts'
+import type { MessageWriter } from '../../../netlink/message.ts'
+import type { Socket } from '../../../netlink/socket.ts'
+import { mapInTurns } from '../../../waiting/turns.ts'
 import {
   decodeSetPart,
   decodeSetType,
@@ -18,11 +18,13 @@ import {
   MAX_ELEMENTS,
   type SetHeader,
 } from './ipset-codec.ts'
-import { familyNumber } from '../address-family.ts'
+import { familyNumber } from '../../address-family.ts'
+import type { MemberChange } from '../filter.ts'
+import { NETLINK_NETFILTER } from '../../netfilter.ts'
 
-const NETLINK_NETFILTER = 12
 /** Where a set is made anew before it takes the place of the old one. */
 const NEW_SET = 'KUBE-NEW-SET'
+const CHANGE = 'Cannot change sets'
 /** Members written in one exchange. */
 const BATCH_MEMBERS = 5_000
 /** Parts of a list, each with hundreds of members, that are decoded in one go. */
@@ -36,14 +38,17 @@ const IPSET_ERRORS: ReadonlyMap<number, string> = new Map([
   [4352, 'the set is full'],
 ])
 
-/** An ipset errno in words; undefined for one that is everybody's. */
-export function describeSetErrno(errno: number): string | undefined {
-  return IPSET_ERRORS.get(errno)
+function explainSetError(error: NetlinkError): Error {
+  const words = IPSET_ERRORS.get(error.errno)
+  return words === undefined ? error : new Error(`${error.message}: ${words}`, { cause: error })
 }
 
-function explainSetError(error: NetlinkError): Error {
-  const words = describeSetErrno(error.errno)
-  return words === undefined ? error : new Error(`${error.message}: ${words}`, { cause: error })
+/** The refusal of a change, with the meaning of an errno of ipset's own. */
+function withMeaning(error: NetlinkError): NetlinkError {
+  const meaning = IPSET_ERRORS.get(error.errno)
+  if (meaning === undefined) return error
+  const { errno, kernelMessage, offset } = error
+  return new NetlinkError(CHANGE, errno, { kernelMessage, offset, meaning })
 }
 
 /** A set that we can use. */
@@ -56,12 +61,6 @@ interface OpenSet {
 
 /** A set as the kernel lists it; undefined when there is none. */
 type Listed = { readonly header: SetHeader; readonly elements: string[] } | undefined
-
-/** Adds or deletes one member. */
-export interface MemberChange {
-  readonly verb: 'ADD' | 'DEL'
-  readonly member: SetMemberKey
-}
 
 export class Ipset {
   readonly #connection: NetlinkConnection
@@ -121,32 +120,31 @@ export class Ipset {
   }
 
   /**
-   * Executes changes in order, each on its own, and returns the errors by place. Throws when it cannot say what became
-   * of them.
+   * Executes changes in order, each on its own. Throws when it cannot say what became of them.
    */
-  async execute(changes: readonly MemberChange[]): Promise<ReadonlyMap<number, Error>> {
+  async execute(changes: readonly MemberChange[]): Promise<Refusals> {
     await this.#makeRoom(changes)
-    const failures = new Map<number, Error>()
+    const refusals = new Map<number, Error>()
     const batch = this.#connection.batch()
     const attempted: number[] = []
     for (const [i, { verb, member }] of changes.entries()) {
       const { set: name, element } = splitSetMember(member)
       const set = this.#sets.get(name)
       if (set === undefined || set instanceof Error)
-        failures.set(i, set ?? new Error(`There is no set for ${member}`))
+        refusals.set(i, set ?? new Error(`There is no set for ${member}`))
       else {
         attempted.push(i)
         encodeMember(batch, verb, set.spec, element)
         set.size += verb === 'ADD' ? 1 : -1
       }
     }
-    const { errors } = await this.#connection.exchange(batch, 'Cannot change sets')
-    for (const [n, error] of byPlace(batch, errors)) {
+    const reply = await this.#connection.exchange(batch, CHANGE)
+    for (const [n, error] of reply.refusals) {
       const i = attempted[n]!
-      failures.set(i, error)
+      refusals.set(i, withMeaning(error))
       this.#uncount(changes[i]!)
     }
-    return failures
+    return refusals
   }
 
   /** Destroys all of our sets. Throws an AggregateError with those that cannot be, as rules ask them. */
@@ -199,17 +197,17 @@ export class Ipset {
   async #list(names: readonly string[]): Promise<Map<string, Listed>> {
     const batch = this.#reader.batch()
     for (const name of names) encodeSetList(batch, name)
-    const { messages, errors } = await this.#reader.exchange(batch, 'Cannot read sets')
+    const { messages, refusals } = await this.#reader.exchange(batch, 'Cannot read sets')
     const found = new Map<string, Listed>()
     const parts = await mapInTurns(messages, decodeSetPart, PARTS_PER_TURN)
     for (const [i, message] of messages.entries()) {
       const { header, elements } = parts[i]!
-      const name = names[(message.sequence - batch.firstSequence) >>> 0]!
+      const name = names[message.place]!
       const before = found.get(name)
       if (before !== undefined) before.elements.push(...elements)
       else if (header !== undefined) found.set(name, { header, elements })
     }
-    for (const error of errors.values()) if (!isNotFound(error)) throw explainSetError(error)
+    for (const error of refusals.values()) if (!isNotFound(error)) throw explainSetError(error)
     return found
   }
 
@@ -238,8 +236,8 @@ export class Ipset {
     const batch = this.#connection.batch()
     for (const spec of possible)
       encodeSetCreate(batch, spec, this.#revisions.get(kindOf(spec)) as number, maxElements)
-    const { errors } = await this.#connection.exchange(batch, 'Cannot create sets')
-    for (const [i, error] of byPlace(batch, errors)) {
+    const { refusals } = await this.#connection.exchange(batch, 'Cannot create sets')
+    for (const [i, error] of refusals) {
       const spec = possible[i]!
       const named = new NetlinkError(`Cannot create set ${spec.name}`, error.errno, error)
       made.set(spec, explainSetError(named))
@@ -266,13 +264,13 @@ export class Ipset {
     const unknown = [...kinds].filter(([kind]) => typeof this.#revisions.get(kind) !== 'number')
     const batch = this.#connection.batch()
     for (const [, spec] of unknown) encodeSetTypeGet(batch, spec)
-    const { messages, errors } = await this.#connection.exchange(batch, 'Cannot ask for types of sets')
-    for (const [i, cause] of byPlace(batch, errors)) {
+    const { messages, refusals } = await this.#connection.exchange(batch, 'Cannot ask for types of sets')
+    for (const [i, cause] of refusals) {
       const [kind, spec] = unknown[i]!
       this.#revisions.set(kind, missingType(spec, cause))
     }
     for (const message of messages) {
-      const [kind] = unknown[(message.sequence - batch.firstSequence) >>> 0]!
+      const [kind] = unknown[message.place]!
       this.#revisions.set(kind, decodeSetType(message))
     }
   }
@@ -304,8 +302,8 @@ export class Ipset {
   async #run(action: string, build: (batch: MessageWriter) => void): Promise<void> {
     const batch = this.#connection.batch()
     build(batch)
-    const { errors } = await this.#connection.exchange(batch, action)
-    for (const error of errors.values()) throw explainSetError(error)
+    const { refusals } = await this.#connection.exchange(batch, action)
+    for (const error of refusals.values()) throw explainSetError(error)
   }
 }
 
