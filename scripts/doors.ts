@@ -43,6 +43,8 @@ const DOORS: Readonly<Record<string, readonly string[]>> = {
   ],
   'source/pages': ['source', 'model', 'model/facts', 'node:*'],
   loop: [
+    'loop/intake',
+    'loop/audit',
     'waiting',
     'model',
     'model/facts',
@@ -54,6 +56,8 @@ const DOORS: Readonly<Record<string, readonly string[]>> = {
     'source',
     'pino',
   ],
+  'loop/intake': ['loop', 'waiting', 'model', 'model/facts', 'model/claims', 'pino'],
+  'loop/audit': ['loop', 'waiting', 'model', 'model/claims', 'plan', 'kernel', 'serve', 'pino'],
   serve: [
     'waiting',
     'model',

@@ -8,8 +8,8 @@ import type { KernelObject, ObjectKey } from '../model/kernel-object.ts'
 import { objectOf, type Operation, type OperationKind, project } from '../model/operation.ts'
 import { isAlreadyExists, isNotFound, type Refusals } from '../netlink/error.ts'
 import type { Metrics } from '../serve/metrics.ts'
-import type { Auditor } from './auditor.ts'
-import type { Audits } from './audits.ts'
+import type { Auditor } from './audit/auditor.ts'
+import type { Audits } from './audit/audits.ts'
 import type { Queue } from './queue.ts'
 
 /** Objects that fail for one reason above this number are counted, not listed. */

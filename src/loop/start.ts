@@ -2,7 +2,7 @@
 import type { KernelObject } from '../model/kernel-object.ts'
 import { planRelease } from '../plan/release.ts'
 import { awaitedLater } from '../waiting/promises.ts'
-import { awaitLists } from './lists.ts'
+import { awaitLists } from './intake/lists.ts'
 import type { Parts } from './parts.ts'
 import { guarded, queueEverything, readKernel } from './recovery.ts'
 

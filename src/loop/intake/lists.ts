@@ -1,7 +1,7 @@
 /** Waits until all facts are listed: before, an absent Service means nothing. */
 import type { Logger } from 'pino'
-import type { Cluster } from '../model/facts/cluster.ts'
-import type { Bell } from '../waiting/doorbell.ts'
+import type { Cluster } from '../../model/facts/cluster.ts'
+import type { Bell } from '../../waiting/doorbell.ts'
 import type { Mapper } from './mapper.ts'
 
 export interface ListsOptions {

@@ -1,7 +1,7 @@
 /** Takes what has changed in the cluster, and has it mapped: not more often than asked for. */
-import type { Cluster, Trigger } from '../model/facts/cluster.ts'
+import type { Cluster, Trigger } from '../../model/facts/cluster.ts'
 import type { Mapper } from './mapper.ts'
-import type { Watchdog } from './watchdog.ts'
+import type { Watchdog } from '../watchdog.ts'
 
 export interface IntakeOptions {
   readonly cluster: Pick<Cluster, 'takeTriggers'>

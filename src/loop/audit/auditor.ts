@@ -1,6 +1,6 @@
 /** What we believe is in the kernel, and how that is found out: all at once at the start, later in slices. */
-import { awaitedLater } from '../waiting/promises.ts'
-import type { Kernel } from '../kernel/kernel.ts'
+import { awaitedLater } from '../../waiting/promises.ts'
+import type { Kernel } from '../../kernel/kernel.ts'
 import {
   emptyKernelState,
   type KernelState,
@@ -8,8 +8,8 @@ import {
   type KernelObject,
   objectsOf,
   type ObjectKey,
-} from '../model/kernel-object.ts'
-import type { VirtualServerId, VirtualServerKey } from '../model/virtual-server.ts'
+} from '../../model/kernel-object.ts'
+import type { VirtualServerId, VirtualServerKey } from '../../model/virtual-server.ts'
 import {
   adoptRealServers,
   adoptTables,
@@ -17,7 +17,7 @@ import {
   correctRealServers,
   type Difference,
   type Findings,
-} from '../plan/audit.ts'
+} from '../../plan/audit.ts'
 
 /** Virtual servers whose real servers are read, and objects that are compared, before anything else gets its turn. */
 const VIRTUAL_SERVERS_PER_STEP = 100

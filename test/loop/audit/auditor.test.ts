@@ -1,10 +1,10 @@
 import { expect } from 'chai'
-import { Auditor } from '../../src/loop/auditor.ts'
-import { objectOf, project } from '../../src/model/operation.ts'
-import type { Difference } from '../../src/plan/audit.ts'
-import { operation } from '../contract/kernel.contract.ts'
-import { FakeKernel } from '../support/fake-kernel.ts'
-import { rejectionOf } from '../support/rejection.ts'
+import { Auditor } from '../../../src/loop/audit/auditor.ts'
+import { objectOf, project } from '../../../src/model/operation.ts'
+import type { Difference } from '../../../src/plan/audit.ts'
+import { operation } from '../../contract/kernel.contract.ts'
+import { FakeKernel } from '../../support/fake-kernel.ts'
+import { rejectionOf } from '../../support/rejection.ts'
 
 const WEB = '-A -t 10.96.0.10:80 -s rr\n-a -t 10.96.0.10:80 -r 10.244.0.1:8080 -m -w 1'
 

@@ -1,13 +1,13 @@
 /** When audits are made, and what is done about what they find. */
 import type { Logger } from 'pino'
-import type { Ledger } from '../model/claims/ledger.ts'
-import { addressOf, type KernelObject, type ObjectKey } from '../model/kernel-object.ts'
-import type { Difference } from '../plan/audit.ts'
-import type { Metrics } from '../serve/metrics.ts'
-import type { Bell } from '../waiting/doorbell.ts'
+import type { Ledger } from '../../model/claims/ledger.ts'
+import { addressOf, type KernelObject, type ObjectKey } from '../../model/kernel-object.ts'
+import type { Difference } from '../../plan/audit.ts'
+import type { Metrics } from '../../serve/metrics.ts'
+import type { Bell } from '../../waiting/doorbell.ts'
 import type { Auditor } from './auditor.ts'
-import type { Queue } from './queue.ts'
-import type { Watchdog } from './watchdog.ts'
+import type { Queue } from '../queue.ts'
+import type { Watchdog } from '../watchdog.ts'
 
 /** At most a hundredth of a processor is spent on audits, but each comes before twenty of its intervals are over. */
 const SHARE = 100

@@ -1,16 +1,16 @@
 /** Facts to claims: which Services have changed, what they want of the kernel, and which objects that may change. */
-import type { Address } from '../model/address.ts'
-import type { Claim, MappingOptions } from '../model/claims/claim.ts'
-import { buildClaims, refusalsOf } from '../model/claims/claims.ts'
-import { localLacks } from '../model/claims/local-endpoints.ts'
-import type { Cluster } from '../model/facts/cluster.ts'
-import { isExposed, type ServiceName } from '../model/facts/facts.ts'
-import { checkEndpoints } from '../model/claims/endpoints.ts'
-import type { KernelObject } from '../model/kernel-object.ts'
-import type { Ledger } from '../model/claims/ledger.ts'
-import { mapInTurns } from '../waiting/turns.ts'
-import type { Queue } from './queue.ts'
-import type { Reporter } from './reporter.ts'
+import type { Address } from '../../model/address.ts'
+import type { Claim, MappingOptions } from '../../model/claims/claim.ts'
+import { buildClaims, refusalsOf } from '../../model/claims/claims.ts'
+import { localLacks } from '../../model/claims/local-endpoints.ts'
+import type { Cluster } from '../../model/facts/cluster.ts'
+import { isExposed, type ServiceName } from '../../model/facts/facts.ts'
+import { checkEndpoints } from '../../model/claims/endpoints.ts'
+import type { KernelObject } from '../../model/kernel-object.ts'
+import type { Ledger } from '../../model/claims/ledger.ts'
+import { mapInTurns } from '../../waiting/turns.ts'
+import type { Queue } from '../queue.ts'
+import type { Reporter } from '../reporter.ts'
 
 /** Services mapped in one go: nothing else gets its turn meanwhile. */
 const SERVICES_PER_SLICE = 50
