@@ -1,0 +1,154 @@
+# Failures: the kernel refuses, does not answer, or is not as it was left.
+
+story: retries one bad object with growing pauses, says so once, and serves the others
+
+kernel refuses -A -t 10.96.0.11:80 with ENOMEM 5 times
+given
+  service bad 10.96.0.11 TCP 80
+  endpoints bad 10.244.0.1
+  service web 10.96.0.10 TCP 80
+  endpoints web 10.244.0.1 10.244.0.2
+ipvsadm
+  -A -t 10.96.0.10:80 -s rr
+  -a -t 10.96.0.10:80 -r 10.244.0.1:8080 -m -w 1
+  -a -t 10.96.0.10:80 -r 10.244.0.2:8080 -m -w 1
+addresses
+  10.96.0.10
+refused
+  -A -t 10.96.0.11:80 -s rr
+log
+  cannot program an object: retrying: Cannot create virtual server 10.96.0.11:80/TCP: the kernel is out of memory: Cannot: ENOMEM
+
+# After 100, 200, 400 and 800 ms.
+wait 3s
+nothing
+refused
+  -A -t 10.96.0.11:80 -s rr
+  -A -t 10.96.0.11:80 -s rr
+  -A -t 10.96.0.11:80 -s rr
+  -A -t 10.96.0.11:80 -s rr
+wait 2s
+executed
+  -A -t 10.96.0.11:80 -s rr
+  -a -t 10.96.0.11:80 -r 10.244.0.1:8080 -m -w 1
+  addr add 10.96.0.11/32 dev kube-ipvs0
+refused nothing
+addresses
+  10.96.0.10
+  10.96.0.11
+
+
+story: reads the kernel anew when it cannot tell what became of a batch
+
+given
+  service web 10.96.0.10 TCP 80
+  endpoints web 10.244.0.1
+kernel loses 1 changes with ENOBUFS
+apply
+  endpoints web 10.244.0.1 10.244.0.2
+ipvsadm
+  -A -t 10.96.0.10:80 -s rr
+  -a -t 10.96.0.10:80 -r 10.244.0.1:8080 -m -w 1
+  -a -t 10.96.0.10:80 -r 10.244.0.2:8080 -m -w 1
+reads
+  tables
+  real servers
+log
+  the kernel did not answer as it should: reading all of it: Cannot ask the kernel: ENOBUFS
+
+
+story: deletes nothing while the kernel cannot be read, and goes on when it can
+
+kernel has
+  -A -t 10.96.0.10:80 -s rr
+  -a -t 10.96.0.10:80 -r 10.244.0.1:8080 -m -w 1
+  -a -t 10.96.0.10:80 -r 10.244.0.2:8080 -m -w 1
+  add KUBE-IPVS-IPS 10.96.0.10
+  add KUBE-CLUSTER-IP 10.96.0.10,tcp:80
+  addr add 10.96.0.10/32 dev kube-ipvs0
+kernel loses readings of tables with EINTR
+given nothing
+executed nothing
+log
+  the kernel did not answer as it should: reading all of it: Cannot ask the kernel: EINTR
+  cannot read the kernel: retrying: Cannot ask the kernel: EINTR
+# With growing pauses.
+wait 60s
+executed nothing
+log
+  cannot read the kernel: retrying: Cannot ask the kernel: EINTR
+  cannot read the kernel: retrying: Cannot ask the kernel: EINTR
+  cannot read the kernel: retrying: Cannot ask the kernel: EINTR
+  cannot read the kernel: retrying: Cannot ask the kernel: EINTR
+  cannot read the kernel: retrying: Cannot ask the kernel: EINTR
+  cannot read the kernel: retrying: Cannot ask the kernel: EINTR
+  cannot read the kernel: retrying: Cannot ask the kernel: EINTR
+  cannot read the kernel: retrying: Cannot ask the kernel: EINTR
+  cannot read the kernel: retrying: Cannot ask the kernel: EINTR
+kernel answers again
+wait 60s
+ipvsadm nothing
+
+
+story: looks before it tries again when the kernel is not as believed
+
+given
+  service web 10.96.0.10 TCP 80
+  endpoints web 10.244.0.1
+somebody runs
+  ipvsadm -a -t 10.96.0.10:80 -r 10.244.0.2:8080 -m -w 1
+apply
+  endpoints web 10.244.0.1 10.244.0.2
+executed nothing
+reads
+  tables
+  real servers
+  real servers
+log
+  cannot program an object: retrying: Cannot add real server 10.244.0.2:8080 of 10.96.0.10:80/TCP: EEXIST: Cannot: EEXIST
+  the kernel was changed by somebody else: repairing: real server 10.244.0.2:8080 has appeared
+wait 200ms
+nothing
+ipvsadm
+  -A -t 10.96.0.10:80 -s rr
+  -a -t 10.96.0.10:80 -r 10.244.0.1:8080 -m -w 1
+  -a -t 10.96.0.10:80 -r 10.244.0.2:8080 -m -w 1
+wait 1s
+nothing
+
+
+story: takes what is already gone for deleted
+
+given
+  service web 10.96.0.10 TCP 80
+  endpoints web 10.244.0.1 10.244.0.2
+somebody runs
+  ipvsadm -D -t 10.96.0.10:80
+delete service web
+executed
+  addr del 10.96.0.10/32 dev kube-ipvs0
+  del KUBE-CLUSTER-IP 10.96.0.10,tcp:80
+  del KUBE-IPVS-IPS 10.96.0.10
+log nothing
+addresses nothing
+
+
+story: says in a few lines that many objects fail for one reason
+
+kernel refuses add KUBE- with ENOMEM
+given
+  service s{0..39} 10.96.1.{0..39} TCP 80
+ipvsadm
+  -A -t 10.96.1.{0..39}:80 -s rr
+log
+  cannot program an object: retrying: Cannot add to set KUBE-IPVS-IPS: 10.96.1.0: ENOMEM: Cannot: ENOMEM
+  cannot program an object: retrying: Cannot add to set KUBE-CLUSTER-IP: 10.96.1.0,tcp:80: ENOMEM: Cannot: ENOMEM
+  cannot program an object: retrying: Cannot add to set KUBE-IPVS-IPS: 10.96.1.1: ENOMEM: Cannot: ENOMEM
+  cannot program an object: retrying: Cannot add to set KUBE-CLUSTER-IP: 10.96.1.1,tcp:80: ENOMEM: Cannot: ENOMEM
+  cannot program an object: retrying: Cannot add to set KUBE-IPVS-IPS: 10.96.1.10: ENOMEM: Cannot: ENOMEM
+  cannot program an object: retrying: Cannot add to set KUBE-CLUSTER-IP: 10.96.1.10,tcp:80: ENOMEM: Cannot: ENOMEM
+  cannot program an object: retrying: Cannot add to set KUBE-IPVS-IPS: 10.96.1.11: ENOMEM: Cannot: ENOMEM
+  cannot program an object: retrying: Cannot add to set KUBE-CLUSTER-IP: 10.96.1.11,tcp:80: ENOMEM: Cannot: ENOMEM
+  cannot program an object: retrying: Cannot add to set KUBE-IPVS-IPS: 10.96.1.12: ENOMEM: Cannot: ENOMEM
+  cannot program an object: retrying: Cannot add to set KUBE-CLUSTER-IP: 10.96.1.12,tcp:80: ENOMEM: Cannot: ENOMEM
+  cannot program more objects: retrying: ENOMEM
