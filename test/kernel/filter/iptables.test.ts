@@ -1,11 +1,11 @@
 import { expect } from 'chai'
-import { type Host, linuxHost } from '../../../src/kernel/filter/iptables-host.ts'
+import type { Host } from '../../../src/kernel/filter/iptables-host.ts'
 import { planRestore } from '../../../src/kernel/filter/iptables-plan.ts'
 import { renderRules } from '../../../src/kernel/filter/iptables-rules.ts'
-import { parseSave, type SavedRules } from '../../../src/kernel/filter/iptables-save.ts'
-import { detectVariant } from '../../../src/kernel/filter/iptables-variant.ts'
+import { parseSave } from '../../../src/kernel/filter/iptables-save.ts'
 import { Iptables, removeRules, type WantedRules } from '../../../src/kernel/filter/iptables.ts'
 import { setsOf } from '../../../src/model/sets.ts'
+import { failed, FakeHost, type Failure, type Tables, tablesOf, textOf } from '../../support/fake-iptables.ts'
 import { type Random, withRandom } from '../../support/random.ts'
 import { rejectionOf } from '../../support/rejection.ts'
 
@@ -14,109 +14,6 @@ const OPTIONS: WantedRules = {
   masqueradeAll: false,
   local: { kind: 'cidr', cidr: '10.244.0.0/16' },
   sets: new Set(setsOf('IPv4').map(({ name }) => name)),
-}
-
-/** The builtin chains that jumps of ours are in. */
-const EMPTY = `*nat
-:PREROUTING ACCEPT [0:0]
-:OUTPUT ACCEPT [0:0]
-:POSTROUTING ACCEPT [0:0]
-COMMIT
-*filter
-:INPUT ACCEPT [0:0]
-:FORWARD ACCEPT [0:0]
-:OUTPUT ACCEPT [0:0]
-COMMIT
-*mangle
-:OUTPUT ACCEPT [0:0]
-COMMIT
-`
-
-type Tables = Map<string, Map<string, string[]>>
-
-function tablesOf(saved: SavedRules): Tables {
-  return new Map(
-    [...saved].map(([table, chains]) => [
-      table,
-      new Map([...chains].map(([name, rules]) => [name, [...rules]])),
-    ]),
-  )
-}
-
-function textOf(tables: Tables): string {
-  return [...tables]
-    .map(([table, chains]) => {
-      const names = [...chains.keys()].map((chain) => `:${chain} - [0:0]\n`)
-      const rules = [...chains].flatMap(([chain, content]) => content.map((rule) => `-A ${chain} ${rule}\n`))
-      return [`*${table}\n`, ...names, ...rules, 'COMMIT\n'].join('')
-    })
-    .join('')
-}
-
-interface Failure {
-  readonly code: string | number
-  readonly stderr?: string
-  readonly killed?: boolean
-}
-
-function failed(failure: Failure): Error {
-  return Object.assign(new Error('Command failed'), failure)
-}
-
-/** One variant of iptables, for both families, on a node where its tables are. */
-class FakeHost implements Host {
-  tables = tablesOf(parseSave(EMPTY))
-  version = 'v1.8.9'
-  /** What the next restores fail with, by what they are asked to write. */
-  refuse: (input: string) => Failure | undefined = () => undefined
-  /** How this release prints what it holds. */
-  print: (text: string) => string = (text) => text
-  readonly calls: string[] = []
-
-  run(program: string, args: readonly string[], input?: string): Promise<string> {
-    this.calls.push([program, ...args].join(' '))
-    if (!/^ip6?tables-(nft-)?(save|restore)$/.test(program)) return Promise.reject(failed({ code: 'ENOENT' }))
-    if (args[0] === '--version') return Promise.resolve(`iptables ${this.version} (nf_tables)\n`)
-    if (program.endsWith('-save')) return Promise.resolve(this.print(textOf(this.tables)))
-    const failure = this.refuse(input!)
-    if (failure !== undefined) return Promise.reject(failed(failure))
-    this.#restore(input!)
-    return Promise.resolve('')
-  }
-
-  /** As iptables does: a chain that is used, or not empty, stays, and that is an error. */
-  #deleteChain(chains: Map<string, string[]>, name: string): void {
-    const isUsed = [...chains.values()]
-      .flat()
-      .some((rule) => rule.endsWith(` -j ${name}`) || rule === `-j ${name}`)
-    if (isUsed || chains.get(name)!.length > 0) throw new Error(`chain ${name} is used or not empty`)
-    chains.delete(name)
-  }
-
-  legacyTables(): Promise<string> {
-    return Promise.resolve('')
-  }
-
-  /** As `iptables-restore --noflush`: a chain that is named is emptied. */
-  #restore(input: string): void {
-    let chains = new Map<string, string[]>()
-    for (const line of input.split('\n')) {
-      const [word = '', name = '', ...rest] = line.replace(/^([*:])/, '$1 ').split(' ')
-      if (word === '*') chains = this.tables.get(name)!
-      else if (word === ':') chains.set(name, [])
-      else if (word === '-A') chains.get(name)!.push(rest.join(' '))
-      else if (word === '-I') chains.get(name)!.unshift(rest.slice(1).join(' '))
-      else if (word === '-D') remove(chains.get(name)!, rest.join(' '))
-      else if (word === '-X') this.#deleteChain(chains, name)
-    }
-  }
-}
-
-/** As iptables does: it is an error where there is no such rule. */
-function remove(rules: string[], rule: string): void {
-  const i = rules.indexOf(rule)
-  if (i < 0) throw new Error(`there is no rule ${rule}`)
-  rules.splice(i, 1)
 }
 
 /** kubelet's, an administrator's and a plug-in's. */
@@ -562,103 +459,3 @@ function othersOf(tables: Tables): unknown {
       .map(([chain, rules]) => [chain, rules.filter((rule) => !rule.includes('-j KUBE-'))]),
   ])
 }
-
-describe('detectVariant', () => {
-  const chains = (table: string, ...names: string[]): string =>
-    `*${table}\n${names.map((name) => `:${name} - [0:0]\n`).join('')}COMMIT\n`
-  const rules = (count: number): string =>
-    `*filter\n:INPUT ACCEPT [0:0]\n${'-A INPUT -j ACCEPT\n'.repeat(count)}COMMIT\n`
-  const hint = chains('mangle', 'KUBE-IPTABLES-HINT')
-  /** By program; undefined: it fails. */
-  type Programs = Readonly<Record<string, string | undefined>>
-  const NONE: Programs = {
-    'iptables-nft-save': '',
-    'ip6tables-nft-save': '',
-    'iptables-legacy-save': '',
-    'ip6tables-legacy-save': '',
-  }
-  const hostOf = (programs: Programs, legacy = 'filter\nmangle\n'): Host & { calls: string[] } => {
-    const calls: string[] = []
-    return {
-      calls,
-      run: (program, args) => {
-        calls.push([program, ...args].join(' '))
-        const text = programs[program]
-        return text === undefined ? Promise.reject(failed({ code: 'ENOENT' })) : Promise.resolve(text)
-      },
-      legacyTables: () => Promise.resolve(legacy),
-    }
-  }
-  const cases: readonly (readonly [title: string, programs: Programs, name: string])[] = [
-    ['nothing anywhere', {}, 'default'],
-    [
-      'hints in nft, more rules in legacy',
-      { 'iptables-nft-save': hint, 'iptables-legacy-save': rules(9) },
-      'nft',
-    ],
-    [
-      'hints in legacy, more rules in nft',
-      { 'iptables-nft-save': rules(9), 'iptables-legacy-save': hint },
-      'legacy',
-    ],
-    ['hints for IPv6 alone', { 'ip6tables-legacy-save': hint, 'iptables-nft-save': rules(9) }, 'legacy'],
-    ['hints in both', { 'iptables-nft-save': hint, 'iptables-legacy-save': hint }, 'nft'],
-    ['the older hint', { 'iptables-legacy-save': chains('mangle', 'KUBE-KUBELET-CANARY') }, 'legacy'],
-    ['no hint: another table', { 'iptables-legacy-save': chains('nat', 'KUBE-KUBELET-CANARY') }, 'default'],
-    ['more rules in nft', { 'iptables-nft-save': rules(2), 'ip6tables-legacy-save': rules(1) }, 'nft'],
-    ['more rules in legacy', { 'iptables-nft-save': rules(2), 'iptables-legacy-save': rules(3) }, 'legacy'],
-    [
-      'more rules in legacy, of both families',
-      { 'iptables-nft-save': rules(3), 'iptables-legacy-save': rules(2), 'ip6tables-legacy-save': rules(2) },
-      'legacy',
-    ],
-    ['as many', { 'iptables-nft-save': rules(2), 'iptables-legacy-save': rules(2) }, 'default'],
-    ['nft fails', { 'iptables-nft-save': undefined, 'ip6tables-nft-save': undefined }, 'legacy'],
-    ['nft fails for one family', { 'ip6tables-nft-save': undefined, 'iptables-nft-save': rules(1) }, 'nft'],
-    ['legacy is missing', { 'iptables-legacy-save': undefined, 'ip6tables-legacy-save': undefined }, 'nft'],
-    [
-      'nothing works',
-      Object.fromEntries(Object.keys(NONE).map((program) => [program, undefined])),
-      'default',
-    ],
-  ]
-  for (const [title, programs, name] of cases) {
-    it(`${title}: ${name}`, async () => {
-      const variant = await detectVariant(hostOf({ ...NONE, ...programs }))
-
-      expect(variant.name).to.equal(name)
-      expect(variant.reason).to.not.equal('')
-    })
-  }
-
-  it('does not look at legacy tables where there are none', async () => {
-    const host = hostOf({ ...NONE, 'iptables-legacy-save': hint }, '')
-
-    expect((await detectVariant(host)).name).to.equal('default')
-    expect(host.calls.filter((call) => call.includes('legacy'))).to.deep.equal([
-      'iptables-legacy-save --version',
-    ])
-  })
-})
-
-describe('linuxHost', () => {
-  it('feeds a program, and returns what it prints', async () => {
-    expect(await linuxHost().run('cat', [], 'a\nb\n')).to.equal('a\nb\n')
-  })
-
-  it('says by what code, and with what words, a program failed', async () => {
-    const error = await rejectionOf(linuxHost().run('sh', ['-c', 'echo no >&2; exit 3'], 'unread'))
-
-    expect(error).to.include({ code: 3, stderr: 'no\n' })
-  })
-
-  it('ends a program with the signal, and starts no other one', async () => {
-    const abort = new AbortController()
-    const host = linuxHost(abort.signal)
-    const running = host.run('sleep', ['600'])
-    abort.abort()
-
-    expect(await rejectionOf(running)).to.include({ name: 'AbortError' })
-    expect(await rejectionOf(host.run('true', []))).to.include({ name: 'AbortError' })
-  })
-})
