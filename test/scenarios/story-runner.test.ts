@@ -154,6 +154,11 @@ ipvsadm
         'was not asked so often',
       ],
       [
+        'where no change takes its time',
+        `${WEB}the next change takes 1s, and meanwhile\n  node node-2\nwait 1s\nnothing`,
+        'given no change that takes its time',
+      ],
+      [
         'where somebody changes nothing',
         `${WEB}somebody runs\n  ipvsadm -D -t 10.96.0.11:80`,
         'a.story:6: "ipvsadm -D -t 10.96.0.11:80" changes nothing',

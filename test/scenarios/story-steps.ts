@@ -5,6 +5,7 @@
  *   somebody runs                                   commands of these, behind our back; one that changes nothing is an error
  *   kernel refuses -A -t 10.96.0.11:80 with ENOMEM [5 times]       operations that begin so; unused, it is an error
  *   kernel loses [3] readings of tables             also: readings, changes; [after 2] [with EINTR]
+ *   the next change takes 600ms, and meanwhile      objects change, as below `apply`
  *   kernel answers again                            it refuses and loses nothing more
  *   connections 10.96.0.10:80/TCP 10.244.0.2:8080 active 1 inactive 0
  *   scheduler lc                                    and, all before the start:
@@ -166,6 +167,12 @@ const STEPS: readonly Step[] = [
     /^kernel loses (?:(\d+) )?(readings of tables|readings|changes)(?: after (\d+))?(?: with (\S+))?$/,
     (world, { words }) => lose(world, words),
   ),
+  {
+    ...arrangement(/^the next change takes (\S+), and meanwhile$/, (world, { words, body }, file) =>
+      world.delay(timeOf(words[0]!), changesOf(file, body)),
+    ),
+    hasBody: true,
+  },
   arrangement(/^kernel answers again$/, (world) => world.obey()),
   arrangement(/^connections (\S+) (\S+) active (\d+)(?: inactive (\d+))?$/, (world, { words }) =>
     setConnections(world, words),

@@ -58,6 +58,8 @@ export class World {
   readonly #settings: ((story: Story) => void)[] = []
   readonly #refusals: Refusal[] = []
   readonly #outages: Outage[] = []
+  /** What happens while the kernel is busy with its next change. */
+  #meanwhile: (() => void) | undefined
   readonly #refused: string[] = []
   readonly #reads: string[] = []
   #rules: PromiseWithResolvers<undefined> | undefined
@@ -97,6 +99,7 @@ export class World {
 
   #beforeCall(method: Method): void {
     if (method in READS) this.#reads.push(READS[method]!)
+    if (method === 'execute') this.#pass()
     for (const outage of this.#outages) {
       if (!outage.methods.includes(method) || outage.left === 0) continue
       if (outage.skip > 0) outage.skip--
@@ -106,6 +109,20 @@ export class World {
           ? new Error('lost')
           : new NetlinkError('Cannot ask the kernel', constants.errno[outage.errno])
       }
+    }
+  }
+
+  #pass(): void {
+    const happen = this.#meanwhile
+    this.#meanwhile = undefined
+    happen?.()
+  }
+
+  /** The next change takes so long, and meanwhile the cluster changes. */
+  delay(ms: number, changes: readonly Change[]): void {
+    this.#meanwhile = () => {
+      this.story.bell.now += ms
+      this.change(changes)
     }
   }
 
@@ -126,6 +143,7 @@ export class World {
     for (const { left, skip } of this.#outages.splice(0))
       if (skip > 0 || (left > 0 && left < Infinity))
         throw new Error('the kernel was not asked so often as to lose a call')
+    if (this.#meanwhile !== undefined) throw new Error('the kernel was given no change that takes its time')
   }
 
   /** Somebody changes the kernel behind our back. Throws where that changes nothing. */

@@ -194,3 +194,36 @@ nothing
 ipvsadm
   -A -t 10.96.0.10:80 -s rr
   -a -t 10.96.0.10:80 -r 10.244.0.9:8080 -m -w 1
+
+
+# --- Long rounds --------------------------------------------------------------------------------------------
+
+story: takes what changes during a long round after half a second, before the round is over
+
+given
+  service s{0..4999} 10.97.0.{0..4999} TCP 80
+the next change takes 600ms, and meanwhile
+  service urgent 10.96.0.10 TCP 80
+switch the scheduler to lc
+executed
+  -E -t 10.97.0.{0..3999}:80 -s lc
+  add KUBE-IPVS-IPS 10.96.0.10
+  add KUBE-CLUSTER-IP 10.96.0.10,tcp:80
+  -E -t 10.97.0.{4000..4999}:80 -s lc
+  -A -t 10.96.0.10:80 -s lc
+  addr add 10.96.0.10/32 dev kube-ipvs0
+
+
+story: finishes a round that is not long before it takes what has changed
+
+given
+  service s{0..4999} 10.97.0.{0..4999} TCP 80
+the next change takes 400ms, and meanwhile
+  service urgent 10.96.0.10 TCP 80
+switch the scheduler to lc
+executed
+  -E -t 10.97.0.{0..4999}:80 -s lc
+  add KUBE-IPVS-IPS 10.96.0.10
+  add KUBE-CLUSTER-IP 10.96.0.10,tcp:80
+  -A -t 10.96.0.10:80 -s lc
+  addr add 10.96.0.10/32 dev kube-ipvs0

@@ -152,3 +152,86 @@ log
   cannot program an object: retrying: Cannot add to set KUBE-IPVS-IPS: 10.96.1.12: ENOMEM: Cannot: ENOMEM
   cannot program an object: retrying: Cannot add to set KUBE-CLUSTER-IP: 10.96.1.12,tcp:80: ENOMEM: Cannot: ENOMEM
   cannot program more objects: retrying: ENOMEM
+
+
+story: looks at once when the interface of the addresses is lost
+
+given
+  service web 10.96.0.10 TCP 80
+kernel refuses addr add 10.96.0.11/32 with ENODEV 1 times
+apply
+  service late 10.96.0.11 TCP 80
+executed
+  add KUBE-IPVS-IPS 10.96.0.11
+  add KUBE-CLUSTER-IP 10.96.0.11,tcp:80
+  -A -t 10.96.0.11:80 -s rr
+reads
+  tables
+  real servers
+  real servers
+log
+  cannot program an object: retrying: Cannot bind 10.96.0.11 to kube-ipvs0: ENODEV: Cannot: ENODEV
+
+wait 100ms
+executed
+  addr add 10.96.0.11/32 dev kube-ipvs0
+
+
+story: does not look at once when the kernel refuses something and is as it was left
+
+given
+  service web 10.96.0.10 TCP 80
+kernel refuses addr add 10.96.0.11/32 with EPERM 1 times
+apply
+  service late 10.96.0.11 TCP 80
+executed matching /^addr/ nothing
+reads nothing
+log
+  cannot program an object: retrying: Cannot bind 10.96.0.11 to kube-ipvs0: run as root, or with the capability NET_ADMIN: Cannot: EPERM
+wait 100ms
+executed
+  addr add 10.96.0.11/32 dev kube-ipvs0
+
+
+story: deletes all others when one deletion among those of 150 replaced Services is refused
+
+given
+  service s{1..150} 10.96.0.{1..150} TCP 80
+  endpoints s{1..150} 10.244.0.{1..150}
+kernel refuses -D -t 10.96.0.7:80 with EBUSY
+delete service s7
+executed
+  addr del 10.96.0.7/32 dev kube-ipvs0
+  del KUBE-CLUSTER-IP 10.96.0.7,tcp:80
+  del KUBE-IPVS-IPS 10.96.0.7
+log
+  cannot program an object: retrying: Cannot delete virtual server 10.96.0.7:80/TCP: EBUSY: Cannot: EBUSY
+
+# Deletions wait while others are made; the one that has failed is tried again meanwhile.
+apply
+  delete service s{1..6}
+  delete service s{8..150}
+  service t{1..150} 10.97.0.{1..150} TCP 80
+executed matching /^-/
+  -A -t 10.97.0.{1..150}:80 -s rr
+wait 500ms
+executed matching /^-/ in any order
+  -D -t 10.96.0.{1..6}:80
+  -D -t 10.96.0.{8..150}:80
+refused
+  -D -t 10.96.0.7:80
+  -D -t 10.96.0.7:80
+ipset
+  KUBE-IPVS-IPS 10.97.0.{1..150}
+  KUBE-CLUSTER-IP 10.97.0.{1..150},tcp:80
+addresses
+  10.97.0.{1..150}
+wait 20s
+nothing
+# None of these rounds was for nothing.
+metric kube_ipvs_loop_idle_rounds_total 0
+
+kernel answers again
+wait 60s
+executed
+  -D -t 10.96.0.7:80
