@@ -41,7 +41,7 @@ describe('the first sync', () => {
     const order: string[] = []
     story = new Story(new FakeKernel(), {
       onNodeListed: () => order.push('listed'),
-      onMapped: () => order.push('mapped'),
+      onServiceMapped: () => order.push('mapped'),
     })
     await story.list([service()], [slice({ endpoints: ['10.244.0.1'] })])
     expect(order).to.deep.equal(['listed', 'mapped'])

@@ -10,7 +10,7 @@ const LEFT = `-A -t ${API}:6443 -s rr\n-a -t ${API}:6443 -r 10.244.1.11:8080 -m 
 
 describe('the way to the API server', () => {
   let lost = new Set<Address>()
-  const begin = (kernel: FakeKernel): Story => new Story(kernel, { mustBeFree: () => lost })
+  const begin = (kernel: FakeKernel): Story => new Story(kernel, { addressesToFree: () => lost })
   beforeEach(() => {
     lost = new Set()
   })

@@ -221,6 +221,12 @@ ipvsadm
       ],
       ['with YAML that is none', 'given\n  apiVersion: v1\n  kind: [', 'a.story:2: '],
       ['with an unknown errno', 'kernel refuses -A with EPRM', 'a.story:2: "EPRM" is no errno'],
+      [
+        'with an unknown errno of a lost call',
+        'kernel loses 1 changes with EPRM',
+        'a.story:2: "EPRM" is no errno',
+      ],
+      ['with what comes too late', `${WEB}scheduler lc`, 'a.story:5: this is for before the start'],
       ['with a time that is none', `${WEB}wait 10`, 'a.story:5: "10" is no time'],
       [
         'with an unknown resource',

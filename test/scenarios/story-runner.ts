@@ -13,7 +13,7 @@ async function take(file: string, { number }: Sentence, step: FoundStep, world: 
   }
 }
 
-/** One sentence. Returns whether it leaves something that another one has to follow up. */
+/** One sentence: a step is taken, an expectation is checked. */
 async function say(
   file: string,
   sentence: Sentence,

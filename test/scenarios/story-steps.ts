@@ -27,12 +27,12 @@
  *   switch the scheduler to lc
  *   node addresses become 192.168.50.7
  */
-import type { constants } from 'node:os'
+import { constants } from 'node:os'
 import { type Address, parseAddress } from '../../src/model/address.ts'
 import type { Kind } from '../support/story.ts'
 import { type Change, parseChange, parseYamlChanges } from './story-objects.ts'
 import { type Line, type Sentence, StoryError } from './story-parser.ts'
-import type { World } from './story-world.ts'
+import type { Errno, World } from './story-world.ts'
 
 /** What a sentence was given: its words that vary, and what stands below. */
 interface Given {
@@ -61,6 +61,11 @@ const CALLS = {
   readings: ['readTables', 'readRealServers'],
   changes: ['execute'],
 } as const
+
+function errnoOf(text: string): Errno {
+  if (!(text in constants.errno)) throw new Error(`"${text}" is no errno`)
+  return text as Errno
+}
 
 function timeOf(text: string): number {
   const [, number, unit] = /^(\d+)(ms|s|m)$/.exec(text) ?? []
@@ -100,6 +105,10 @@ function changesOf(file: string, body: readonly Line[]): Change[] {
   return parseYamlChanges(body.map(({ text }) => text).join('\n'))
 }
 
+function edit(world: World, { body }: Given, file: string): void {
+  eachLine(file, body, (line) => world.edit(line))
+}
+
 async function begin(world: World, changes: readonly Change[]): Promise<void> {
   world.change(changes)
   if (!world.isRunning) await world.start()
@@ -133,22 +142,31 @@ function setConnections(world: World, [of, to, active, inactive]: readonly strin
 }
 
 function lose(world: World, [times, calls, skip, errno]: readonly (string | undefined)[]): void {
-  const code = errno as keyof typeof constants.errno | undefined
-  world.lose(CALLS[calls as keyof typeof CALLS], code, Number(skip ?? 0), Number(times ?? Infinity))
+  const methods = CALLS[calls as keyof typeof CALLS]
+  world.lose(
+    methods,
+    errno === undefined ? undefined : errnoOf(errno),
+    Number(skip ?? 0),
+    Number(times ?? Infinity),
+  )
 }
 
-const arrangement = (pattern: RegExp, act: Step['act']): Step => ({
+const arrangement = (pattern: RegExp, act: Step['act'], hasBody = false): Step => ({
   pattern,
   act,
-  hasBody: false,
+  hasBody,
   isEvent: false,
 })
-const edit = (pattern: RegExp): Step => ({
-  ...arrangement(pattern, (world, { body }, file) => {
-    eachLine(file, body, (line) => world.edit(line))
-  }),
-  hasBody: true,
-})
+/** An arrangement that a program which runs would not notice. */
+const beforeStart = (pattern: RegExp, act: Step['act'], hasBody = false): Step =>
+  arrangement(
+    pattern,
+    (world, given, file) => {
+      if (world.isRunning) throw new Error('this is for before the start')
+      return act(world, given, file)
+    },
+    hasBody,
+  )
 const event = (pattern: RegExp, act: Step['act'], hasBody = false): Step => ({
   pattern,
   act,
@@ -157,35 +175,35 @@ const event = (pattern: RegExp, act: Step['act'], hasBody = false): Step => ({
 })
 
 const STEPS: readonly Step[] = [
-  edit(/^kernel has$/),
-  edit(/^somebody runs$/),
+  beforeStart(/^kernel has$/, edit, true),
+  arrangement(/^somebody runs$/, edit, true),
   arrangement(
     /^kernel refuses (.+) with (\S+?)(?: (\d+) times)?$/,
-    (world, { words: [line, errno, times] }) => world.refuse(line!, errno!, Number(times ?? Infinity)),
+    (world, { words: [line, errno, times] }) =>
+      world.refuse(line!, errnoOf(errno!), Number(times ?? Infinity)),
   ),
   arrangement(
     /^kernel loses (?:(\d+) )?(readings of tables|readings|changes)(?: after (\d+))?(?: with (\S+))?$/,
     (world, { words }) => lose(world, words),
   ),
-  {
-    ...arrangement(/^the next change takes (\S+), and meanwhile$/, (world, { words, body }, file) =>
-      world.delay(timeOf(words[0]!), changesOf(file, body)),
-    ),
-    hasBody: true,
-  },
+  arrangement(
+    /^the next change takes (\S+), and meanwhile$/,
+    (world, { words, body }, file) => world.delay(timeOf(words[0]!), changesOf(file, body)),
+    true,
+  ),
   arrangement(/^kernel answers again$/, (world) => world.obey()),
   arrangement(/^connections (\S+) (\S+) active (\d+)(?: inactive (\d+))?$/, (world, { words }) =>
     setConnections(world, words),
   ),
-  arrangement(/^scheduler (\S+)$/, (world, { words }) => setScheduler(world, words[0]!)),
-  arrangement(/^node addresses (?!become)(.+)$/, (world, { words }) => setAddresses(world, words[0]!)),
+  beforeStart(/^scheduler (\S+)$/, (world, { words }) => setScheduler(world, words[0]!)),
+  beforeStart(/^node addresses (?!become)(.+)$/, (world, { words }) => setAddresses(world, words[0]!)),
   arrangement(/^minimum sync period (\S+)$/, (world, { words }) => {
     const ms = timeOf(words[0]!)
     world.set((story) => {
       story.minSyncPeriodMs = ms
     })
   }),
-  arrangement(/^the rules are missing$/, (world) => world.withholdRules()),
+  beforeStart(/^the rules are missing$/, (world) => world.withholdRules()),
   event(/^given$/, (world, { body }, file) => begin(world, changesOf(file, body)), true),
   event(/^given nothing$/, (world) => begin(world, [])),
   event(/^start$/, (world) => world.start()),

@@ -9,7 +9,7 @@ import { parseOperation } from '../support/ipvsadm-text.ts'
 import { type Kind, Story } from '../support/story.ts'
 import type { Change } from './story-objects.ts'
 
-type Errno = keyof typeof constants.errno
+export type Errno = keyof typeof constants.errno
 type Method = Parameters<FakeKernel['beforeCall']>[0]
 
 /** What the kernel refuses: lines that begin so, as often as that. */
@@ -126,9 +126,8 @@ export class World {
     }
   }
 
-  refuse(prefix: string, errno: string, times: number): void {
-    if (!(errno in constants.errno)) throw new Error(`"${errno}" is no errno`)
-    this.#refusals.push({ prefix, errno: errno as Errno, left: times, isUsed: false })
+  refuse(prefix: string, errno: Errno, times: number): void {
+    this.#refusals.push({ prefix, errno, left: times, isUsed: false })
   }
 
   lose(methods: readonly Method[], errno: Errno | undefined, skip: number, times: number): void {
@@ -180,7 +179,11 @@ export class World {
   async start(): Promise<void> {
     if (this.isRunning) throw new Error('it runs already')
     this.#isStopped = false
+    const before = this.#story
     this.#story = new Story(this.kernel, this.#rules && { rules: this.#rules.promise })
+    // What the last one has said at its end is not lost.
+    this.story.lines.push(...(before?.lines ?? []))
+    this.story.events.push(...(before?.events ?? []))
     for (const setting of this.#settings) setting(this.story)
     await this.settle()
   }

@@ -108,10 +108,8 @@ export function parseOperation(text: string): Operation {
   const verb = line.split(' ')[0]!
   const rest = line.slice(verb.length + 1)
   const bound = /^addr (add|del) (\S+)\/(?:32|128) dev kube-ipvs0$/.exec(line)
-  if (bound !== null) {
-    const address = parseAddress(bound[2]!)!
-    return { kind: bound[1] === 'add' ? 'bindAddress' : 'unbindAddress', address }
-  }
+  const address = parseAddress(bound?.[2] ?? '')
+  if (address !== undefined) return { kind: bound![1] === 'add' ? 'bindAddress' : 'unbindAddress', address }
   const member = /^(add|del) (KUBE-\S+ \S+)$/.exec(line)
   if (member !== null) {
     const kind = member[1] === 'add' ? 'addSetMember' : 'deleteSetMember'

@@ -76,9 +76,9 @@ export interface StoryOptions {
   /** Resolves when the rules of iptables stand; without it, they do. */
   readonly rules?: Promise<unknown>
   readonly isExcluded?: (address: Address) => boolean
-  readonly mustBeFree?: () => ReadonlySet<Address>
+  readonly addressesToFree?: () => ReadonlySet<Address>
   readonly onNodeListed?: () => void
-  readonly onMapped?: () => void
+  readonly onServiceMapped?: () => void
 }
 
 /** The resources of the API, by kind. */
@@ -130,7 +130,7 @@ export class Story {
       ruled: options.rules ?? Promise.resolve(),
       nodeListed: () => Promise.resolve(options.onNodeListed?.()),
       hasLookedAround: () => true,
-      mustBeFree: options.mustBeFree ?? (() => new Set()),
+      mustBeFree: options.addressesToFree ?? (() => new Set()),
       settled: (triggers) => this.settled.push(triggers),
       mapping: () =>
         mappingOptions({
@@ -145,7 +145,7 @@ export class Story {
           policy: this.policy,
         }),
       isExcluded: options.isExcluded ?? (() => false),
-      mapped: () => options.onMapped?.(),
+      mapped: () => options.onServiceMapped?.(),
       counted: () => undefined,
       unbound: () => undefined,
       auditIntervalMs: () => 30_000,
