@@ -1,6 +1,6 @@
 /**
  * What somebody else changes is repaired by the audit, and reported; what is theirs is left alone. That the audit
- * keeps its interval is shown with a clock of its own in proxy.test.ts.
+ * keeps its interval is shown with a clock of its own in test/loop/audit.test.ts.
  */
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'

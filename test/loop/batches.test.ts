@@ -39,7 +39,7 @@ describe('batches on wires that do not wait for each other', () => {
     const start = async (): Promise<{ readonly kernel: WiredKernel; readonly story: Story }> => {
       const kernel = new WiredKernel()
       kernel.turns[slow] = 20
-      const story = new Story(kernel.inner, { kernel })
+      const story = new Story(kernel.inner, { wires: kernel })
       await story.list(services(0, SERVICES), slices(0, SERVICES))
       return { kernel, story }
     }

@@ -3,6 +3,7 @@ import type { Claim } from '../../src/model/claims/claim.ts'
 import { formatOperation } from '../../src/model/ipvsadm.ts'
 import { addressOf, type ObjectKey } from '../../src/model/kernel-object.ts'
 import { objectOf, type Operation } from '../../src/model/operation.ts'
+import type { VirtualServerKey } from '../../src/model/virtual-server.ts'
 import { planDrain } from '../../src/plan/drain.ts'
 import { planChanges } from '../../src/plan/plan.ts'
 import { Coverage } from '../support/coverage.ts'
@@ -54,13 +55,13 @@ function randomWorld(random: Random): World {
   }
 }
 
-function planAll(world: World): Operation[] {
+function planAll(world: World, isExcluded = false): Operation[] {
   const { claims, kernel, foreign } = world
   return planChanges(allObjects(claims, kernel.state), {
     wanted: (key) => claims.get(key),
     known: kernel.state,
     foreign,
-    isExcluded: () => false,
+    isExcluded: () => isExcluded,
   })
 }
 
@@ -100,16 +101,39 @@ describe(`the laws of planning, on ${STATES} random pairs of states`, () => {
       const coverage = new Coverage()
       for (let i = 0; i < STATES; i++) {
         const world = randomWorld(random)
-        const operations = planAll(world)
-
-        if (world.foreign.size > 0) coverage.note('foreign')
-        expect(
+        const touching = (operations: readonly Operation[]): Operation[] =>
           operations
             .filter((operation) => world.foreign.has(addressOf(objectOf(operation))!))
-            .filter(({ kind }) => kind === 'unbindAddress' || !kind.startsWith('delete')),
-        ).to.deep.equal([])
+            .filter(({ kind }) => kind === 'unbindAddress' || !kind.startsWith('delete'))
+
+        for (const { kind } of touching(planAll({ ...world, foreign: addressSet() }))) coverage.note(kind)
+        expect(touching(planAll(world))).to.deep.equal([])
       }
-      coverage.expectAll('foreign')
+      // Were it not his, all this would have been done to it.
+      coverage.expectAll('addSetMember', 'bindAddress', 'unbindAddress')
+      coverage.expectAll('createVirtualServer', 'updateVirtualServer', 'createRealServer', 'updateRealServer')
+    }))
+
+  it('no virtual server on an excluded address is deleted that is not proven to be ours', () =>
+    withRandom((random) => {
+      const coverage = new Coverage()
+      for (let i = 0; i < STATES; i++) {
+        const world = randomWorld(random)
+        const { virtualServers } = world.kernel.state
+        const doubtful = new Set([...virtualServers.keys()].filter(() => random.chance(0.5)))
+        for (const [key, known] of virtualServers)
+          virtualServers.set(key, { ...known, isProven: !doubtful.has(key) })
+        const deleted = (isExcluded: boolean): VirtualServerKey[] =>
+          planAll(world, isExcluded).flatMap((operation) =>
+            operation.kind === 'deleteVirtualServer' ? [operation.of.key] : [],
+          )
+
+        const otherwise = deleted(false)
+        if (otherwise.some((key) => doubtful.has(key))) coverage.note('would have been deleted')
+        if (otherwise.some((key) => !doubtful.has(key))) coverage.note('is deleted')
+        expect(deleted(true)).to.deep.equal(otherwise.filter((key) => !doubtful.has(key)))
+      }
+      coverage.expectAll('would have been deleted', 'is deleted')
     }))
 
   it('what is made comes before what is broken, and never leaves a bound address without its virtual servers', () =>

@@ -1,6 +1,8 @@
-/** Reads what `ipvsadm -S -n` prints, as far as our tests write it. */
+/** Reads what `ipvsadm -S -n` prints, and lines of the other tools, as far as our tests write them. */
 import { parseAddress, withoutBrackets } from '../../src/model/address.ts'
 import type { KnownVirtualServer } from '../../src/model/kernel-object.ts'
+import type { Operation } from '../../src/model/operation.ts'
+import type { SetMemberKey } from '../../src/model/sets.ts'
 import {
   type ForwardingMethod,
   fullPrefix,
@@ -78,4 +80,42 @@ export function parseIpvsadm(text: string): Map<VirtualServerKey, KnownVirtualSe
     } else throw new Error(`Cannot parse "${line}" as a line of ipvsadm -S`)
   }
   return found
+}
+
+const COMMAND = /^(?:ipvsadm|ipset|ip) /
+
+/** `-A`, `-E` and `-D` lines. */
+function virtualServerOperation(verb: string, rest: string): Operation {
+  if (verb === '-D') return { kind: 'deleteVirtualServer', of: idOf(['-D', ...rest.split(' ')]) }
+  const [{ id: of, settings }] = [...parseIpvsadm(`-A ${rest}`).values()] as [KnownVirtualServer]
+  return { kind: verb === '-A' ? 'createVirtualServer' : 'updateVirtualServer', of, settings }
+}
+
+/** `-a`, `-e` and `-d` lines. */
+function realServerOperation(verb: string, rest: string): Operation {
+  const server = rest.split(' ').slice(0, 2).join(' ')
+  const line = verb === '-d' ? `-a ${rest} -m -w 0` : `-a ${rest}`
+  const [{ id: of, realServers }] = [...parseIpvsadm(`-A ${server} -s rr\n${line}`).values()] as [
+    KnownVirtualServer,
+  ]
+  const kinds = { '-a': 'createRealServer', '-e': 'updateRealServer', '-d': 'deleteRealServer' } as const
+  return { kind: kinds[verb as '-a'], of, realServer: [...realServers.values()][0]! }
+}
+
+/** Reads a line of formatOperation, or of formatCommand, but for tracked flows. Throws for anything else. */
+export function parseOperation(text: string): Operation {
+  const line = text.replace(COMMAND, '')
+  const verb = line.split(' ')[0]!
+  const rest = line.slice(verb.length + 1)
+  const bound = /^addr (add|del) (\S+)\/(?:32|128) dev kube-ipvs0$/.exec(line)
+  const address = parseAddress(bound?.[2] ?? '')
+  if (address !== undefined) return { kind: bound![1] === 'add' ? 'bindAddress' : 'unbindAddress', address }
+  const member = /^(add|del) (KUBE-\S+ \S+)$/.exec(line)
+  if (member !== null) {
+    const kind = member[1] === 'add' ? 'addSetMember' : 'deleteSetMember'
+    return { kind, member: member[2] as SetMemberKey }
+  }
+  if (['-A', '-E', '-D'].includes(verb)) return virtualServerOperation(verb, rest)
+  if (['-a', '-e', '-d'].includes(verb)) return realServerOperation(verb, rest)
+  throw new Error(`Cannot parse "${text}" as a line of ipvsadm, ipset or ip`)
 }

@@ -1,12 +1,15 @@
-/** A proxy on a fake kernel with a clock of our own: a story is told step by step. */
+/**
+ * A proxy on a fake kernel with a clock of its own: a story is told step by step. Tests build a Proxy here and
+ * nowhere else.
+ */
 import { defaultConfig } from '../../src/config/config.ts'
 import type { Bell } from '../../src/waiting/doorbell.ts'
-import { Proxy, type ProxyOptions } from '../../src/loop/proxy.ts'
+import type { Kernel } from '../../src/kernel/kernel.ts'
+import { Proxy } from '../../src/loop/proxy.ts'
 import { Reporter } from '../../src/loop/reporter.ts'
 import { mappingOptions } from '../../src/program/mapping.ts'
 import type { Address } from '../../src/model/address.ts'
 import { Cluster, type Trigger } from '../../src/model/facts/cluster.ts'
-import type { Parsed } from '../../src/model/facts/facts.ts'
 import type { ExternalPolicy } from '../../src/model/claims/external-policy.ts'
 import { formatOperation } from '../../src/model/ipvsadm.ts'
 import type { OperationKind } from '../../src/model/operation.ts'
@@ -69,6 +72,26 @@ class StoryBell implements Bell {
   }
 }
 
+/** What a story has otherwise than most. */
+export interface StoryOptions {
+  /** Resolves when the rules of iptables stand; without it, they do. */
+  readonly rules?: Promise<unknown>
+  /** What the loop speaks to, instead of the kernel itself. */
+  readonly wires?: Kernel
+  readonly isExcluded?: (address: Address) => boolean
+  readonly addressesToFree?: () => ReadonlySet<Address>
+  readonly onNodeListed?: () => void
+  readonly onServiceMapped?: () => void
+}
+
+/** The resources of the API, by kind. */
+export type Kind = 'Service' | 'EndpointSlice' | 'Node' | 'ServiceCIDR'
+
+/** The kind of an object that may not say it. */
+export function kindOf(object: object): Kind {
+  return 'addressType' in object ? 'EndpointSlice' : ((object as { kind?: Kind }).kind ?? 'Service')
+}
+
 export class Story {
   readonly bell = new StoryBell()
   readonly kernel: FakeKernel
@@ -91,14 +114,15 @@ export class Story {
   readonly #running: Promise<void>
   readonly proxy: Proxy
 
-  constructor(kernel = new FakeKernel(), options: Partial<ProxyOptions> = {}) {
+  constructor(kernel = new FakeKernel(), options: StoryOptions = {}) {
     this.kernel = kernel
+    if (options.rules !== undefined) kernel.rulesReady = options.rules
     this.cluster = new Cluster('node-1', () => this.bell.ring(), { since: 0 })
     const { log, lines } = recordingLog('debug')
     this.lines = lines
     this.proxy = new Proxy({
       cluster: this.cluster,
-      kernel,
+      kernel: options.wires ?? kernel,
       doorbell: this.bell,
       log,
       metrics: this.metrics,
@@ -107,9 +131,9 @@ export class Story {
         metrics: this.metrics,
         recordEvent: (happening) => this.events.push(happening),
       }),
-      onNodeListed: () => Promise.resolve(),
+      onNodeListed: () => Promise.resolve(options.onNodeListed?.()),
       hasLookedAround: () => true,
-      addressesToFree: () => new Set(),
+      addressesToFree: options.addressesToFree ?? (() => new Set()),
       onSettled: (triggers) => this.settled.push(triggers),
       mapping: () =>
         mappingOptions({
@@ -123,8 +147,8 @@ export class Story {
           surroundings: surroundingsOf(this.links, this.peers, this.cluster.node?.podCidrs ?? [], () => true),
           policy: this.policy,
         }),
-      isExcluded: () => false,
-      onServiceMapped: () => undefined,
+      isExcluded: options.isExcluded ?? (() => false),
+      onServiceMapped: () => options.onServiceMapped?.(),
       onServersCounted: () => undefined,
       onAddressesRefused: () => undefined,
       auditIntervalMs: () => 30_000,
@@ -132,7 +156,6 @@ export class Story {
       drainDeadlineMs: 60_000,
       now: () => this.bell.now,
       cpuMs: () => this.cpuMs,
-      ...options,
     })
     this.#running = this.proxy.run(this.#abort.signal)
   }
@@ -144,25 +167,47 @@ export class Story {
     nodes: readonly object[] = [],
     serviceCidrs: readonly object[] = [],
   ): Promise<void> {
-    this.cluster.services.replace(services.map(parseService))
-    this.cluster.endpointSlices.replace(slices.map(parseEndpointSlice))
-    this.cluster.nodes.replace(nodes.map(parseNode))
-    this.cluster.serviceCidrs.replace(serviceCidrs.map(parseServiceCidr))
+    this.replace('Service', services)
+    this.replace('EndpointSlice', slices)
+    this.replace('Node', nodes)
+    this.replace('ServiceCIDR', serviceCidrs)
     await this.bell.settle()
+  }
+
+  /** The list of one resource. The loop gets its turn later. */
+  replace(kind: Kind, objects: readonly object[]): void {
+    const { services, endpointSlices, nodes, serviceCidrs } = this.cluster
+    if (kind === 'Service') services.replace(objects.map(parseService))
+    else if (kind === 'EndpointSlice') endpointSlices.replace(objects.map(parseEndpointSlice))
+    else if (kind === 'Node') nodes.replace(objects.map(parseNode))
+    else serviceCidrs.replace(objects.map(parseServiceCidr))
   }
 
   /** Events of a watch. */
   async put(...objects: readonly object[]): Promise<void> {
-    for (const object of objects) {
-      if ('addressType' in object) this.cluster.endpointSlices.put(parseEndpointSlice(object))
-      else if ((object as { kind?: string }).kind === 'Node') this.cluster.nodes.put(parseNode(object))
-      else this.cluster.services.put(parseService(object))
-    }
+    for (const object of objects) this.tell(object)
     await this.bell.settle()
   }
 
+  /** One event of a watch. The loop gets its turn later. */
+  tell(object: object): void {
+    const kind = kindOf(object)
+    const { services, endpointSlices, nodes, serviceCidrs } = this.cluster
+    if (kind === 'Service') services.put(parseService(object))
+    else if (kind === 'EndpointSlice') endpointSlices.put(parseEndpointSlice(object))
+    else if (kind === 'Node') nodes.put(parseNode(object))
+    else serviceCidrs.put(parseServiceCidr(object))
+  }
+
+  /** `name` has the namespace before it, if there is one. The loop gets its turn later. */
+  remove(kind: Kind, name: string): void {
+    const { services, endpointSlices, nodes, serviceCidrs } = this.cluster
+    const of = { Service: services, EndpointSlice: endpointSlices, Node: nodes, ServiceCIDR: serviceCidrs }
+    of[kind].remove(name)
+  }
+
   async removeService(name: string): Promise<void> {
-    this.cluster.services.remove(name)
+    this.remove('Service', name)
     await this.bell.settle()
   }
 
@@ -183,8 +228,10 @@ export class Story {
   takeComplaints(): string[] {
     const complaints = this.lines
       .filter(({ level }) => level >= 40)
-      .map(({ msg, err, found, conflict }) =>
-        [msg, (err as { message?: string } | undefined)?.message, found, conflict].filter(Boolean).join(': '),
+      .map(({ msg, err, found, conflict, reason }) =>
+        [msg, (err as { message?: string } | undefined)?.message, found, conflict, reason]
+          .filter(Boolean)
+          .join(': '),
       )
     this.lines.length = 0
     return complaints
@@ -195,5 +242,3 @@ export class Story {
     await this.#running
   }
 }
-
-export type { Parsed }

@@ -1,0 +1,55 @@
+/** When the audit comes, and what fools it not. What it repairs is told in test/scenarios/stories/audit.story. */
+import { expect } from 'chai'
+import { service, slice } from '../support/builders.ts'
+import { Story } from '../support/story.ts'
+
+const both = (): Record<string, unknown> => slice({ endpoints: ['10.244.0.1', '10.244.0.2'] })
+
+describe('audit', () => {
+  let story: Story
+  afterEach(() => story.stop())
+
+  it('is not fooled by a reading that hides a virtual server', async () => {
+    story = new Story()
+    await story.list([service()], [both()])
+    story.takeExecuted()
+    const { kernel } = story
+    const key = '10.96.0.10:80/TCP' as never
+    const hidden = kernel.state.virtualServers.get(key)!
+    let readings = 0
+    kernel.beforeCall = (method) => {
+      if (method !== 'readTables') return
+      readings++
+      if (readings === 1) kernel.state.virtualServers.delete(key)
+      else kernel.state.virtualServers.set(key, hidden)
+    }
+
+    await story.advance(30_000)
+
+    expect(readings).to.equal(2)
+    expect(story.takeExecuted()).to.deep.equal([])
+    expect(story.takeComplaints()).to.deep.equal([])
+  })
+
+  for (const [spentMs, pauseMs] of [
+    [100, 30_000],
+    [1_000, 100_000],
+    [60_000, 600_000],
+  ] as const) {
+    it(`comes again after ${pauseMs / 1_000} s when one takes ${spentMs / 1_000} s of a processor`, async () => {
+      story = new Story()
+      await story.list([service()], [both()])
+      const readings: number[] = []
+      story.kernel.beforeCall = (method) => {
+        if (method !== 'readTables') return
+        readings.push(story.bell.now)
+        story.cpuMs += spentMs
+      }
+
+      await story.advance(2_000_000)
+
+      const pauses = readings.slice(1).map((at, i) => at - readings[i]!)
+      expect(new Set(pauses)).to.deep.equal(new Set([pauseMs]))
+    })
+  }
+})
