@@ -146,6 +146,27 @@ export class Load {
   }
 }
 
+/** Objects of a page: as many as the program asks for first. */
+const PAGE = 100
+
+/** Both lists, in pages, as an API server answers. */
+export function* pagesOf(load: Load): Generator<string> {
+  yield* pages('ServiceList', 'v1', load.services())
+  yield* pages('EndpointSliceList', 'discovery.k8s.io/v1', load.slices())
+}
+
+function* pages(kind: string, apiVersion: string, objects: Iterable<Json>): Generator<string> {
+  const page = (items: readonly Json[]): string =>
+    JSON.stringify({ kind, apiVersion, metadata: { resourceVersion: '1' }, items })
+  let items: Json[] = []
+  for (const object of objects) {
+    if (items.push(object) < PAGE) continue
+    yield page(items)
+    items = []
+  }
+  if (items.length > 0) yield page(items)
+}
+
 const SERVICE_FIELDS = {
   'f:metadata': { 'f:labels': { '.': {}, 'f:app': {} } },
   'f:spec': {
