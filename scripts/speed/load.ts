@@ -146,8 +146,8 @@ export class Load {
   }
 }
 
-/** Objects of a page: as many as the program asks for first. */
-const PAGE = 100
+/** Characters of a page, about: as the program asks for them (src/source/list.ts). */
+const PAGE_LENGTH = 512 * 1024
 
 /** Both lists, in pages, as an API server answers. */
 export function* pagesOf(load: Load): Generator<string> {
@@ -156,13 +156,18 @@ export function* pagesOf(load: Load): Generator<string> {
 }
 
 function* pages(kind: string, apiVersion: string, objects: Iterable<Json>): Generator<string> {
-  const page = (items: readonly Json[]): string =>
-    JSON.stringify({ kind, apiVersion, metadata: { resourceVersion: '1' }, items })
-  let items: Json[] = []
+  const page = (items: readonly string[]): string =>
+    `{"kind":"${kind}","apiVersion":"${apiVersion}","metadata":{"resourceVersion":"1"},"items":[${items.join()}]}`
+  let items: string[] = []
+  let length = 0
   for (const object of objects) {
-    if (items.push(object) < PAGE) continue
+    const text = JSON.stringify(object)
+    items.push(text)
+    length += text.length
+    if (length < PAGE_LENGTH) continue
     yield page(items)
     items = []
+    length = 0
   }
   if (items.length > 0) yield page(items)
 }

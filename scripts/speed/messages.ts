@@ -21,8 +21,8 @@ import { mapping, NOBODY } from '../../test/support/mapping.ts'
 export const PHASES = ['json', 'parse', 'map', 'plan', 'encode', 'believe'] as const
 export type Phase = (typeof PHASES)[number]
 
-/** As in the program (src/loop): Services are mapped in turns, operations sent in batches. */
-const SERVICES_PER_TURN = 50
+/** As in the program (src/loop), Services are mapped in turns, and operations sent in batches. */
+const SERVICES_PER_TURN = 200
 const OPERATIONS_PER_BATCH = 2_000
 const IPVS_FAMILY = 30
 const INTERFACE_INDEX = 7
