@@ -146,6 +146,32 @@ export class Load {
   }
 }
 
+/** Characters of a page, about: as the program asks for them (src/source/list.ts). */
+const PAGE_LENGTH = 512 * 1024
+
+/** Both lists, in pages, as an API server answers. */
+export function* pagesOf(load: Load): Generator<string> {
+  yield* pages('ServiceList', 'v1', load.services())
+  yield* pages('EndpointSliceList', 'discovery.k8s.io/v1', load.slices())
+}
+
+function* pages(kind: string, apiVersion: string, objects: Iterable<Json>): Generator<string> {
+  const page = (items: readonly string[]): string =>
+    `{"kind":"${kind}","apiVersion":"${apiVersion}","metadata":{"resourceVersion":"1"},"items":[${items.join()}]}`
+  let items: string[] = []
+  let length = 0
+  for (const object of objects) {
+    const text = JSON.stringify(object)
+    items.push(text)
+    length += text.length
+    if (length < PAGE_LENGTH) continue
+    yield page(items)
+    items = []
+    length = 0
+  }
+  if (items.length > 0) yield page(items)
+}
+
 const SERVICE_FIELDS = {
   'f:metadata': { 'f:labels': { '.': {}, 'f:app': {} } },
   'f:spec': {
