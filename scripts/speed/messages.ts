@@ -1,14 +1,15 @@
 /** From JSON objects to encoded messages, as the program does it, without a kernel: what bench:host measures. */
 import { crc32 } from 'node:zlib'
-import { encodeMember } from '../../src/kernel/filter/ipset-codec.ts'
-import { encodeDestination, encodeService } from '../../src/kernel/ipvs/ipvs-codec.ts'
+import { encodeMember } from '../../src/kernel/filter/iptables/ipset-codec.ts'
+import { encodeRealServer } from '../../src/kernel/ipvs/real-server-codec.ts'
+import { encodeVirtualServer } from '../../src/kernel/ipvs/virtual-server-codec.ts'
 import { encodeAddress } from '../../src/kernel/link/address-codec.ts'
 import { buildClaims } from '../../src/model/claims/claims.ts'
 import { checkEndpoints } from '../../src/model/claims/endpoints.ts'
 import { Ledger } from '../../src/model/claims/ledger.ts'
 import { Cluster } from '../../src/model/facts/cluster.ts'
 import { PARSERS } from '../../src/model/facts/parse-facts.ts'
-import { emptyKernelState, type ObjectKey } from '../../src/model/kernel-object.ts'
+import { emptyKernelState, type KernelObject } from '../../src/model/kernel-object.ts'
 import { type Operation, project } from '../../src/model/operation.ts'
 import { setsOf, splitSetMember } from '../../src/model/sets.ts'
 import { NetlinkConnection } from '../../src/netlink/connection.ts'
@@ -24,7 +25,7 @@ export type Phase = (typeof PHASES)[number]
 /** As in the program (src/loop), Services are mapped in turns, and operations sent in batches. */
 const SERVICES_PER_TURN = 200
 const OPERATIONS_PER_BATCH = 2_000
-const IPVS_FAMILY = 30
+const GENL_FAMILY_ID = 30
 const INTERFACE_INDEX = 7
 const SETS = new Map(setsOf('IPv4').map((spec) => [spec.name, spec]))
 
@@ -101,10 +102,10 @@ function encode(batch: MessageWriter, operation: Operation): void {
   } else if ('address' in operation) {
     encodeAddress(batch, verbOf(operation) === 'NEW' ? 'NEW' : 'DEL', operation.address, INTERFACE_INDEX)
   } else if ('realServer' in operation) {
-    encodeDestination(batch, IPVS_FAMILY, verbOf(operation), operation.of, operation.realServer)
+    encodeRealServer(batch, GENL_FAMILY_ID, verbOf(operation), operation.of, operation.realServer)
   } else if (operation.kind !== 'deleteFlows') {
     const settings = 'settings' in operation ? operation.settings : undefined
-    encodeService(batch, IPVS_FAMILY, verbOf(operation), operation.of, settings)
+    encodeVirtualServer(batch, GENL_FAMILY_ID, verbOf(operation), operation.of, settings)
   }
 }
 
@@ -161,8 +162,8 @@ export class Host {
     let plan = new Plan()
     for (let i = 0; i < names.length; i += SERVICES_PER_TURN) {
       const turn = names.slice(i, i + SERVICES_PER_TURN)
-      const keys = this.watch.time('map', () => turn.flatMap((name) => [...this.#map(name)]))
-      this.watch.time('plan', () => this.#plan(plan, keys))
+      const objects = this.watch.time('map', () => turn.flatMap((name) => [...this.#map(name)]))
+      this.watch.time('plan', () => this.#plan(plan, objects))
       if (plan.length < OPERATIONS_PER_BATCH) continue
       await this.#execute(plan)
       plan = new Plan()
@@ -170,7 +171,7 @@ export class Host {
     await this.#execute(plan)
   }
 
-  #map(name: string): Iterable<ObjectKey> {
+  #map(name: string): Iterable<KernelObject> {
     const { clusterIpOwner } = this.#options.neighbourhood
     const { slices } = checkEndpoints(
       this.#cluster.slicesOf(name),
@@ -183,8 +184,8 @@ export class Host {
     )
   }
 
-  #plan(plan: Plan, keys: Iterable<ObjectKey>): void {
-    plan.add(keys, {
+  #plan(plan: Plan, objects: Iterable<KernelObject>): void {
+    plan.add(objects, {
       wanted: (key) => this.#ledger.wanted(key),
       known: this.known,
       foreign: new Set(),

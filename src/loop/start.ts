@@ -21,7 +21,7 @@ export async function start(parts: Parts, signal: AbortSignal): Promise<void> {
     doorbell.ring()
   })
   // What it throws is dealt with when all is listed: only one at a time can wait at the doorbell.
-  awaitedLater(reading)
+  void awaitedLater(reading)
   await awaitLists({ ...options, mapper: parts.mapper }, signal, () =>
     guarded(parts, signal, () => (isRead ? freeAddresses(parts) : Promise.resolve())),
   )
