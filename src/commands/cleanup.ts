@@ -10,9 +10,11 @@ import { removeKubeProxyTables } from '../kernel/filter/nftables.ts'
 import { type Address, FAMILIES } from '../model/address.ts'
 import { contains } from '../model/cidr.ts'
 import { emptyKernelState } from '../model/kernel-object.ts'
-import type { Socket } from '../netlink/socket.ts'
+import { loadAddon, type Socket } from '../netlink/socket.ts'
 import { adoptTables } from '../plan/audit.ts'
 import { planChanges } from '../plan/plan.ts'
+import type { Command, CommandContext } from './command.ts'
+import { readConfig } from './configuration.ts'
 
 /** There while the module ip_vs is loaded: asking for IPVS would load it. */
 const IPVS = '/proc/net/ip_vs'
@@ -66,8 +68,27 @@ export async function cleanUp(options: CleanupOptions): Promise<void> {
     // Rules ask sets: these go last.
     () => removeSets(options),
   ]
+  await attemptAll(parts)
+  options.log.info('removed everything that was ours')
+}
+
+/** Throws an AggregateError with all that went wrong. */
+export async function attemptAll(parts: readonly (() => Promise<unknown>)[]): Promise<void> {
   const failures: unknown[] = []
   for (const part of parts) await part().catch((error: unknown) => failures.push(error))
   if (failures.length > 0) throw new AggregateError(failures, 'Cannot clean up everything')
-  options.log.info('removed everything that was ours')
+}
+
+/** Of the configuration it takes what is never deleted, and nothing that could be broken beside it. `clean` is for tests. */
+export async function runCleanup(context: CommandContext, clean = cleanUp): Promise<'stopped'> {
+  const { loaded } = await readConfig(context)
+  await clean({ addon: loadAddon(), config: loaded.config, log: context.log })
+  return 'stopped'
+}
+
+export const CLEANUP: Command = {
+  name: 'cleanup',
+  description: 'remove everything that is ours from this node, and exit',
+  flag: { name: 'cleanup', kind: 'flag' },
+  run: (context) => runCleanup(context),
 }
