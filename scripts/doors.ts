@@ -69,6 +69,20 @@ const DOORS: Readonly<Record<string, readonly string[]>> = {
     'node:perf_hooks',
   ],
   program: ['*'],
+  'program/follow': [
+    'program',
+    'program/report',
+    'waiting',
+    'config',
+    'model',
+    'model/facts',
+    'model/claims',
+    'kernel/link',
+    'netlink',
+    'pino',
+    'node:*',
+  ],
+  'program/report': ['program', 'waiting', 'model', 'model/facts', 'model/claims', 'serve', 'source', 'pino'],
   commands: ['*'],
 }
 /** More is not one room any more. */

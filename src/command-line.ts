@@ -1,92 +1,78 @@
-/** The command line: kube-proxy's flags, and what they ask for. */
-import { Command, Option } from 'commander'
+/** The command line: kube-proxy's flags, and the commands that they and their own names ask for. */
+import { Command as Parser, Option } from 'commander'
 import packageJson from '../package.json' with { type: 'json' }
-import { type Config, loadConfiguration, type LoadedConfig, parseConfig } from './config/config.ts'
+import type { Command, CommandLine } from './commands/command.ts'
+import { COMMANDS, DEFAULT_COMMAND } from './commands/commands.ts'
 import { expected } from './config/config-error.ts'
 import {
-  documentOfFlags,
+  DEPRECATED_FLAGS,
   FIELD_FLAGS,
   type FlagKind,
-  flagOfField,
   FLAGS_WITHOUT_EFFECT,
   type FlagValues,
-  isHealthzDisabled,
   LOGGING_FLAGS,
-  withLoggingFlags,
 } from './config/flags.ts'
-import type { NodeNaming } from './program/missing-node.ts'
 
-export type Action = 'run' | 'plan' | 'cleanup' | 'init' | 'writeConfig'
-
-export interface CommandLine {
-  readonly action: Action
-  readonly configFile: string | undefined
-  /** For the action `writeConfig`. */
-  readonly writeConfigTo: string | undefined
-  /** A directory instead of an API server. */
-  readonly manifests: string | undefined
-  /** The API server's URL. */
-  readonly master: string | undefined
-  /** Wins over the configuration. */
-  readonly hostnameOverride: string | undefined
-  /** Flags that stand for fields of the configuration. */
-  readonly values: FlagValues
+interface Flag {
+  readonly name: string
+  /** Undefined: it takes anything or nothing, and the help does not show it. */
+  readonly kind?: FlagKind
+  readonly help: string
 }
 
-/** Flags that are no field of the configuration. */
-const OWN_FLAGS: readonly (readonly [string, FlagKind, string])[] = [
-  [
-    'config',
-    'text',
-    'KubeProxyConfiguration; a change is applied live. With it, flags that stand for its fields are ignored',
-  ],
-  [
-    'manifests',
-    'text',
-    'a directory of YAML or JSON manifests instead of an API server; changes are picked up',
-  ],
-  ['hostname-override', 'text', "this node's name, instead of the host's"],
-  ['master', 'text', "the API server's URL, instead of the kubeconfig's"],
-  ['cleanup', 'flag', 'remove everything that is ours from this node, and exit'],
-  ['init-only', 'flag', 'do what needs full privileges, and exit: then NET_ADMIN and NET_RAW are enough'],
-  ['write-config-to', 'text', 'write the resolved configuration to a file, and exit'],
+/** Flags that are no field of the configuration, beside those of commands. */
+const OWN_FLAGS: readonly Flag[] = [
+  {
+    name: 'config',
+    kind: 'text',
+    help: 'KubeProxyConfiguration; a change is applied live. With it, flags that stand for its fields are ignored',
+  },
+  {
+    name: 'manifests',
+    kind: 'text',
+    help: 'a directory of YAML or JSON manifests instead of an API server; changes are picked up',
+  },
+  { name: 'hostname-override', kind: 'text', help: "this node's name, instead of the host's" },
+  { name: 'master', kind: 'text', help: "the API server's URL, instead of the kubeconfig's" },
 ]
 
-const DEPRECATED_FLAGS: readonly (readonly [string, FlagKind, string])[] = [
-  ['healthz-port', 'number', 'deprecated: the port of --healthz-bind-address; 0 for none'],
-  ['metrics-port', 'number', 'deprecated: the port of --metrics-bind-address'],
+/** The flags that ask for commands, by name. */
+function commandFlags(commands: readonly Command[]): Flag[] {
+  return commands
+    .flatMap(({ flag, description: help }) => (flag === undefined ? [] : [{ ...flag, help }]))
+    .sort((a, b) => (a.name < b.name ? -1 : 1))
+}
+
+/** All flags, in the order of the help. */
+const FLAGS: readonly Flag[] = [
+  ...OWN_FLAGS,
+  ...commandFlags(COMMANDS),
+  ...LOGGING_FLAGS.slice(0, 1),
+  ...FIELD_FLAGS,
+  ...LOGGING_FLAGS.slice(1),
+  ...DEPRECATED_FLAGS,
+  ...FLAGS_WITHOUT_EFFECT.map((name) => ({ name, help: '' })),
 ]
 
 /** Names of all flags, for the tests. */
-export const FLAG_NAMES: readonly string[] = [
-  ...OWN_FLAGS.map(([name]) => name),
-  ...FIELD_FLAGS.map(({ name }) => name),
-  ...LOGGING_FLAGS.map(({ name }) => name),
-  ...DEPRECATED_FLAGS.map(([name]) => name),
-  ...FLAGS_WITHOUT_EFFECT,
-]
+export const FLAG_NAMES: readonly string[] = FLAGS.map(({ name }) => name)
 
 const append = (text: string, before: readonly string[] = []): string[] => [...before, text]
 
 /** A flag without a value is true, as in Go; its value takes an equals sign. */
-function option(name: string, kind: FlagKind | undefined, help: string): Option {
+function optionOf({ name, kind, help }: Flag): Option {
   const value = kind === 'flag' || kind === undefined ? '[value]' : kind === 'text' ? '<text>' : `<${kind}>`
   const flags = name === 'v' ? '-v, --v <level>' : `--${name} ${value}`
-  const made = new Option(flags, help).argParser(append).preset('true')
-  return kind === undefined ? made.hideHelp() : made
+  const option = new Option(flags, help).argParser(append).preset('true')
+  return kind === undefined ? option.hideHelp() : option
 }
 
-function addOptions(command: Command): Command {
-  for (const [name, kind, help] of OWN_FLAGS) command.addOption(option(name, kind, help))
-  for (const { name, kind, help } of [
-    ...LOGGING_FLAGS.slice(0, 1),
-    ...FIELD_FLAGS,
-    ...LOGGING_FLAGS.slice(1),
-  ])
-    command.addOption(option(name, kind, help))
-  for (const [name, kind, help] of DEPRECATED_FLAGS) command.addOption(option(name, kind, help))
-  for (const name of FLAGS_WITHOUT_EFFECT) command.addOption(option(name, undefined, ''))
-  return command.allowExcessArguments(false)
+/** The program itself, and every subcommand, takes all flags. */
+function parserOf(name: string, { description, operands = [] }: Command): Parser {
+  const parser = new Parser(name).description(description).allowExcessArguments(false)
+  for (const flag of FLAGS) parser.addOption(optionOf(flag))
+  for (const operand of operands) parser.argument(operand)
+  return parser
 }
 
 /** pflag's forms in commander's: `-v=4`, `--log_dir`, and a value that begins with a dash only after an equals sign. */
@@ -120,48 +106,59 @@ function isSet(values: FlagValues, name: string): boolean {
   throw new Error(`Cannot use --${name}: ${expected('true or false', last)}`)
 }
 
-function actionOf(values: FlagValues): Action {
-  if (values['write-config-to'] !== undefined) return 'writeConfig'
-  if (isSet(values, 'cleanup')) return 'cleanup'
-  return isSet(values, 'init-only') ? 'init' : 'run'
+/** A flag of this command asks for it. */
+function isAskedFor({ flag }: Command, values: FlagValues): boolean {
+  if (flag === undefined) return false
+  return flag.kind === 'flag' ? isSet(values, flag.name) : values[flag.name] !== undefined
 }
 
 /**
  * Parses process.argv. Help, the version and faults are commander's: it prints them and ends the process, unless
  * `onExit` is there to throw them.
  */
-export function parseCommandLine(argv: readonly string[], onExit?: (error: Error) => never): CommandLine {
-  let parsed: { readonly values: FlagValues; readonly action: Action } | undefined
-  const program = addOptions(new Command('kube-ipvs'))
-    .description('The IPVS service proxy for Kubernetes, in place of kube-proxy with mode ipvs')
+export function parseCommandLine(
+  argv: readonly string[],
+  onExit?: (error: Error) => never,
+  commands = COMMANDS,
+): CommandLine {
+  let parsed: CommandLine | undefined
+  const program = parserOf('kube-ipvs', DEFAULT_COMMAND)
     .version(packageJson.version, '--version', 'print the version, and exit')
     .helpOption('-h, --help', 'print this, and exit')
     .enablePositionalOptions(false)
     .action((options: Record<string, readonly string[]>) => {
       const values = valuesOf(options)
-      parsed = { values, action: actionOf(values) }
+      const asked = commands.find((command) => isAskedFor(command, values)) ?? DEFAULT_COMMAND
+      parsed = commandLineOf(asked, values)
     })
-  const plan = addOptions(new Command('plan'))
-    .description('print what would change, as commands that can be run, and change nothing')
-    .action((_options, command: Command) => {
-      parsed = { values: valuesOf(command.optsWithGlobals()), action: 'plan' }
+  for (const command of commands.filter(({ flag }) => flag === undefined)) {
+    const subcommand = parserOf(command.name, command)
+    subcommand.action(() => {
+      parsed = commandLineOf(command, valuesOf(subcommand.optsWithGlobals()), subcommand.args)
     })
-  program.addCommand(plan).helpCommand(false)
+    program.addCommand(subcommand)
+  }
+  program.helpCommand(false)
   if (onExit !== undefined) {
-    for (const command of [program, plan])
-      command.exitOverride(onExit).configureOutput({ writeErr: () => undefined })
+    for (const parser of [program, ...program.commands])
+      parser.exitOverride(onExit).configureOutput({ writeErr: () => undefined })
   }
   program.parse(argv.map(normalized))
-  const { values, action } = parsed!
+  return parsed!
+}
+
+function commandLineOf(
+  { name: action }: Command,
+  values: FlagValues,
+  operands: readonly string[] = [],
+): CommandLine {
   const last = (name: string): string | undefined => values[name]?.at(-1)
   return {
-    action,
+    ...{ action, operands, values },
     configFile: last('config'),
-    writeConfigTo: last('write-config-to'),
     manifests: last('manifests'),
     master: last('master'),
     hostnameOverride: hostnameOf(last('hostname-override')),
-    values,
   }
 }
 
@@ -173,54 +170,7 @@ function hostnameOf(given: string | undefined): string | undefined {
   return name === '' ? undefined : name
 }
 
-/** Flags that were set though the file has their fields. */
-function ignoredFlags(values: FlagValues): string[] {
-  const names = [...FIELD_FLAGS.map(({ name }) => name), ...DEPRECATED_FLAGS.map(([name]) => name)]
-  return names.filter((name) => values[name] !== undefined).map((name) => `--${name}`)
-}
-
-function unusedFlags(values: FlagValues): string[] {
-  return FLAGS_WITHOUT_EFFECT.filter((name) => values[name] !== undefined).map((name) => `--${name}`)
-}
-
-/**
- * The configuration of a command line: of the file's text where there is a file, else of the flags. Throws
- * ConfigError with all faults, each naming its field or flag.
- */
-export function loadConfig({ configFile, values }: CommandLine, text: string | undefined): LoadedConfig {
-  const loaded =
-    configFile === undefined || text === undefined ? loadFlags(values) : loadFile(configFile, text, values)
-  return { ...loaded, unused: [...loaded.unused, ...unusedFlags(values)] }
-}
-
-function loadFile(file: string, text: string, values: FlagValues): LoadedConfig {
-  const loaded = parseConfig(file, text, (document) => withLoggingFlags(document, values))
-  const ignored = ignoredFlags(values)
-  if (ignored.length === 0) return loaded
-  const warning = `${ignored.join(', ')}: ignored, as ${file} is the configuration`
-  return { ...loaded, warnings: [...loaded.warnings, warning] }
-}
-
-function loadFlags(values: FlagValues): LoadedConfig {
-  const origin = { name: 'the flags', nameOf: flagOfField }
-  const loaded = loadConfiguration(documentOfFlags(values), origin)
-  if (!isHealthzDisabled(values)) return loaded
-  return { ...loaded, config: Object.freeze({ ...loaded.config, healthzBindAddress: '' }) }
-}
-
-/** This node's name, and what says it; `host` is the host's. Throws an Error with a remedy where it is empty. */
-export function nameNode(
-  { hostnameOverride }: Pick<CommandLine, 'hostnameOverride'>,
-  config: Pick<Config, 'hostnameOverride'>,
-  host: string,
-): NodeNaming {
-  const naming: NodeNaming =
-    hostnameOverride !== undefined
-      ? { name: hostnameOverride, source: '--hostname-override' }
-      : config.hostnameOverride !== ''
-        ? { name: config.hostnameOverride, source: 'hostnameOverride of the configuration' }
-        : { name: host, source: "the host's name" }
-  const name = naming.name.trim().toLowerCase()
-  if (name === '') throw new Error('This node has no name: set --hostname-override')
-  return { ...naming, name }
+/** The command that a command line asks for. */
+export function commandOf({ action }: CommandLine): Command {
+  return COMMANDS.find(({ name }) => name === action) ?? DEFAULT_COMMAND
 }

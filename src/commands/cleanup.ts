@@ -9,9 +9,11 @@ import { removeKubeProxyTables } from '../kernel/filter/kube-proxy-tables.ts'
 import { type Address, FAMILIES } from '../model/address.ts'
 import { contains } from '../model/cidr.ts'
 import { emptyKernelState, objectsOf } from '../model/kernel-object.ts'
-import type { Socket } from '../netlink/socket.ts'
+import { loadAddon, type Socket } from '../netlink/socket.ts'
 import { adoptTables } from '../plan/audit.ts'
 import { planChanges } from '../plan/plan.ts'
+import type { Command, CommandContext } from './command.ts'
+import { readConfig } from './configuration.ts'
 
 /** There while the module ip_vs is loaded: asking for IPVS would load it. */
 const IPVS = '/proc/net/ip_vs'
@@ -49,14 +51,39 @@ async function removeVirtualServers({ addon, config, log }: CleanupOptions): Pro
 
 /** Attempts every part, whatever becomes of the others. Throws an AggregateError with all that went wrong. */
 export async function cleanUp(options: CleanupOptions): Promise<void> {
-  const failures: unknown[] = []
   const parts: readonly (() => Promise<unknown>)[] = [
     () => removeVirtualServers(options),
     deleteInterface,
     () => removeKubeProxyTables(options.addon),
-    async () => failures.push(...(await removeFilter({ addon: options.addon, families: new Set(FAMILIES) }))),
+    () => removeRulesAndSets(options),
   ]
+  await attemptAll(parts)
+  options.log.info('removed everything that was ours')
+}
+
+/** Throws an AggregateError with all that went wrong. */
+async function removeRulesAndSets({ addon }: CleanupOptions): Promise<void> {
+  const failures = await removeFilter({ addon, families: new Set(FAMILIES) })
+  if (failures.length > 0) throw new AggregateError(failures, 'Cannot remove all rules and sets')
+}
+
+/** Throws an AggregateError with all that went wrong. */
+export async function attemptAll(parts: readonly (() => Promise<unknown>)[]): Promise<void> {
+  const failures: unknown[] = []
   for (const part of parts) await part().catch((error: unknown) => failures.push(error))
   if (failures.length > 0) throw new AggregateError(failures, 'Cannot clean up everything')
-  options.log.info('removed everything that was ours')
+}
+
+/** Of the configuration it takes what is never deleted, and nothing that could be broken beside it. `clean` is for tests. */
+export async function runCleanup(context: CommandContext, clean = cleanUp): Promise<'stopped'> {
+  const { loaded } = await readConfig(context)
+  await clean({ addon: loadAddon(), config: loaded.config, log: context.log })
+  return 'stopped'
+}
+
+export const CLEANUP: Command = {
+  name: 'cleanup',
+  description: 'remove everything that is ours from this node, and exit',
+  flag: { name: 'cleanup', kind: 'flag' },
+  run: (context) => runCleanup(context),
 }

@@ -7,23 +7,25 @@ import type { LinuxKernel } from '../kernel/linux-kernel.ts'
 import { kubeProxyTables, tableDeletion } from '../kernel/filter/kube-proxy-tables.ts'
 import { followNodeAddresses } from '../kernel/link/node-addresses.ts'
 import { differingSysctls, formatSysctl } from '../kernel/host/sysctl.ts'
-import { Doorbell } from '../waiting/doorbell.ts'
 import { dryRun, type DryRunOptions } from '../loop/dry-run.ts'
 import { Reporter } from '../loop/reporter.ts'
-import type { Lookout } from '../program/lookout.ts'
+import { type Facts, openFacts } from '../program/facts.ts'
+import { type Life, openLife } from '../program/life.ts'
 import { type MappingInput, mappingOptions, ruleOptions } from '../program/mapping.ts'
 import type { Address, Family } from '../model/address.ts'
 import { contains } from '../model/cidr.ts'
-import { Cluster } from '../model/facts/cluster.ts'
 import { formatCommand } from '../model/ipvsadm.ts'
 import type { Operation } from '../model/operation.ts'
 import { explainMissingNode } from '../program/missing-node.ts'
 import { loadAddon } from '../netlink/socket.ts'
 import { bridgeRemedy, openKernel, wantedSysctls, wantedTimeouts } from '../program/node-setup.ts'
-import { checkOrigin, type Origin, openOrigin } from '../program/origin.ts'
-import { addressBook, openLookout, wantedScheduler } from '../program/parts.ts'
+import { checkOrigin } from '../program/origin.ts'
 import type { ProgramOptions } from '../program/program.ts'
+import { addressBook } from '../program/proxy.ts'
+import { wantedScheduler } from '../program/scheduler.ts'
 import { Metrics } from '../serve/metrics.ts'
+import type { Command } from './command.ts'
+import { readProgramOptions } from './configuration.ts'
 
 /** What `kube-ipvs plan` prints: the commands, and a last line that says how many there are, as a comment of the shell. */
 export function formatPlan(commands: readonly string[]): string {
@@ -63,47 +65,20 @@ async function ruleCommands(
   return commands.flat()
 }
 
-/** What the facts come from, and who else has the addresses in them. */
-interface Facts {
-  readonly origin: Origin
-  readonly cluster: Cluster
-  readonly doorbell: Doorbell
-  readonly lookout: Lookout
+interface DryParts {
+  readonly facts: Facts
   readonly metrics: Metrics
-}
-
-function openFacts(
-  { naming, choice, log }: ProgramOptions,
-  addon: Parameters<typeof openLookout>[0],
-  signal: AbortSignal,
-): Facts {
-  const metrics = new Metrics({ defaults: false })
-  const doorbell = new Doorbell()
-  const ring = (): void => {
-    doorbell.ring()
-  }
-  const apiMoved = (): void => {
-    cluster.markExposed()
-  }
-  const nodeName = naming.name
-  const origin = openOrigin(choice, { nodeName, metrics, log, signal, apiMoved, apiLost: ring })
-  const externalNamed = (): void => {
-    lookout.lookAgain()
-  }
-  const cluster = new Cluster(nodeName, ring, { externalNamed, nodeChanged: externalNamed })
-  const lookout = openLookout(addon, origin, { cluster, log, signal })
-  return { origin, cluster, doorbell, lookout, metrics }
+  readonly kernel: LinuxKernel
+  readonly node: Pick<MappingInput, 'families' | 'nodeAddresses'>
 }
 
 /** The scheduler is taken at its word: looking for it would change the kernel. */
 function dryRunOptions(
   { naming, log, policy, loaded: { config } }: ProgramOptions,
-  facts: Facts,
-  kernel: LinuxKernel,
-  node: Pick<MappingInput, 'families'> & { nodeAddresses: readonly Address[] },
+  { facts, metrics, kernel, node }: DryParts,
   signal: AbortSignal,
 ): DryRunOptions {
-  const { cluster, origin, metrics, lookout, doorbell } = facts
+  const { cluster, doorbell, origin, lookout } = facts
   return {
     ...{ cluster, doorbell, kernel, log },
     reporter: new Reporter({ log, metrics, recordEvent: () => undefined }),
@@ -113,46 +88,62 @@ function dryRunOptions(
       mappingOptions({
         ...{ ...node, config, cluster, nodeName: naming.name, policy: policy?.policy },
         ...addressBook(facts),
-        scheduler: wantedScheduler({ cluster, config }),
+        scheduler: wantedScheduler(cluster, config),
       }),
     isExcluded: (address) => config.excludeCidrs.some((cidr) => contains(cidr, address)),
   }
 }
 
 /** Everything that a start would do, in its order. Throws an Error with a remedy when it cannot be found out. */
-export async function preview(options: ProgramOptions): Promise<string[]> {
-  const { choice, log, signal, loaded } = options
+async function preview(options: ProgramOptions): Promise<string[]> {
+  const life = openLife(options.signal)
+  try {
+    return await previewUntil(life, options)
+  } finally {
+    await life.end()
+  }
+}
+
+async function previewUntil(life: Life, options: ProgramOptions): Promise<string[]> {
+  const { naming, choice, log, signal, loaded } = options
   const { config } = loaded
   const addon = loadAddon()
   const families = await supportedFamilies()
-  const ended = new AbortController()
-  const until = AbortSignal.any([signal, ended.signal])
   checkOrigin(choice)
-  const kernel = await openKernel({ addon, families, readOnly: true, signal }, log)
-  const facts = openFacts(options, addon, until)
+  const kernel = await openKernel({ addon, families, readOnly: true, signal: life.signal }, log)
+  life.atEnd(() => {
+    kernel.close()
+  })
+  const metrics = new Metrics({ defaults: false })
+  const facts = openFacts({ nodeName: naming.name, choice, addon, metrics, life, log })
   const node = { families, nodeAddresses: [] as readonly Address[] }
   const changed = (addresses: readonly Address[]): void => {
     node.nodeAddresses = addresses
   }
-  try {
-    await followNodeAddresses({ addon, log, signal: until, changed })
-    const followed = facts.origin.follow(facts.cluster, until)
-    const operations = await Promise.race([
-      dryRun(dryRunOptions(options, facts, kernel, node, until), until),
-      followed.then((): Operation[] => []),
-    ])
-    // What is missing in an unfinished list would be deleted.
-    if (signal.aborted) throw new Error('Stopped before the plan was complete')
-    return [
-      ...(await settingCommands(kernel, config)),
-      ...bridgeCommands(families),
-      ...kernel.creations,
-      ...(await kubeProxyTables(addon)).map(tableDeletion),
-      ...(await ruleCommands(kernel.filter, families, { config, cluster: facts.cluster })),
-      ...operations.map(formatCommand),
-    ]
-  } finally {
-    ended.abort()
-    kernel.close()
-  }
+  await followNodeAddresses({ addon, log, signal: life.signal, changed })
+  const wanted = dryRunOptions(options, { facts, metrics, kernel, node }, life.signal)
+  const followed = facts.origin.follow(facts.cluster, life.signal)
+  const operations = await Promise.race([dryRun(wanted, life.signal), followed.then((): Operation[] => [])])
+  // What is missing in an unfinished list would be deleted.
+  if (signal.aborted) throw new Error('Stopped before the plan was complete')
+  return [
+    ...(await settingCommands(kernel, config)),
+    ...bridgeCommands(families),
+    ...kernel.creations,
+    ...(await kubeProxyTables(addon)).map(tableDeletion),
+    ...(await ruleCommands(kernel.filter, families, { config, cluster: facts.cluster })),
+    ...operations.map(formatCommand),
+  ]
+}
+
+export const PLAN: Command = {
+  name: 'plan',
+  description: 'print what would change, as commands that can be run, and change nothing',
+  run: async (context) => {
+    const options = await readProgramOptions(context)
+    // What is printed is the result: the log is for what goes wrong.
+    if (options.loaded.config.verbosity === 0) context.log.level = 'warn'
+    process.stdout.write(formatPlan(await preview(options)))
+    return 'stopped'
+  },
 }

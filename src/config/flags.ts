@@ -87,6 +87,20 @@ export const LOGGING_FLAGS: readonly FieldFlag[] = [
   flagOf('log-json-info-buffer-size', 'logging.options.json.infoBufferSize', 'no effect'),
 ]
 
+/** They complete the addresses of others: a port, or 0 for none. */
+export const DEPRECATED_FLAGS: readonly Omit<FieldFlag, 'field'>[] = [
+  {
+    name: 'healthz-port',
+    kind: 'number',
+    help: 'deprecated: the port of --healthz-bind-address; 0 for none',
+  },
+  {
+    name: 'metrics-port',
+    kind: 'number',
+    help: 'deprecated: the port of --metrics-bind-address',
+  },
+]
+
 /** Of old manifests, and of other systems: accepted, without a value or with one. */
 export const FLAGS_WITHOUT_EFFECT: readonly string[] = [
   'add-dir-header',

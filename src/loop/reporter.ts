@@ -2,7 +2,7 @@
 import type { Logger } from 'pino'
 import { FAMILIES } from '../model/address.ts'
 import type { LocalLack } from '../model/claims/local-endpoints.ts'
-import type { ServiceName } from '../model/facts/facts.ts'
+import { type ServiceName, splitServiceName } from '../model/facts/facts.ts'
 import type { ObjectKey } from '../model/kernel-object.ts'
 import type { Metrics } from '../serve/metrics.ts'
 import type { Happening, RecordEvent } from '../source/events.ts'
@@ -113,12 +113,11 @@ export class Reporter {
   }
 
   #warn(service: ServiceName, reason: string, note: string): void {
-    const [namespace, name] = service.split('/') as [string, string]
     const happening: Happening = {
       type: 'Warning',
       reason,
       action: 'ServeVirtualServer',
-      regarding: { kind: 'Service', name, namespace },
+      regarding: { kind: 'Service', ...splitServiceName(service) },
       note,
     }
     this.#options.recordEvent(happening)

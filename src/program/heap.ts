@@ -1,19 +1,24 @@
 /**
- * How far V8's old generation grows between collections. Said while the program runs: with such flags in its first
- * line, V8 would refuse what Node brings compiled of its own modules, and parse them at every start. Both are numbers
- * that V8 reads whenever it decides about a collection. What Node loads later is parsed, too, threads' modules included:
- * so they wait for the end of the start, or for a list that makes the heap grow.
+ * How far V8 lets the heap grow before it collects garbage. V8 reads both numbers at every collection, so they can be set
+ * while the program runs.
+ *
+ * They are no flags of the command line, for the sake of the start: with these, V8 refuses the compiled code that Node
+ * brings of its own modules, and parses their text instead. The same goes for what is loaded after a call, and for threads
+ * that begin after it. So the functions are called late: when the start is over, or when a list makes the heap grow.
  */
 import { setFlagsFromString } from 'node:v8'
 
-/** By 40 %, and at least 8 MiB, where V8 would let it grow to several times what is in use. For what stays. */
+/**
+ * Collects when the heap has grown by 40 %, and by 8 MiB at least. By itself V8 would let it grow to several times of what
+ * is in use. This keeps small what is in use for long, such as lists.
+ */
 export function keepHeapSmall(): void {
   setFlagsFromString('--heap-growing-percent=40')
 }
 
 /**
- * Collects when a third of that is used, as what changes leave behind comes slowly: memory stays where it is. For when
- * the start is over, which would have to collect more often than is worth it.
+ * Begins to collect when 30 % of that growth is used, so that memory stays where it is while changes leave garbage behind,
+ * slowly. Not for the start: it makes so much that it would collect more often than is worth it.
  */
 export function keepHeapSteady(): void {
   setFlagsFromString('--incremental-marking-soft-trigger=30')

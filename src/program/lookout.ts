@@ -4,7 +4,7 @@ import type { Address } from '../model/address.ts'
 import { type Cidr, formatCidr } from '../model/cidr.ts'
 import type { Cluster } from '../model/facts/cluster.ts'
 import { ALONE, type Links, type Surroundings, surroundingsOf } from '../model/claims/surroundings.ts'
-import { openAlarm } from '../waiting/alarm.ts'
+import type { Alarm } from '../waiting/alarm.ts'
 import type { PeerNodes } from '../source/peer-nodes.ts'
 
 /** Services come in company: those of so long are looked for at once. */
@@ -21,6 +21,8 @@ export interface LookoutOptions {
   /** Throws an Error. */
   readonly readLinks: () => Promise<Links>
   readonly peers: PeerNodes
+  /** Rung when there is something to look for. */
+  readonly alarm: Alarm
   readonly log: Logger
   readonly signal: AbortSignal
   /** Monotonic. */
@@ -32,7 +34,6 @@ const NO_PEERS: ReadonlySet<Address> = new Set()
 
 export class Lookout {
   readonly #options: LookoutOptions
-  readonly #alarm = openAlarm()
   readonly #now: () => number
   #links = NO_LINKS
   #current: Surroundings = { ...ALONE, isSeen: () => false }
@@ -58,15 +59,16 @@ export class Lookout {
 
   /** There may be something new: another external address, or other nodes. */
   lookAgain(): void {
-    this.#options.peers.consider()
-    this.#alarm.ring()
+    const { peers, alarm } = this.#options
+    peers.consider()
+    alarm.ring()
   }
 
   /** Until the signal aborts. Never throws. */
   async run(): Promise<void> {
-    const { signal } = this.#options
+    const { alarm, signal } = this.#options
     for (;;) {
-      await this.#alarm.wait(QUIET_MS, this.#pauseMs, signal)
+      await alarm.wait(QUIET_MS, this.#pauseMs, signal)
       if (signal.aborted) return
       await this.look()
     }

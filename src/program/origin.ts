@@ -29,6 +29,8 @@ export interface Origin {
   /** Keeps the facts up to date until the signal aborts. */
   readonly follow: (cluster: Cluster, signal: AbortSignal) => Promise<void>
   readonly recordEvent: RecordEvent
+  /** Sends the Events that wait, for so long at most; those that are left, and all later ones, are dropped. */
+  readonly endEvents: (timeoutMs: number) => Promise<void>
   /** Names of Nodes that there are, once these have been listed. Throws what the API server answers. */
   readonly listNodeNames: (cluster: Cluster, signal: AbortSignal) => Promise<NodeNames>
   /** An API server has an object for every node; a directory need not. */
@@ -53,13 +55,13 @@ export interface OriginChoice {
 
 export interface OriginOptions {
   readonly nodeName: string
-  readonly metrics: Metrics
+  readonly metrics: Pick<Metrics, 'requested'>
   readonly log: Logger
   readonly signal: AbortSignal
   /** Called when the API server is found elsewhere. */
-  readonly apiMoved: () => void
+  readonly onApiMoved: () => void
   /** Called whenever a request to it has not been answered. */
-  readonly apiLost: () => void
+  readonly onApiLost: () => void
 }
 
 /** Throws an Error when there would be nothing to follow. */
@@ -75,6 +77,7 @@ function openDirectory(directory: string, { log }: OriginOptions): Origin {
     recordEvent: (happening) => {
       log.debug({ happening }, 'an Event without an API server')
     },
+    endEvents: () => Promise.resolve(),
     listNodeNames: (cluster) => Promise.resolve({ names: cluster.nodeNames, more: 0 }),
     hasNodes: false,
     apiAddresses: () => NONE,
@@ -86,7 +89,7 @@ function openDirectory(directory: string, { log }: OriginOptions): Origin {
 /** Throws an Error at once when there is nothing to follow, before the kernel is touched. */
 export function openOrigin(choice: OriginChoice, options: OriginOptions): Origin {
   if (choice.manifests !== undefined) return openDirectory(choice.manifests, options)
-  const { nodeName, metrics, log, signal, apiMoved, apiLost } = options
+  const { nodeName, metrics, log, signal, onApiMoved, onApiLost } = options
   // What the client has loaded last is what it speaks to.
   let config: KubeConfig | undefined
   const load = (): KubeConfig => (config = loadKubeConfig(choice.kubeconfig, choice.master))
@@ -97,21 +100,28 @@ export function openOrigin(choice: OriginChoice, options: OriginOptions): Origin
     isLost = request.code === '<error>'
     if (!isLost) return
     addresses.lookAgain()
-    apiLost()
+    onApiLost()
   })
   const changed = (found: ReadonlySet<Address>): void => {
     apiAddresses = found
-    apiMoved()
+    onApiMoved()
   }
   const addresses = followApiAddresses({ config: () => config ?? load(), changed, log, signal })
   const readPage = openPageReader(signal, keepHeapSmall)
+  // They outlive all else: an end, too, is something to be told.
+  const eventsEnded = new AbortController()
+  const recordEvent = openEvents({ api, nodeName, log, signal: eventsEnded.signal })
   const list = (): Promise<NodeList> => listNodeAddresses({ api, readPage, nodeName, signal })
   return {
     apiAddresses: () => apiAddresses,
     isLost: () => isLost,
     followPeers: (peers) => followPeerNodes({ ...peers, list, log, signal }),
     follow: (cluster, until) => followApiServer({ api, readPage, cluster, nodeName, log, signal: until }),
-    recordEvent: openEvents({ api, nodeName, log, signal }),
+    recordEvent,
+    endEvents: async (timeoutMs) => {
+      await recordEvent.flush(timeoutMs)
+      eventsEnded.abort()
+    },
     listNodeNames: (_cluster, until) => listNodeNames(api, until),
     hasNodes: true,
   }

@@ -2,7 +2,7 @@
 import type { ServerResponse } from 'node:http'
 import type { Logger } from 'pino'
 import type { Family } from '../model/address.ts'
-import type { ServiceName } from '../model/facts/facts.ts'
+import { type ServiceName, splitServiceName } from '../model/facts/facts.ts'
 import { backoffMs } from '../waiting/backoff.ts'
 import { createBoundedServer } from './bounded-server.ts'
 
@@ -24,7 +24,7 @@ export interface HealthNodePortsOptions {
   /** What has been missing for so long that the proxy does not. */
   readonly faults: () => readonly string[]
   /** Called when the port of a Service cannot be opened, once until it can. */
-  readonly failed: (service: ServiceName, reason: string) => void
+  readonly onFailure: (service: ServiceName, reason: string) => void
   readonly log: Logger
 }
 
@@ -34,7 +34,7 @@ interface ListenerOptions {
   readonly family: Family
   readonly address: string
   readonly answer: (response: ServerResponse) => void
-  readonly failed: HealthNodePortsOptions['failed']
+  readonly onFailure: HealthNodePortsOptions['onFailure']
   readonly log: Logger
 }
 
@@ -57,7 +57,7 @@ export function retryMs(attempt: number): number {
 
 /** Listens until it is closed. What cannot be opened is logged once and tried again. */
 function openListener(options: ListenerOptions): Listener {
-  const { service, port, family, address, answer, failed, log } = options
+  const { service, port, family, address, answer, onFailure, log } = options
   const server = createBoundedServer((_request, response) => answer(response))
   let failures = 0
   let timer: NodeJS.Timeout | undefined
@@ -73,7 +73,7 @@ function openListener(options: ListenerOptions): Listener {
     server.close()
     if (failures === 0) {
       log.error({ err, service, port, address }, 'cannot listen for health checks: retrying')
-      failed(service, err.message)
+      onFailure(service, err.message)
     }
     failures++
     timer = setTimeout(listen, retryMs(failures)).unref()
@@ -104,9 +104,8 @@ function answerHealth(
   service: ServiceName,
   { count, healthy, faults }: { count: number; healthy: boolean; faults: readonly string[] },
 ): void {
-  const [namespace, name] = service.split('/')
   const body = {
-    ...{ service: { namespace, name }, localEndpoints: count, serviceProxyHealthy: healthy },
+    ...{ service: splitServiceName(service), localEndpoints: count, serviceProxyHealthy: healthy },
     ...(faults.length > 0 && { reasons: faults }),
   }
   const headers = {
@@ -177,12 +176,12 @@ export class HealthNodePorts {
   }
 
   #open(service: ServiceName, port: number, family: Family, address: string): Listener {
-    const { isHealthy, faults, failed, log } = this.#options
+    const { isHealthy, faults, onFailure, log } = this.#options
     const answer = (response: ServerResponse): void => {
       const count = this.#entries.get(service)?.health.localEndpoints.get(family) ?? 0
       answerHealth(response, service, { count, healthy: isHealthy(), faults: faults() })
     }
-    return openListener({ service, port, family, address, answer, failed, log })
+    return openListener({ service, port, family, address, answer, onFailure, log })
   }
 
   /** The port may be free now for whoever waits for it. */

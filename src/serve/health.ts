@@ -30,7 +30,7 @@ export interface ProxyHealthOptions {
   /** What traffic depends on may be missing for so long, in ms; a minute unless given. */
   readonly faultAfterMs?: number
   /** Called with how many faults there are, whenever some have been told. */
-  readonly faulted?: (count: number) => void
+  readonly onFaults?: (count: number) => void
   readonly now: () => Date
 }
 
@@ -71,7 +71,7 @@ export class ProxyHealth {
       { reason, since: before?.get(name)?.since ?? now },
     ])
     this.#faults.set(kind, new Map(faults))
-    this.#options.faulted?.([...this.#faults.values()].reduce((sum, { size }) => sum + size, 0))
+    this.#options.onFaults?.([...this.#faults.values()].reduce((sum, { size }) => sum + size, 0))
   }
 
   /** What has been missing for so long that the node is not healthy. */

@@ -55,14 +55,14 @@ export interface ServeOptions {
   readonly log: Logger
   readonly signal: AbortSignal
   /** Called when the address cannot be had, which is then not tried again (bindAddressHardFail). */
-  readonly failed?: (error: Error) => void
+  readonly onFailure?: (error: Error) => void
 }
 
 /** Serves until the signal aborts; an empty address is not served. One that is taken is tried again every 5 s. */
 export function serve(
   address: string,
   routes: Routes,
-  { log, signal, failed }: ServeOptions,
+  { log, signal, onFailure }: ServeOptions,
 ): Server | undefined {
   if (address === '') return undefined
   const server = createBoundedServer((request, response) => void answer(routes, request, response, log))
@@ -75,8 +75,8 @@ export function serve(
     isTold = false
   })
   server.on('error', (err) => {
-    if (failed !== undefined) {
-      failed(err)
+    if (onFailure !== undefined) {
+      onFailure(err)
       return
     }
     if (!isTold) log.error({ err, address }, 'cannot listen: retrying')

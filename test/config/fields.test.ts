@@ -1,7 +1,8 @@
 /** Every field and every flag of kube-proxy's configuration: its default, a value that is taken, one that is refused. */
 import { readFileSync } from 'node:fs'
 import { expect } from 'chai'
-import { FLAG_NAMES, loadConfig, parseCommandLine } from '../../src/command-line.ts'
+import { FLAG_NAMES, parseCommandLine } from '../../src/command-line.ts'
+import { loadConfig } from '../../src/commands/configuration.ts'
 import { ConfigError, type LoadedConfig, parseConfig } from '../../src/config/config.ts'
 import { FIELD_FLAGS, FLAGS_WITHOUT_EFFECT, LOGGING_FLAGS } from '../../src/config/flags.ts'
 import { fieldPaths, valueAt, WITHOUT_EFFECT } from '../../src/config/schema.ts'

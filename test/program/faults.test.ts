@@ -1,5 +1,5 @@
 import { expect } from 'chai'
-import { openFaults, reportAddressFaults } from '../../src/program/faults.ts'
+import { openFaultJudge, reportAddressFaults } from '../../src/program/report/faults.ts'
 import type { Address, Family } from '../../src/model/address.ts'
 import { Cluster } from '../../src/model/facts/cluster.ts'
 import { parseService } from '../../src/model/facts/parse-facts.ts'
@@ -26,7 +26,7 @@ function setUp(objects: readonly object[]) {
   const found = new Map<FaultKind, ReadonlyMap<string, string>>()
   const kernel = { setFaults: new Map<string, Error>() }
   let rung = 0
-  const faults = openFaults({
+  const faults = openFaultJudge({
     ...{ families: ['IPv4', 'IPv6'], kernel, cluster, log },
     health: { faults: (kind, reasons) => found.set(kind, reasons) },
     rulesBell: { ring: () => rung++ },
@@ -34,8 +34,7 @@ function setUp(objects: readonly object[]) {
   })
   return {
     ...{ cluster, kernel, faults, events, found },
-    look: (complaints: readonly (readonly [Family, string])[] = []) =>
-      faults.rulesLooked(new Map(complaints)),
+    look: (complaints: readonly (readonly [Family, string])[] = []) => faults.judge(new Map(complaints)),
     said: () => lines.map(({ level, msg, family, services }) => [level, msg, family, services]),
     rung: () => rung,
   }
@@ -43,11 +42,11 @@ function setUp(objects: readonly object[]) {
 
 const textOf = (found: ReadonlyMap<string, string> | undefined): string[] => [...(found?.values() ?? [])]
 
-describe('openFaults', () => {
+describe('openFaultJudge', () => {
   it('says nothing when all is well', () => {
     const { look, said, events, found, faults, rung } = setUp([balancer('web', BOTH)])
     look()
-    faults.setsRead()
+    faults.onSetsRead()
 
     expect([said(), events, rung()]).to.deep.equal([[], [], 0])
     expect([...found].map(([kind, { size }]) => [kind, size])).to.deep.equal([
@@ -180,14 +179,14 @@ describe('openFaults', () => {
   it('has the rules looked at while a set cannot be used, and once when all can again', () => {
     const { kernel, faults, look, rung } = setUp([])
     kernel.setFaults.set('KUBE-CLUSTER-IP', new Error('of another type'))
-    faults.setsRead()
+    faults.onSetsRead()
     expect(rung()).to.equal(1)
     look()
     kernel.setFaults.clear()
-    faults.setsRead()
+    faults.onSetsRead()
     expect(rung()).to.equal(2)
     look()
-    faults.setsRead()
+    faults.onSetsRead()
 
     expect(rung()).to.equal(2)
   })

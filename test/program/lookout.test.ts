@@ -4,6 +4,7 @@ import { Lookout, type LookoutOptions } from '../../src/program/lookout.ts'
 import { type Address, parseAddress } from '../../src/model/address.ts'
 import { parseCidr } from '../../src/model/cidr.ts'
 import type { Links } from '../../src/model/claims/surroundings.ts'
+import { openAlarm } from '../../src/waiting/alarm.ts'
 import { recordingLog } from '../support/log.ts'
 
 const ip = (text: string): Address => parseAddress(text)!
@@ -29,6 +30,7 @@ class Bench {
     } as unknown as LookoutOptions['cluster'],
     readLinks: () => (this.links instanceof Error ? Promise.reject(this.links) : Promise.resolve(this.links)),
     peers: { consider: () => this.considered++, addresses: () => this.peers },
+    alarm: openAlarm(),
     log: this.recording.log,
     signal: new AbortController().signal,
     now: () => this.now,

@@ -3,7 +3,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { expect } from 'chai'
-import { nameNode } from '../../src/command-line.ts'
+import { nameNode } from '../../src/commands/configuration.ts'
 import { describeMissingNode, explainMissingNode, type NodeNaming } from '../../src/program/missing-node.ts'
 import { Cluster } from '../../src/model/facts/cluster.ts'
 import { openOrigin, type Origin } from '../../src/program/origin.ts'
@@ -98,8 +98,8 @@ describe('explainMissingNode', () => {
       metrics,
       log,
       signal,
-      apiMoved: () => undefined,
-      apiLost: () => undefined,
+      onApiMoved: () => undefined,
+      onApiLost: () => undefined,
     })
     const cluster = new Cluster(naming.name, () => undefined)
     void origin.follow(cluster, signal)

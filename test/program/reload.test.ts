@@ -2,14 +2,14 @@ import { mkdirSync, mkdtempSync, renameSync, rmSync, symlinkSync, writeFileSync 
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { expect } from 'chai'
-import { watchConfig } from '../../src/program/reload.ts'
+import { watchFile } from '../../src/program/follow/watch-file.ts'
 import { eventually } from '../support/eventually.ts'
 import { complaints, recordingLog } from '../support/log.ts'
 
 const text = (scheduler: string): string =>
   `apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\nmode: ipvs\nipvs: {scheduler: ${scheduler}}\n`
 
-describe('watchConfig', () => {
+describe('watchFile', () => {
   let folder: string
   let abort: AbortController
   let seen: string[]
@@ -30,16 +30,16 @@ describe('watchConfig', () => {
   function start(file: string): void {
     const recording = recordingLog()
     lines = recording.lines
-    watchConfig({
+    watchFile({
       file,
       initial: text('rr'),
-      changed: (changed) => {
+      onText: (changed) => {
         const scheduler = /scheduler: (\w+)/.exec(changed)?.[1]
         if (scheduler === undefined) return Promise.reject(new Error('it names no scheduler'))
         seen.push(scheduler)
         return Promise.resolve()
       },
-      refused: (reason) => refused.push(reason),
+      onRefusal: (reason) => refused.push(reason),
       log: recording.log,
       signal: abort.signal,
     })

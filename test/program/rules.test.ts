@@ -21,8 +21,8 @@ function keeperOf(looks: readonly (boolean | Error)[], intervalMs = 3_600_000) {
   const keeper = new RuleKeeper({
     families: ['IPv4'],
     ensure,
-    failed: (family) => failed.push(family),
-    looked: (complaints) => reports.push([...complaints].map((entry) => entry.join(' '))),
+    onFailure: (family) => failed.push(family),
+    onLook: (complaints) => reports.push([...complaints].map((entry) => entry.join(' '))),
     intervalMs: () => intervalMs,
     bell,
     log,

@@ -14,8 +14,8 @@ describe('SchedulerChoice', () => {
         asked.push(name)
         return Promise.resolve(available.includes(name))
       },
-      changed: (name) => changes.push(name),
-      refused: (reason) => refusals.push(reason),
+      onSwitch: (name) => changes.push(name),
+      onRefusal: (reason) => refusals.push(reason),
       log,
     })
     return { choice, lines, asked, changes, refusals }

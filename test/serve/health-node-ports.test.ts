@@ -91,7 +91,7 @@ describe('HealthNodePorts', () => {
       addresses: (family) => addresses[family],
       isHealthy: () => healthy,
       faults: () => faults,
-      failed: (service, reason) => failures.push(`${service}: ${reason}`),
+      onFailure: (service, reason) => failures.push(`${service}: ${reason}`),
       log,
     })
     ;[port, otherPort] = (await freePorts(2)) as [number, number]

@@ -42,7 +42,7 @@ describe('ProxyHealth', () => {
       isNodeEligible: () => isNodeEligible,
       staleAfterMs: () => 60_000,
       faultAfterMs: 5_000,
-      faulted: (count) => counts.push(count),
+      onFaults: (count) => counts.push(count),
       now: () => new Date(time),
     })
   })

@@ -189,7 +189,7 @@ describe('serve', () => {
     await once(other, 'listening')
     const { log, lines } = recordingLog()
     const errors: Error[] = []
-    serve(`127.0.0.1:${portOf(other)}`, {}, options({ log, failed: (error) => errors.push(error) }))
+    serve(`127.0.0.1:${portOf(other)}`, {}, options({ log, onFailure: (error) => errors.push(error) }))
 
     await eventually(() => expect(errors.map(({ message }) => message)[0]).to.contain('EADDRINUSE'))
     expect(lines).to.deep.equal([])

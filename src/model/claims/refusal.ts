@@ -3,7 +3,7 @@ import type { Publisher } from '../facts/address-index.ts'
 import { type Address, describeSpecial } from '../address.ts'
 import { type Cidr, contains, formatCidr } from '../cidr.ts'
 import { type ExternalPolicy, isAllowed, isNamed } from './external-policy.ts'
-import type { Service, ServiceName } from '../facts/facts.ts'
+import { type Service, type ServiceName, splitServiceName } from '../facts/facts.ts'
 import type { Surroundings } from './surroundings.ts'
 
 /** Who has which addresses. */
@@ -70,7 +70,7 @@ export function refusalOf(
   service: Service,
   neighbourhood: Neighbourhood,
 ): string | undefined {
-  const namespace = service.name.slice(0, service.name.indexOf('/'))
+  const { namespace } = splitServiceName(service.name)
   const { policy } = neighbourhood
   const has = holder(address, neighbourhood)
   if (has !== undefined) return `${address} is ${has}`

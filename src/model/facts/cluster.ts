@@ -37,7 +37,10 @@ export interface Trigger {
   readonly at: number
 }
 
-export interface ClusterHooks {
+/** Called as things happen. */
+export interface ClusterListener {
+  /** Something has changed, or a resource has been listed for the first time. */
+  readonly changed?: () => void
   /** This node's own object is another. */
   readonly nodeChanged?: () => void
   /** A Service, or a slice, was added, has changed or is gone. */
@@ -45,6 +48,9 @@ export interface ClusterHooks {
   readonly endpointsChanged?: () => void
   /** A Service names an external address that none has named before. */
   readonly externalNamed?: () => void
+}
+
+export interface ClusterHooks extends Omit<ClusterListener, 'changed'> {
   /** Triggers before this time do not count, in ms since the epoch. */
   readonly since?: number
 }
@@ -62,8 +68,8 @@ export class Cluster {
   readonly #nodeName: string
   readonly #listed = new Set<Resource>()
   readonly #dirty = new Set<ServiceName>()
-  readonly #changed: () => void
-  readonly #hooks: ClusterHooks
+  readonly #listeners: ClusterListener[]
+  readonly #since: number
   #triggers: Trigger[] = []
 
   readonly services: Collection<Service>
@@ -74,18 +80,18 @@ export class Cluster {
   /** `changed` is called after every change, also when a resource has been listed for the first time. */
   constructor(nodeName: string, changed: () => void, hooks: ClusterHooks = {}) {
     this.#nodeName = nodeName
-    this.#changed = changed
-    this.#hooks = hooks
+    this.#listeners = [{ ...hooks, changed }]
+    this.#since = hooks.since ?? Infinity
     this.services = this.#collection('services', this.#services, (before, after, name) => {
       this.#dirty.add(name)
       this.#noteAddresses(before, after)
-      hooks.serviceChanged?.()
+      this.#tell('serviceChanged')
     })
     this.endpointSlices = this.#collection('endpointSlices', this.#slices, (before, after) => {
       this.#index(before, after)
       this.#mark(this.#addresses.noteSlice(before, after))
       this.#noteTrigger(before, after)
-      hooks.endpointsChanged?.()
+      this.#tell('endpointsChanged')
       if ((after ?? before)?.service === API_SERVER) this.markExposed()
     })
     this.nodes = this.#collection('nodes', this.#nodes, (before, after, name) => {
@@ -95,6 +101,11 @@ export class Cluster {
     this.serviceCidrs = this.#collection('serviceCidrs', this.#serviceCidrs, () => {
       this.markExposed()
     })
+  }
+
+  /** Tells somebody else, too, from now on. */
+  listen(listener: ClusterListener): void {
+    this.#listeners.push(listener)
   }
 
   /** Every resource has been listed once. Before that, absence means nothing. */
@@ -145,13 +156,13 @@ export class Cluster {
   /** Marks every Service as changed: something that all depend on has. */
   markAll(): void {
     for (const name of this.#services.keys()) this.#dirty.add(name)
-    this.#changed()
+    this.#tell('changed')
   }
 
   /** Marks every Service that is reached from outside: something about the node's or its peers' addresses has changed. */
   markExposed(): void {
     for (const [name, service] of this.#services) if (isExposed(service)) this.#dirty.add(name)
-    this.#changed()
+    this.#tell('changed')
   }
 
   /** External IPs and those of load balancers, of all Services. */
@@ -180,7 +191,7 @@ export class Cluster {
   /** Marks the Services that name one of these external addresses. */
   markNaming(addresses: Iterable<Address>): void {
     for (const address of addresses) this.#mark(this.#addresses.namedBy(address))
-    this.#changed()
+    this.#tell('changed')
   }
 
   /** Marks the Services that have an endpoint at one of these addresses. */
@@ -221,6 +232,10 @@ export class Cluster {
     return triggers
   }
 
+  #tell(what: keyof ClusterListener): void {
+    for (const listener of this.#listeners) listener[what]?.()
+  }
+
   #findRange(): void {
     this.#isRangeStale = false
     const before = this.#clusterIpRange
@@ -237,7 +252,7 @@ export class Cluster {
     const isNew = named.some((address) => !this.#addresses.isExternal(address))
     this.#mark(this.#addresses.noteService(before, after))
     this.#isRangeStale ||= before?.clusterIps.join() !== after?.clusterIps.join()
-    if (isNew) this.#hooks.externalNamed?.()
+    if (isNew) this.#tell('externalNamed')
   }
 
   #noteNode(before: Node | undefined, after: Node | undefined): void {
@@ -246,12 +261,12 @@ export class Cluster {
     if (!differs((node) => node)) return
     if (differs((node) => node?.zone)) this.markAll()
     else if (differs((node) => [node?.addresses, node?.podCidrs])) this.markExposed()
-    this.#hooks.nodeChanged?.()
+    this.#tell('nodeChanged')
   }
 
   #noteTrigger(before: EndpointSlice | undefined, after: EndpointSlice | undefined): void {
-    const { since = Infinity } = this.#hooks
-    if (after === undefined || after.triggeredAt <= since || after.triggeredAt === before?.triggeredAt) return
+    if (after === undefined || after.triggeredAt <= this.#since || after.triggeredAt === before?.triggeredAt)
+      return
     this.#triggers.push({ family: after.family, at: after.triggeredAt })
   }
 
@@ -290,15 +305,15 @@ export class Cluster {
       foresee: (objects) => {
         if (this.#listed.has(resource)) return
         for (const object of objects) put(object)
-        this.#changed()
+        this.#tell('changed')
       },
       put: (object) => {
         put(object)
-        this.#changed()
+        this.#tell('changed')
       },
       remove: (name) => {
         set(name, undefined)
-        this.#changed()
+        this.#tell('changed')
       },
       replace: (objects) => {
         const gone = new Set(facts.keys())
@@ -308,7 +323,7 @@ export class Cluster {
         }
         for (const name of gone) set(name, undefined)
         this.#listed.add(resource)
-        this.#changed()
+        this.#tell('changed')
       },
     }
   }

@@ -6,6 +6,14 @@ import type { Protocol } from '../virtual-server.ts'
 /** `namespace/name`. */
 export type ServiceName = string
 
+export function splitServiceName(service: ServiceName): {
+  readonly namespace: string
+  readonly name: string
+} {
+  const slash = service.indexOf('/')
+  return { namespace: service.slice(0, slash), name: service.slice(slash + 1) }
+}
+
 /** Its endpoints are the API servers; it has the first address of the cluster IPs' network. */
 export const API_SERVER: ServiceName = 'default/kubernetes'
 

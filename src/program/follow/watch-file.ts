@@ -1,4 +1,4 @@
-/** Reads the configuration file again when it changes, also by the symlink swap of a mounted ConfigMap, or on SIGHUP. */
+/** Reads a file of the configuration again when it changes, also by the symlink swap of a mounted ConfigMap, or on SIGHUP. */
 import { watch } from 'node:fs'
 import { readFile } from 'node:fs/promises'
 import { dirname } from 'node:path'
@@ -7,16 +7,16 @@ import type { Logger } from 'pino'
 /** A change is read when the folder has been quiet for so long: writers may need several writes. */
 const QUIET_MS = 100
 
-export interface ConfigWatch {
+export interface FileWatch {
   readonly file: string
   /** Reads it; as text unless given. */
   readonly read?: (file: string) => Promise<string>
   /** What it said at the start. */
   readonly initial: string
   /** Takes a new text, or throws an Error that says why it cannot be used: then what was before stays. */
-  readonly changed: (text: string) => Promise<void>
+  readonly onText: (text: string) => Promise<void>
   /** Called with the reason why a new text cannot be used, or read. */
-  readonly refused: (reason: string) => void
+  readonly onRefusal: (reason: string) => void
   readonly log: Logger
   readonly signal: AbortSignal
 }
@@ -25,16 +25,16 @@ async function readText(file: string): Promise<string> {
   return readFile(file, 'utf8')
 }
 
-/** Calls `changed` with every new text of the file until the signal aborts, one at a time. */
-export function watchConfig({
+/** Calls `onText` with every new text of the file until the signal aborts, one at a time. */
+export function watchFile({
   file,
   read = readText,
   initial,
-  changed,
-  refused,
+  onText,
+  onRefusal,
   log,
   signal,
-}: ConfigWatch): void {
+}: FileWatch): void {
   let current = initial
   let timer: NodeJS.Timeout | undefined
   let running = Promise.resolve()
@@ -43,10 +43,10 @@ export function watchConfig({
       const text = await read(file)
       if (text === current || signal.aborted) return
       current = text
-      await changed(text)
+      await onText(text)
     } catch (err) {
       log.error({ err }, 'cannot use the new configuration: the old one stays')
-      refused((err as Error).message)
+      onRefusal((err as Error).message)
     }
   }
   const rereadSoon = (): void => {

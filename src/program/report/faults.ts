@@ -1,15 +1,15 @@
 /**
- * What traffic depends on and is missing, told to health; and source ranges that do not hold, by the names of the
- * Services that have them.
+ * Judges what traffic depends on: what is missing is told to health, and source ranges that do not hold are told by the
+ * names of the Services that have them.
  */
 import type { Logger } from 'pino'
-import type { Bell } from '../waiting/doorbell.ts'
-import { type Address, type Family, familyOf } from '../model/address.ts'
-import type { Cluster } from '../model/facts/cluster.ts'
-import type { Service, ServiceName } from '../model/facts/facts.ts'
-import { setName, setsOf } from '../model/sets.ts'
-import type { ProxyHealth } from '../serve/health.ts'
-import type { RecordEvent } from '../source/events.ts'
+import type { Bell } from '../../waiting/doorbell.ts'
+import { type Address, type Family, familyOf } from '../../model/address.ts'
+import type { Cluster } from '../../model/facts/cluster.ts'
+import { type Service, type ServiceName, splitServiceName } from '../../model/facts/facts.ts'
+import { setName, setsOf } from '../../model/sets.ts'
+import type { ProxyHealth } from '../../serve/health.ts'
+import type { RecordEvent } from '../../source/events.ts'
 
 /** The sets that source ranges are asked from, and what it means that one of them is missing. */
 const RANGE_SETS = [
@@ -20,7 +20,7 @@ const RANGE_SETS = [
 /** Names in one line of the log, or of a body. */
 const MAX_NAMES = 10
 
-export interface FaultsOptions {
+export interface FaultJudgeOptions {
   readonly families: Iterable<Family>
   readonly health: Pick<ProxyHealth, 'faults'>
   readonly kernel: { readonly setFaults: ReadonlyMap<string, Error> }
@@ -31,18 +31,18 @@ export interface FaultsOptions {
   readonly log: Logger
 }
 
-export interface Faults {
+export interface FaultJudge {
   /** Called after each look at the rules, with what is wrong with those of each family. */
-  readonly rulesLooked: (complaints: ReadonlyMap<Family, string>) => void
+  readonly judge: (complaints: ReadonlyMap<Family, string>) => void
   /** Called after each reading of the sets. */
-  readonly setsRead: () => void
+  readonly onSetsRead: () => void
 }
 
 /**
  * A family counts while Services have cluster IPs in it: where the cluster has one family, nobody needs the rules of the
  * other.
  */
-export function openFaults(options: FaultsOptions): Faults {
+export function openFaultJudge(options: FaultJudgeOptions): FaultJudge {
   const { families, health, kernel, cluster, rulesBell } = options
   /** Services of a family that have been told of. */
   const told = new Map<Family, readonly ServiceName[]>()
@@ -55,7 +55,7 @@ export function openFaults(options: FaultsOptions): Faults {
     if (names.length === 0) return undefined
     return `Source ranges of ${listed(names)} are not enforced for ${family}: ${reason}`
   }
-  const rulesLooked = (complaints: ReadonlyMap<Family, string>): void => {
+  const judge = (complaints: ReadonlyMap<Family, string>): void => {
     const { setFaults } = kernel
     judged = setFaults.size
     const served = [...families].filter((family) => cluster.hasClusterIps(family))
@@ -71,10 +71,10 @@ export function openFaults(options: FaultsOptions): Faults {
     health.faults('sets', messagesOf([...setFaults].filter(([name]) => sets.has(name))))
     health.faults('sourceRanges', those(open))
   }
-  const setsRead = (): void => {
+  const onSetsRead = (): void => {
     if (kernel.setFaults.size + judged > 0) rulesBell.ring()
   }
-  return { rulesLooked, setsRead }
+  return { judge, onSetsRead }
 }
 
 function messagesOf(errors: readonly (readonly [string, Error])[]): Map<string, string> {
@@ -112,19 +112,22 @@ interface Telling {
 }
 
 /** Names Services once while it lasts, and says once that it is over. */
-function tell({ log, recordEvent }: FaultsOptions, family: Family, { reason, names, told }: Telling): void {
+function tell(
+  { log, recordEvent }: FaultJudgeOptions,
+  family: Family,
+  { reason, names, told }: Telling,
+): void {
   if (reason === undefined && told.length > 0) log.info({ family }, 'source ranges are enforced again')
   const known = new Set(told)
   const fresh = names.filter((name) => !known.has(name))
   if (fresh.length === 0) return
   log.error({ family, services: listed(fresh), reason }, 'source ranges are not enforced')
   for (const service of fresh) {
-    const [namespace, name] = service.split('/') as [string, string]
     recordEvent({
       type: 'Warning',
       reason: 'SourceRangesNotEnforced',
       action: 'WriteRules',
-      regarding: { kind: 'Service', name, namespace },
+      regarding: { kind: 'Service', ...splitServiceName(service) },
       note: `loadBalancerSourceRanges are not enforced for ${family}: ${reason}`,
     })
   }

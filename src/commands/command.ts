@@ -1,0 +1,41 @@
+/** What a command is, and what it is given. */
+import type { Logger } from 'pino'
+import type { FlagKind, FlagValues } from '../config/flags.ts'
+import type { Ending } from '../program/life.ts'
+
+/** What the command line says. */
+export interface CommandLine {
+  /** The name of the command that is asked for. */
+  readonly action: string
+  /** What follows the name of a subcommand. */
+  readonly operands: readonly string[]
+  readonly configFile: string | undefined
+  /** A directory instead of an API server. */
+  readonly manifests: string | undefined
+  /** The API server's URL. */
+  readonly master: string | undefined
+  /** Wins over the configuration. */
+  readonly hostnameOverride: string | undefined
+  /** All flags, by name. */
+  readonly values: FlagValues
+}
+
+export interface CommandContext {
+  readonly commandLine: CommandLine
+  readonly log: Logger
+  /** Aborts when the process is told to stop. */
+  readonly signal: AbortSignal
+}
+
+/** Something that the program can be asked to do. */
+export interface Command {
+  readonly name: string
+  /** One line of the help. */
+  readonly description: string
+  /** kube-proxy's flag that asks for it. Without one it is a subcommand, and its name asks for it. */
+  readonly flag?: { readonly name: string; readonly kind: FlagKind }
+  /** What a subcommand takes after its name, as the help shows it: `<what>`, `[name]`. */
+  readonly operands?: readonly string[]
+  /** Throws an Error with a remedy. */
+  readonly run: (context: CommandContext) => Promise<Ending>
+}

@@ -1,0 +1,13 @@
+/** All commands. A new one is a file beside this one, and a line here. */
+import { CLEANUP } from './cleanup.ts'
+import type { Command } from './command.ts'
+import { INIT } from './init.ts'
+import { PLAN } from './plan.ts'
+import { RUN } from './run.ts'
+import { WRITE_CONFIG } from './write-config.ts'
+
+/** What is done when no other command is asked for. */
+export const DEFAULT_COMMAND = RUN
+
+/** The others. Of several that flags ask for, the first counts. */
+export const COMMANDS: readonly Command[] = [WRITE_CONFIG, CLEANUP, INIT, PLAN]

@@ -1,0 +1,32 @@
+/** Health and metrics over HTTP, where the configuration wants them. */
+import type { Logger } from 'pino'
+import type { ProxyHealth } from '../../serve/health.ts'
+import { healthRoutes, metricsRoutes, type Routes, serve } from '../../serve/http.ts'
+import type { Metrics } from '../../serve/metrics.ts'
+import type { Current } from '../current.ts'
+import type { Life } from '../life.ts'
+import type { RecordNodeEvent } from './node-events.ts'
+
+export interface HttpInput {
+  readonly current: Pick<Current, 'config' | 'document'>
+  readonly health: ProxyHealth
+  readonly metrics: Metrics
+  readonly recordNodeEvent: RecordNodeEvent
+  readonly life: Pick<Life, 'signal' | 'fail'>
+  readonly log: Logger
+}
+
+/** With bindAddressHardFail, an address that is taken ends the program. */
+export function serveHttp({ current, health, metrics, recordNodeEvent, life, log }: HttpInput): void {
+  const { config } = current
+  const open = (address: string, routes: Routes, reason: string): void => {
+    const onFailure = (cause: Error): void => {
+      recordNodeEvent({ type: 'Warning', reason, action: 'StartKubeProxy', note: cause.message })
+      life.fail(new Error(`Cannot listen on ${address}, and bindAddressHardFail is set`, { cause }))
+    }
+    serve(address, routes, { log, signal: life.signal, ...(config.bindAddressHardFail && { onFailure }) })
+  }
+  open(config.healthzBindAddress, healthRoutes(health, metrics), 'FailedToStartProxierHealthcheck')
+  const routes = metricsRoutes({ metrics, document: () => current.document })
+  open(config.metricsBindAddress, routes, 'FailedToStartMetricServer')
+}
