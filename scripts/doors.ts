@@ -57,6 +57,7 @@ const DOORS: Readonly<Record<string, readonly string[]>> = {
     'waiting',
     'model',
     'model/facts',
+    'source',
     'package.json',
     'prom-client',
     'pino',
