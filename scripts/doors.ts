@@ -62,6 +62,7 @@ const DOORS: Readonly<Record<string, readonly string[]>> = {
     'waiting',
     'model',
     'model/facts',
+    'source',
     'package.json',
     'prom-client',
     'pino',

@@ -94,7 +94,7 @@ function valuesOf(options: Readonly<Record<string, readonly string[]>>): FlagVal
 }
 
 /** As Go's strconv.ParseBool. */
-const BOOLEANS: Readonly<Record<string, boolean>> = Object.fromEntries([
+const GO_BOOLEANS: Readonly<Record<string, boolean>> = Object.fromEntries([
   ...['1', 't', 'T', 'TRUE', 'true', 'True'].map((text) => [text, true] as const),
   ...['0', 'f', 'F', 'FALSE', 'false', 'False'].map((text) => [text, false] as const),
 ])
@@ -102,7 +102,7 @@ const BOOLEANS: Readonly<Record<string, boolean>> = Object.fromEntries([
 /** Throws an Error for what is neither: a word that is not understood must not clean up a node. */
 function isSet(values: FlagValues, name: string): boolean {
   const last = values[name]?.at(-1) ?? 'false'
-  if (Object.hasOwn(BOOLEANS, last)) return BOOLEANS[last]!
+  if (Object.hasOwn(GO_BOOLEANS, last)) return GO_BOOLEANS[last]!
   throw new Error(`Cannot use --${name}: ${expected('true or false', last)}`)
 }
 

@@ -39,11 +39,13 @@ export function loadConfig(
   text: string | undefined,
 ): LoadedConfig {
   const loaded =
-    configFile === undefined || text === undefined ? loadFlags(values) : loadFile(configFile, text, values)
+    configFile === undefined || text === undefined
+      ? configOfFlags(values)
+      : configOfFile(configFile, text, values)
   return { ...loaded, unused: [...loaded.unused, ...unusedFlags(values)] }
 }
 
-function loadFile(file: string, text: string, values: FlagValues): LoadedConfig {
+function configOfFile(file: string, text: string, values: FlagValues): LoadedConfig {
   const loaded = parseConfig(file, text, (document) => withLoggingFlags(document, values))
   const ignored = ignoredFlags(values)
   if (ignored.length === 0) return loaded
@@ -51,7 +53,7 @@ function loadFile(file: string, text: string, values: FlagValues): LoadedConfig 
   return { ...loaded, warnings: [...loaded.warnings, warning] }
 }
 
-function loadFlags(values: FlagValues): LoadedConfig {
+function configOfFlags(values: FlagValues): LoadedConfig {
   const author = { name: 'the flags', nameOf: flagOfField }
   const loaded = loadConfiguration(documentOfFlags(values), author)
   if (!isHealthzDisabled(values)) return loaded

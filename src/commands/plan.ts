@@ -9,7 +9,7 @@ import { followNodeAddresses } from '../kernel/link/node-addresses.ts'
 import { differingSysctls, formatSysctl } from '../kernel/host/sysctl.ts'
 import { dryRun, type DryRunOptions } from '../loop/dry-run.ts'
 import { Reporter } from '../loop/reporter.ts'
-import { type Facts, openFacts } from '../program/facts.ts'
+import { type FollowedFacts, openFacts } from '../program/facts.ts'
 import { type Life, openLife } from '../program/life.ts'
 import { type MappingInput, mappingOptions, ruleOptions } from '../program/mapping.ts'
 import type { Address, Family } from '../model/address.ts'
@@ -66,7 +66,7 @@ async function ruleCommands(
 }
 
 interface DryParts {
-  readonly facts: Facts
+  readonly facts: FollowedFacts
   readonly metrics: Metrics
   readonly kernel: LinuxKernel
   readonly node: Pick<MappingInput, 'families' | 'nodeAddresses'>

@@ -1,10 +1,11 @@
 /** KubeProxyConfiguration to one frozen Config. Pure: text in, value out. */
 import { type Address, parseAddress } from '../model/address.ts'
 import { type Cidr, parseCidr } from '../model/cidr.ts'
+import type { ConntrackSettings } from '../model/conntrack-settings.ts'
 import { ConfigError, shown } from './config-error.ts'
 import { parseDuration } from './duration.ts'
 import { isObject } from './kinds.ts'
-import { type Origin, resolveDocument } from './resolve.ts'
+import { type DocumentSource, resolveDocument } from './resolve.ts'
 import {
   API_VERSION,
   type Document,
@@ -57,22 +58,11 @@ export interface Config {
   readonly strictArp: boolean
   /** Whether Services may have externalIPs. */
   readonly allowExternalIps: boolean
-  readonly conntrack: ConntrackConfig
+  readonly conntrack: ConntrackSettings
   /** -1000 (this process is never ended for want of memory) to 1000. */
   readonly oomScoreAdj: number
   /** Of the log, as kube-proxy counts it: 4 for every change, 6 for everything. */
   readonly verbosity: number
-}
-
-/** The kernel's connection tracking; 0 and false leave what it has. */
-export interface ConntrackConfig {
-  readonly maxPerCore: number
-  readonly min: number
-  readonly tcpEstablishedTimeoutSeconds: number
-  readonly tcpCloseWaitTimeoutSeconds: number
-  readonly tcpBeLiberal: boolean
-  readonly udpTimeoutSeconds: number
-  readonly udpStreamTimeoutSeconds: number
 }
 
 /** A configuration in all its forms, and what its author should know. */
@@ -91,7 +81,7 @@ export interface LoadedConfig {
 const seconds = (text: string): number => Math.floor(parseDuration(text)! / 1000)
 const networks = (texts: readonly string[]): readonly Cidr[] => texts.map((text) => parseCidr(text)!)
 
-function conntrackOf({ conntrack }: Document): ConntrackConfig {
+function conntrackOf({ conntrack }: Document): ConntrackSettings {
   return Object.freeze({
     maxPerCore: conntrack.maxPerCore,
     min: conntrack.min,
@@ -151,22 +141,26 @@ function unusedFields(document: Document): string[] {
 }
 
 /** Networks of Pods that were given, in a mode that does not ask for them. */
-function clusterCidrWarning(value: unknown, { detectLocalMode: mode }: Document, origin: Origin): string[] {
-  const nameOf = origin.nameOf ?? String
+function clusterCidrWarning(
+  value: unknown,
+  { detectLocalMode: mode }: Document,
+  source: DocumentSource,
+): string[] {
+  const nameOf = source.nameOf ?? String
   const given = valueAt(value, 'clusterCIDR') ?? ''
   if (given === '' || mode === 'ClusterCIDR') return []
   return [`${nameOf('clusterCIDR')} is ignored: it has no effect with ${nameOf('detectLocalMode')} ${mode}`]
 }
 
 /** Resolves what somebody wrote. Throws ConfigError with all faults, each naming its field. */
-export function loadConfiguration(value: unknown, origin: Origin): LoadedConfig {
-  const { document, leftOut } = resolveDocument(value, origin)
+export function loadConfiguration(value: unknown, source: DocumentSource): LoadedConfig {
+  const { document, leftOut } = resolveDocument(value, source)
   const unused = [...unusedFields(document), ...leftOut.filter((path) => path !== 'clusterCIDR')]
   return {
     config: configOf(document),
     document,
-    warnings: clusterCidrWarning(value, document, origin),
-    unused: unused.map(origin.nameOf ?? String),
+    warnings: clusterCidrWarning(value, document, source),
+    unused: unused.map(source.nameOf ?? String),
   }
 }
 

@@ -14,7 +14,7 @@ import {
 } from './schema.ts'
 
 /** Where a document comes from, for its faults. */
-export interface Origin {
+export interface DocumentSource {
   /** `configuration /var/lib/kube-proxy/config.conf`. */
   readonly name: string
   /** How a field is called there; its path unless given. */
@@ -30,7 +30,7 @@ export interface Resolved {
 type Path = readonly string[]
 
 /** A field that is at fault, and what is expected of it. */
-interface Fault {
+interface FieldFault {
   readonly path: Path
   readonly message: string
 }
@@ -58,7 +58,7 @@ function isIdle(path: Path, mode: LocalMode | undefined): boolean {
 }
 
 /** The smallest part around a fault that has no effect; undefined where the fault counts. */
-function idlePart({ path }: Fault, mode: LocalMode | undefined): Path | undefined {
+function idlePart({ path }: FieldFault, mode: LocalMode | undefined): Path | undefined {
   const around = path.map((_, i) => path.slice(0, path.length - i))
   return around.find((part) => isIdle(part, mode))
 }
@@ -66,9 +66,9 @@ function idlePart({ path }: Fault, mode: LocalMode | undefined): Path | undefine
 // --- Faults ---------------------------------------------------------------------------------------------
 
 /** What single fields cannot tell; a field that is faulty itself says so, and nothing here. */
-function contradictions(value: unknown, mode: LocalMode | undefined): Fault[] {
+function contradictions(value: unknown, mode: LocalMode | undefined): FieldFault[] {
   const field = (path: string): unknown => fieldSchema(path)!.safeParse(valueAt(value, path)).data
-  const faults: Fault[] = []
+  const faults: FieldFault[] = []
   const fault = (path: string, what: string): unknown =>
     faults.push({ path: path.split('.'), message: expected(what, valueAt(value, path)) })
   const [period, minimum] = ['ipvs.syncPeriod', 'ipvs.minSyncPeriod'].map((path) =>
@@ -99,7 +99,7 @@ function without(value: unknown, [name, ...rest]: Path): unknown {
 const begins = (path: Path, start: Path): boolean => start.every((name, i) => name === path[i])
 
 /** Resolves a document. Throws ConfigError with all faults that count, each naming its field. */
-export function resolveDocument(value: unknown, { name, nameOf = (path) => path }: Origin): Resolved {
+export function resolveDocument(value: unknown, { name, nameOf = (path) => path }: DocumentSource): Resolved {
   const result = SCHEMA.safeParse(value)
   const mode = SCHEMA.shape.detectLocalMode.safeParse(valueAt(value, 'detectLocalMode')).data
   const own = (result.error?.issues ?? []).map(({ path, message }) => ({ path: path.map(String), message }))

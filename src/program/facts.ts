@@ -12,7 +12,7 @@ import { openOrigin, type Origin, type OriginChoice, type OriginOptions } from '
 /** So long the end waits for Events that the API server has not taken yet. */
 const LAST_EVENTS_MS = 1_000
 
-export interface Facts {
+export interface FollowedFacts {
   /** Rung by every change of the facts, and when the API server is lost. */
   readonly doorbell: Doorbell
   readonly cluster: Cluster
@@ -31,7 +31,7 @@ export interface FactsOptions {
 }
 
 /** Throws an Error when there is nowhere to have facts from. They come when the origin is followed. */
-export function openFacts({ nodeName, choice, addon, metrics, life, log }: FactsOptions): Facts {
+export function openFacts({ nodeName, choice, addon, metrics, life, log }: FactsOptions): FollowedFacts {
   const { signal } = life
   const doorbell = new Doorbell()
   const ring = (): void => {

@@ -13,7 +13,7 @@ import { setName } from '../model/sets.ts'
 import type { ProxyHealth } from '../serve/health.ts'
 import type { Metrics } from '../serve/metrics.ts'
 import type { Current } from './current.ts'
-import type { Facts } from './facts.ts'
+import type { FollowedFacts } from './facts.ts'
 import { keepHeapSmall, keepHeapSteady } from './heap.ts'
 import type { Lookout } from './lookout.ts'
 import { type MappingInput, mappingOptions } from './mapping.ts'
@@ -24,7 +24,7 @@ import { reportSettled } from './report/health.ts'
 import { type SchedulerChoice, wantedScheduler } from './scheduler.ts'
 
 export interface ProxyInput extends Pick<ProxyOptions, 'onServiceMapped'> {
-  readonly facts: Facts
+  readonly facts: FollowedFacts
   readonly kernel: LinuxKernel
   readonly naming: NodeNaming
   readonly families: ReadonlySet<Family>
@@ -120,7 +120,7 @@ async function schedule(
 export function addressBook({
   lookout,
   origin,
-}: Pick<Facts, 'lookout' | 'origin'>): Pick<MappingInput, 'surroundings' | 'apiAddresses'> {
+}: Pick<FollowedFacts, 'lookout' | 'origin'>): Pick<MappingInput, 'surroundings' | 'apiAddresses'> {
   return { surroundings: lookout.current, apiAddresses: origin.apiAddresses() }
 }
 

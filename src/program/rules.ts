@@ -77,7 +77,7 @@ export class RuleKeeper {
   }
 }
 
-export interface RulesInput extends Pick<RuleKeeperOptions, 'onLook' | 'bell' | 'log' | 'signal'> {
+export interface KeptRules extends Pick<RuleKeeperOptions, 'onLook' | 'bell' | 'log' | 'signal'> {
   readonly families: ReadonlySet<Family>
   readonly filter: Pick<Filter, 'ensure'>
   readonly cluster: Cluster
@@ -86,7 +86,7 @@ export interface RulesInput extends Pick<RuleKeeperOptions, 'onLook' | 'bell' | 
 }
 
 /** Writes the rules before anything is served, and keeps them. Throws when the signal aborts before they are there. */
-export async function keepRules(input: RulesInput): Promise<void> {
+export async function keepRules(input: KeptRules): Promise<void> {
   const { families, filter, cluster, current, metrics, onLook, bell, log, signal } = input
   const ensure = async (family: Family): Promise<boolean> => {
     const options = ruleOptions({ config: current.config, cluster }, family)

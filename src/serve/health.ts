@@ -2,7 +2,7 @@
 import type { Family } from '../model/address.ts'
 
 /** Go's zero time: never. */
-const NEVER = '0001-01-01T00:00:00Z'
+const ZERO_TIME = '0001-01-01T00:00:00Z'
 /** What is mended within this time costs a node no traffic. */
 const FAULT_AFTER_MS = 60_000
 /** A body is read by people: so many reasons of a kind, and how many more. */
@@ -12,7 +12,7 @@ const MAX_REASONS = 10
 export type FaultKind = 'rules' | 'sets' | 'addresses' | 'sourceRanges'
 
 /** Something that traffic depends on, and that is missing. */
-interface Fault {
+interface HealthFault {
   readonly reason: string
   /** In ms since the epoch. */
   readonly since: number
@@ -45,7 +45,7 @@ export class ProxyHealth {
   #updatedAt: Date | undefined
   /** When the first change came that has not been brought into the kernel. */
   #queuedAt: Date | undefined
-  readonly #faults = new Map<FaultKind, ReadonlyMap<string, Fault>>()
+  readonly #faults = new Map<FaultKind, ReadonlyMap<string, HealthFault>>()
 
   constructor(options: ProxyHealthOptions) {
     this.#options = options
@@ -66,7 +66,7 @@ export class ProxyHealth {
   faults(kind: FaultKind, reasons: ReadonlyMap<string, string>): void {
     const before = this.#faults.get(kind)
     const now = this.#options.now().getTime()
-    const faults = [...reasons].map(([name, reason]): [string, Fault] => [
+    const faults = [...reasons].map(([name, reason]): [string, HealthFault] => [
       name,
       { reason, since: before?.get(name)?.since ?? now },
     ])
@@ -101,7 +101,7 @@ export class ProxyHealth {
     return this.#report(this.healthy && nodeEligible, { nodeEligible }, problems)
   }
 
-  #reasons(counts: (fault: Fault) => boolean): string[] {
+  #reasons(counts: (fault: HealthFault) => boolean): string[] {
     return [...this.#faults].flatMap(([kind, faults]) => {
       const reasons = [...new Set([...faults.values()].filter(counts).map(({ reason }) => reason))]
       const more = reasons.length - MAX_REASONS
@@ -111,7 +111,7 @@ export class ProxyHealth {
 
   #report(isOk: boolean, parts: object, problems: readonly string[]): HealthReport {
     const currentTime = formatTime(this.#options.now())
-    const lastUpdated = this.#updatedAt === undefined ? NEVER : formatTime(this.#updatedAt)
+    const lastUpdated = this.#updatedAt === undefined ? ZERO_TIME : formatTime(this.#updatedAt)
     const { healthy } = this
     const families = [...this.#options.families].map((family) => [family, { lastUpdated, healthy }])
     const status = this.#updatedAt === undefined ? {} : { status: Object.fromEntries(families) as object }

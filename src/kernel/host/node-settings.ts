@@ -1,6 +1,7 @@
 /** What kube-proxy sets beside IPVS: how much the connection tracking holds and for how long, and who dies first. */
 import { readFileSync, writeFileSync } from 'node:fs'
 import { writeFile } from 'node:fs/promises'
+import type { ConntrackSettings } from '../../model/conntrack-settings.ts'
 import type { Sysctl } from './sysctl.ts'
 
 /** nf_conntrack_max is never scaled beyond this (kube-proxy 1.36). */
@@ -9,17 +10,6 @@ const HASH_SIZE = '/sys/module/nf_conntrack/parameters/hashsize'
 const OOM_SCORE = '/proc/self/oom_score_adj'
 /** kubelet's for Pods that a node cannot do without (pkg/kubelet/qos/policy.go): only -998 and below come later. */
 const SPARED = -997
-
-/** `conntrack` of KubeProxyConfiguration; 0 leaves what the kernel has. */
-export interface ConntrackSettings {
-  readonly maxPerCore: number
-  readonly min: number
-  readonly tcpEstablishedTimeoutSeconds: number
-  readonly tcpCloseWaitTimeoutSeconds: number
-  readonly tcpBeLiberal: boolean
-  readonly udpTimeoutSeconds: number
-  readonly udpStreamTimeoutSeconds: number
-}
 
 /** Connections to make room for; 0 leaves what the kernel has. */
 export function conntrackMax({ maxPerCore, min }: ConntrackSettings, cpus: number): number {

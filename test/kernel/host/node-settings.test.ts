@@ -4,13 +4,13 @@ import { join } from 'node:path'
 import { expect } from 'chai'
 import {
   conntrackMax,
-  type ConntrackSettings,
   conntrackSysctls,
   ensureHashSize,
   ensureOomScore,
   isSpared,
 } from '../../../src/kernel/host/node-settings.ts'
 import { rejectionOf } from '../../support/rejection.ts'
+import type { ConntrackSettings } from '../../../src/model/conntrack-settings.ts'
 
 const NONE: ConntrackSettings = {
   maxPerCore: 0,
