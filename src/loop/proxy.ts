@@ -7,8 +7,6 @@ import { openParts, type Parts, type ProxyOptions } from './parts.ts'
 import { guarded } from './recovery.ts'
 import { start } from './start.ts'
 
-export type { ProxyOptions }
-
 export class Proxy {
   readonly #parts: Parts
   #synced = false

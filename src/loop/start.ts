@@ -15,13 +15,14 @@ export async function start(parts: Parts, signal: AbortSignal): Promise<void> {
   const { doorbell, now } = options
   const started = now()
   let isRead = false
-  const reading = auditor.readAll().then(() => {
-    queueEverything(parts)
-    isRead = true
-    doorbell.ring()
-  })
   // What it throws is dealt with when all is listed: only one at a time can wait at the doorbell.
-  void awaitedLater(reading)
+  const reading = awaitedLater(
+    auditor.readAll().then(() => {
+      queueEverything(parts)
+      isRead = true
+      doorbell.ring()
+    }),
+  )
   await awaitLists({ ...options, mapper: parts.mapper }, signal, () =>
     guarded(parts, signal, () => (isRead ? freeAddresses(parts) : Promise.resolve())),
   )
