@@ -69,9 +69,12 @@ const SPECIAL: readonly (readonly [RegExp, string])[] = [
   [/^255\.255\.255\.255$/, 'the broadcast address'],
 ]
 
+const ANY_SPECIAL = new RegExp(SPECIAL.map(([range]) => range.source).join('|'))
+
 /** `a loopback address` and the like; undefined for one that somebody in particular may have. */
 export function describeSpecial(address: Address): string | undefined {
-  return SPECIAL.find(([range]) => range.test(address))?.[1]
+  // Nearly none is.
+  return ANY_SPECIAL.test(address) ? SPECIAL.find(([range]) => range.test(address))?.[1] : undefined
 }
 
 /** The host of a URL or of a socket address, without the brackets that an IPv6 address has there. */

@@ -28,6 +28,8 @@ export interface Selection {
 
 const NONE: ReadonlySet<RealServerKey> = new Set()
 
+const NO_REFUSALS: readonly string[] = []
+
 /** Slices without what must not be served, and why: a sentence for each endpoint. */
 export interface Checked {
   readonly slices: readonly EndpointSlice[]
@@ -42,8 +44,12 @@ export function checkEndpoints(
   slices: Iterable<EndpointSlice>,
   isVirtual: (address: Address) => boolean,
 ): Checked {
+  const published = [...slices]
+  const isSound = ({ refused, endpoints }: EndpointSlice): boolean =>
+    refused.length === 0 && !endpoints.some(({ address }) => isVirtual(address))
+  if (published.every(isSound)) return { slices: published, refusals: NO_REFUSALS }
   const refusals = new Set<string>()
-  const checked = [...slices].map((slice) => {
+  const checked = published.map((slice) => {
     for (const refusal of slice.refused) refusals.add(refusal)
     if (!slice.endpoints.some(({ address }) => isVirtual(address))) return slice
     const endpoints = slice.endpoints.filter(({ address }) => {

@@ -37,25 +37,33 @@ function isAbout(claim: Claim, key: VirtualServerKey): claim is SetMemberClaim {
   return claim.kind === 'setMember' && claim.about?.includes(key) === true
 }
 
+function isOne(found: Claim | readonly Claim[]): found is Claim {
+  return 'owner' in found
+}
+
 const NONE: readonly Claim[] = []
 
 export class Ledger {
   readonly #byOwner = new Map<ServiceName, readonly Claim[]>()
-  readonly #byKey = new Map<ObjectKey, readonly Claim[]>()
+  /** Nearly all objects are wanted by one Service: then its claim, without a list around it. */
+  readonly #byKey = new Map<ObjectKey, Claim | readonly Claim[]>()
 
   /** Replaces all claims of a Service (none: it is gone) and returns the objects that may be affected. */
   replace(owner: ServiceName, claims: readonly Claim[]): readonly KernelObject[] {
     const affected = new Map<ObjectKey, KernelObject>()
-    for (const claim of this.claimsOf(owner)) {
+    const before = this.claimsOf(owner)
+    for (const claim of before) {
       affected.set(claim.key, claim)
       this.#set(
         claim.key,
         this.#claimsOn(claim.key).filter((other) => other.owner !== owner),
       )
     }
+    let isContested = before.length > 0
     for (const claim of claims) {
       affected.set(claim.key, claim)
       const others = this.#claimsOn(claim.key)
+      isContested ||= others.length > 0
       this.#set(
         claim.key,
         others.length === 0 ? [claim] : [...others, claim].sort((a, b) => (isSenior(a, b) ? -1 : 1)),
@@ -63,7 +71,7 @@ export class Ledger {
     }
     if (claims.length > 0) this.#byOwner.set(owner, claims)
     else this.#byOwner.delete(owner)
-    this.#addContested(owner, affected)
+    if (isContested) this.#addContested(owner, affected)
     return [...affected.values()]
   }
 
@@ -95,7 +103,7 @@ export class Ledger {
 
   /** Everything that somebody wants. */
   *objects(): Generator<KernelObject> {
-    for (const [claim] of this.#byKey.values()) yield claim!
+    for (const found of this.#byKey.values()) yield isOne(found) ? found : found[0]!
   }
 
   /** Services that claim something. */
@@ -125,11 +133,13 @@ export class Ledger {
   }
 
   #claimsOn(key: ObjectKey): readonly Claim[] {
-    return this.#byKey.get(key) ?? NONE
+    const found = this.#byKey.get(key)
+    if (found === undefined) return NONE
+    return isOne(found) ? [found] : found
   }
 
   #set(key: ObjectKey, claims: readonly Claim[]): void {
-    if (claims.length > 0) this.#byKey.set(key, claims)
+    if (claims.length > 0) this.#byKey.set(key, claims.length === 1 ? claims[0]! : claims)
     else this.#byKey.delete(key)
   }
 }

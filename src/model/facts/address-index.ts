@@ -1,5 +1,5 @@
 /** Who names which addresses: Services as their cluster IP or an external one, and slices as an endpoint's. */
-import type { Address } from '../address.ts'
+import { type Address, familyOf, ipv4Number } from '../address.ts'
 import type { EndpointSlice, Service, ServiceName } from './facts.ts'
 
 /** A slice that publishes an endpoint. */
@@ -13,7 +13,8 @@ export interface Publisher {
 type ByAddress = Map<Address, readonly ServiceName[]>
 
 function add(map: ByAddress, address: Address, name: ServiceName): void {
-  map.set(address, [...(map.get(address) ?? []), name])
+  const others = map.get(address)
+  map.set(address, others === undefined ? [name] : [...others, name])
 }
 
 function remove(map: ByAddress, address: Address, name: ServiceName): void {
@@ -30,7 +31,7 @@ export class AddressIndex {
   /** Slices at an external address by their names, with their ages: of those that have been asked for. */
   readonly #publishers = new Map<Address, Map<string, number>>()
   /** How many endpoints have an address that begins in this way: an address that none shares is none of an endpoint. */
-  readonly #beginnings = new Map<string, number>()
+  readonly #beginnings = new Map<string | number, number>()
 
   /** `slices` are all there are, by their names: they are looked through when a new external address is asked for. */
   constructor(slices: ReadonlyMap<string, EndpointSlice>) {
@@ -64,14 +65,15 @@ export class AddressIndex {
   /** A Service has changed. Returns the others that name what is, or was, its cluster IP. */
   noteService(before: Service | undefined, after: Service | undefined): Set<ServiceName> {
     const name = (after ?? before)!.name
+    const clusterIps = [...(before?.clusterIps ?? []), ...(after?.clusterIps ?? [])]
     for (const address of before?.clusterIps ?? []) remove(this.#clusterIps, address, name)
     for (const address of after?.clusterIps ?? []) add(this.#clusterIps, address, name)
-    for (const address of externalOf(before)) remove(this.#external, address, name)
-    for (const address of externalOf(after)) add(this.#external, address, name)
+    const [left, named] = [externalOf(before), externalOf(after)]
+    for (const address of left) remove(this.#external, address, name)
+    for (const address of named) add(this.#external, address, name)
     // Changes of slices at an address that nobody names are not followed.
-    for (const address of externalOf(before)) if (!this.isExternal(address)) this.#publishers.delete(address)
-    const clusterIps = [...(before?.clusterIps ?? []), ...(after?.clusterIps ?? [])]
-    return new Set(clusterIps.flatMap((address) => this.namedBy(address)))
+    for (const address of left) if (!this.isExternal(address)) this.#publishers.delete(address)
+    return new Set(this.#external.size === 0 ? [] : clusterIps.flatMap((address) => this.namedBy(address)))
   }
 
   /** A slice has changed. Returns the Services that name one of its endpoints' addresses as an external one. */
@@ -137,11 +139,12 @@ function hasSameAddresses(before: EndpointSlice | undefined, after: EndpointSlic
   return before?.endpoints.every(({ address }, i) => address === after?.endpoints[i]?.address) === true
 }
 
-/** All but the last part: about as many endpoints share it as are in a network of 256. */
-function beginningOf(address: Address): string {
-  return address.slice(0, Math.max(address.lastIndexOf('.'), address.lastIndexOf(':')))
+/** All but the last part: about as many endpoints share it as are in a network of 256. A number takes no memory of its own. */
+function beginningOf(address: Address): string | number {
+  return familyOf(address) === 'IPv4' ? ipv4Number(address) >>> 8 : address.slice(0, address.lastIndexOf(':'))
 }
 
-function externalOf(service: Service | undefined): Address[] {
-  return service === undefined ? [] : [...service.externalIps, ...service.loadBalancerIps]
+function externalOf(service: Service | undefined): readonly Address[] {
+  if (service === undefined || service.loadBalancerIps.length === 0) return service?.externalIps ?? []
+  return [...service.externalIps, ...service.loadBalancerIps]
 }

@@ -58,7 +58,8 @@ export interface ClusterHooks extends Omit<ClusterListener, 'changed'> {
 export class Cluster {
   readonly #services = new Map<ServiceName, Service>()
   readonly #slices = new Map<string, EndpointSlice>()
-  readonly #slicesByService = new Map<ServiceName, Map<string, EndpointSlice>>()
+  /** Mostly one, so a list, which takes little memory. */
+  readonly #slicesByService = new Map<ServiceName, readonly EndpointSlice[]>()
   readonly #nodes = new Map<string, Node>()
   readonly #serviceCidrs = new Map<string, ServiceCidr>()
   /** What the listed cluster IPs tell; made anew when there are others. */
@@ -136,7 +137,7 @@ export class Cluster {
   }
 
   slicesOf(name: ServiceName): Iterable<EndpointSlice> {
-    return this.#slicesByService.get(name)?.values() ?? []
+    return this.#slicesByService.get(name) ?? []
   }
 
   /** Some slice of it is known. */
@@ -248,8 +249,9 @@ export class Cluster {
   }
 
   #noteAddresses(before: Service | undefined, after: Service | undefined): void {
-    const named = [...(after?.externalIps ?? []), ...(after?.loadBalancerIps ?? [])]
-    const isNew = named.some((address) => !this.#addresses.isExternal(address))
+    const isNamed = (address: Address): boolean => this.#addresses.isExternal(address)
+    const isNew =
+      after !== undefined && !(after.externalIps.every(isNamed) && after.loadBalancerIps.every(isNamed))
     this.#mark(this.#addresses.noteService(before, after))
     this.#isRangeStale ||= before?.clusterIps.join() !== after?.clusterIps.join()
     if (isNew) this.#tell('externalNamed')
@@ -271,17 +273,17 @@ export class Cluster {
   }
 
   #index(before: EndpointSlice | undefined, after: EndpointSlice | undefined): void {
-    if (before !== undefined) {
-      const slices = this.#slicesByService.get(before.service)
-      slices?.delete(before.name)
-      if (slices?.size === 0) this.#slicesByService.delete(before.service)
-      this.#dirty.add(before.service)
-    }
-    if (after !== undefined) {
-      const slices = this.#slicesByService.get(after.service) ?? new Map<string, EndpointSlice>()
-      this.#slicesByService.set(after.service, slices.set(after.name, after))
-      this.#dirty.add(after.service)
-    }
+    if (before !== undefined) this.#setSlices(before, [])
+    if (after !== undefined) this.#setSlices(after, [after])
+  }
+
+  /** Puts slices of its Service in the place of one. */
+  #setSlices({ name, service }: EndpointSlice, slices: readonly EndpointSlice[]): void {
+    const others = this.#slicesByService.get(service)?.filter((slice) => slice.name !== name) ?? []
+    const all = others.length === 0 ? slices : [...others, ...slices]
+    if (all.length > 0) this.#slicesByService.set(service, all)
+    else this.#slicesByService.delete(service)
+    this.#dirty.add(service)
   }
 
   #collection<Fact>(

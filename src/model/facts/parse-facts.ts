@@ -216,12 +216,12 @@ const NONE: readonly string[] = []
  * none (CVE-2021-25737). Returns a sentence for each.
  */
 function refusedEndpoints(endpoints: readonly Endpoint[]): readonly string[] {
-  const refused = endpoints.flatMap(({ address }) => {
+  // Nearly all have none, and there are many slices.
+  if (!endpoints.some(({ address }) => describeSpecial(address) !== undefined)) return NONE
+  return endpoints.flatMap(({ address }) => {
     const special = describeSpecial(address)
     return special === undefined ? [] : `${address} is ${special}`
   })
-  // Nearly all have none, and there are many slices.
-  return refused.length > 0 ? refused : NONE
 }
 
 /** An EndpointSlice; without a fact when it belongs to no Service of ours or is of type FQDN. */
