@@ -46,7 +46,7 @@ async function main(argv: readonly string[]): Promise<void> {
   try {
     const commandLine = parseCommandLine(argv)
     const ending = await commandOf(commandLine).run({ commandLine, log, signal: abort.signal })
-    if (ending === 'restart') startAnew()
+    if (ending === 'restart' && !abort.signal.aborted) startAnew()
   } catch (error) {
     const [message, ...because] = reasons(error)
     log.fatal({ because }, message)

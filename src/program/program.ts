@@ -45,16 +45,24 @@ export interface ProgramOptions {
 export async function run(options: ProgramOptions): Promise<Ending> {
   const life = openLife(options.signal)
   try {
-    const { proxy, followed } = await open(options, life)
-    await Promise.race([proxy.run(life.signal), followed, life.failure])
+    await runLoop(await open(options, life), life)
     return life.ending
   } finally {
     await life.end()
   }
 }
 
+/** Runs the loop until it, or what it needs, ends. Nothing that it uses is closed before it has ended. */
+export async function runLoop({ proxy, followed }: Opened, life: Life): Promise<void> {
+  const running = awaitedLater(proxy.run(life.signal))
+  life.atEnd(async () => {
+    await Promise.allSettled([running])
+  })
+  await Promise.race([running, followed, life.failure])
+}
+
 interface Opened {
-  readonly proxy: Proxy
+  readonly proxy: Pick<Proxy, 'run'>
   /** Rejects when the facts cannot be followed. */
   readonly followed: Promise<void>
 }

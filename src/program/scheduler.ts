@@ -61,7 +61,8 @@ export class SchedulerChoice {
     const remedy = `load it with "modprobe ${schedulerOf(scheduler).module}"`
     log.error({ scheduler, inUse: this.#current, remedy }, `the scheduler "${scheduler}" is not available`)
     onRefusal(`The scheduler "${scheduler}" is not available, ${this.#current} stays: ${remedy}`)
-    this.#timer = setInterval(() => void this.#switch(), RETRY_MS)
+    // It may begin after `stop`: then it must not keep the process alive.
+    this.#timer = setInterval(() => void this.#switch(), RETRY_MS).unref()
   }
 
   async #switch(): Promise<boolean> {

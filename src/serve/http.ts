@@ -64,7 +64,7 @@ export function serve(
   routes: Routes,
   { log, signal, onFailure }: ServeOptions,
 ): Server | undefined {
-  if (address === '') return undefined
+  if (address === '' || signal.aborted) return undefined
   const server = createBoundedServer((request, response) => void answer(routes, request, response, log))
   const { host, port } = split(address)
   let isTold = false

@@ -98,6 +98,15 @@ describe('watchFile', () => {
     await eventually(() => expect(seen).to.deep.equal(['sh']))
   })
 
+  it('begins nothing when the program has been told to stop before', () => {
+    const listeners = process.listenerCount('SIGHUP')
+    const file = join(folder, 'config.yaml')
+    writeFileSync(file, text('rr'))
+    abort.abort()
+    start(file)
+    expect(process.listenerCount('SIGHUP')).to.equal(listeners)
+  })
+
   it('leaves nothing behind when it stops', () => {
     const listeners = process.listenerCount('SIGHUP')
     const file = join(folder, 'config.yaml')

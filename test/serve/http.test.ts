@@ -172,6 +172,10 @@ describe('serve', () => {
     }
   })
 
+  it('serves nothing when the program has been told to stop before', () => {
+    expect(serve('127.0.0.1:0', {}, { ...options(), signal: AbortSignal.abort() })).to.equal(undefined)
+  })
+
   it('serves nothing on no address', () => {
     expect(serve('', {}, options())).to.equal(undefined)
   })

@@ -35,6 +35,7 @@ export function watchFile({
   log,
   signal,
 }: FileWatch): void {
+  if (signal.aborted) return
   let current = initial
   let timer: NodeJS.Timeout | undefined
   let running = Promise.resolve()
