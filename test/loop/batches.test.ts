@@ -230,17 +230,29 @@ describe('runBatches', () => {
 
   it('throws what a batch throws, when nothing is on its way any more', async () => {
     const queue = open()
-    let isOver = false
-    const apply = async (): Promise<void> => {
-      await new Promise(setImmediate)
-      isOver = true
-      throw new Error('no answer')
-    }
-    const error: unknown = await runBatches(objects.values(), Infinity, {
-      ...{ queue, planObjects, apply },
+    const ended: string[] = []
+    const applied = [
+      async (): Promise<void> => {
+        await new Promise(setImmediate)
+        ended.push('first')
+        throw new Error('no answer')
+      },
+      async (): Promise<void> => {
+        for (let turn = 0; turn < 20; turn++) await new Promise(setImmediate)
+        ended.push('second')
+      },
+    ]
+    const error: unknown = await runBatches(objects.slice(0, 150).values(), Infinity, {
+      queue,
+      planObjects: (plan) => {
+        Object.defineProperty(plan, 'length', { value: 2_000 })
+        plan.operations = () => [{ kind: 'addSetMember' } as never]
+      },
+      apply: () => applied.shift()!(),
       now: () => 0,
     }).catch((reason: unknown) => reason)
 
-    expect([isOver, (error as Error).message]).to.deep.equal([true, 'no answer'])
+    expect(ended).to.deep.equal(['first', 'second'])
+    expect((error as Error).message).to.equal('no answer')
   })
 })
