@@ -18,7 +18,13 @@ import { formatCommand } from '../model/ipvsadm.ts'
 import type { Operation } from '../model/operation.ts'
 import { explainMissingNode } from '../program/missing-node.ts'
 import { loadAddon } from '../netlink/socket.ts'
-import { bridgeRemedy, openKernel, wantedSysctls, wantedTimeouts } from '../program/node-setup.ts'
+import {
+  bridgeRemedy,
+  openKernel,
+  type IpvsTimeouts,
+  timeoutsToWrite,
+  wantedSysctls,
+} from '../program/node-setup.ts'
 import { checkOrigin } from '../program/origin.ts'
 import type { ProgramOptions } from '../program/program.ts'
 import { addressBook } from '../program/proxy.ts'
@@ -37,14 +43,12 @@ export function formatPlan(commands: readonly string[]): string {
 /** The settings of the kernel that differ. */
 async function settingCommands(kernel: LinuxKernel, config: Config): Promise<string[]> {
   const sysctls = await differingSysctls(wantedSysctls(config))
-  const { tcp, tcpFin, udp } = wantedTimeouts(config)
-  const now = await kernel.ipvs.readTimeouts()
-  const differs = [
-    [tcp, now.tcp],
-    [tcpFin, now.tcpFin],
-    [udp, now.udp],
-  ].some(([wanted, current]) => wanted! > 0 && wanted !== current)
-  return [...sysctls.map(formatSysctl), ...(differs ? [`ipvsadm --set ${tcp} ${tcpFin} ${udp}`] : [])]
+  const timeouts = timeoutsToWrite(config, await kernel.ipvs.readTimeouts())
+  return [...sysctls.map(formatSysctl), ...(timeouts === undefined ? [] : [formatTimeouts(timeouts)])]
+}
+
+function formatTimeouts({ tcp, tcpFin, udp }: IpvsTimeouts): string {
+  return `ipvsadm --set ${tcp} ${tcpFin} ${udp}`
 }
 
 /** Services between Pods on one bridge take a module. What somebody has switched off stays as it is. */

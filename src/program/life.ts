@@ -1,4 +1,5 @@
 /** The life of the running program: how it ends, and what is closed then. */
+import { awaitedLater } from '../waiting/promises.ts'
 
 /** How the program ended: it has done what it was asked for, or a new configuration takes another start. */
 export type Ending = 'stopped' | 'restart'
@@ -25,8 +26,6 @@ export interface Life {
 /** Lives until `stopped` aborts, unless it ends before. */
 export function openLife(stopped: AbortSignal): Life {
   const failure = Promise.withResolvers<never>()
-  // Whoever waits for it is told.
-  failure.promise.catch(() => undefined)
   // Not AbortSignal.any: the loop listens to it anew whenever it waits, and each time it would cost.
   const ended = new AbortController()
   const abort = (): void => {
@@ -38,7 +37,7 @@ export function openLife(stopped: AbortSignal): Life {
   stopped.addEventListener('abort', abort)
   return {
     signal: ended.signal,
-    failure: failure.promise,
+    failure: awaitedLater(failure.promise),
     fail: failure.reject,
     get ending() {
       return ending

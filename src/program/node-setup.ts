@@ -91,16 +91,19 @@ export function setOomScore(score: number, log: Logger, file?: string): void {
 
 /** Writes the IPVS timeouts that are configured and differ. */
 async function applyTimeouts({ ipvs }: LinuxKernel, config: Config): Promise<void> {
-  const wanted = wantedTimeouts(config)
-  const now = await ipvs.readTimeouts()
-  const differs = (name: 'tcp' | 'tcpFin' | 'udp'): boolean => wanted[name] > 0 && wanted[name] !== now[name]
-  if (differs('tcp') || differs('tcpFin') || differs('udp')) await ipvs.writeTimeouts(wanted)
+  const wanted = timeoutsToWrite(config, await ipvs.readTimeouts())
+  if (wanted !== undefined) await ipvs.writeTimeouts(wanted)
 }
 
-/** In seconds; 0 leaves what the kernel has. */
-export function wantedTimeouts(config: Config): Parameters<LinuxKernel['ipvs']['writeTimeouts']>[0] {
+/** IPVS timeouts in seconds; 0 leaves what the kernel has. */
+export type IpvsTimeouts = Parameters<LinuxKernel['ipvs']['writeTimeouts']>[0]
+
+/** All that the configuration asks for, where one of them differs from what the kernel has; undefined where none does. */
+export function timeoutsToWrite(config: Config, now: IpvsTimeouts): IpvsTimeouts | undefined {
   const { tcpTimeoutSeconds: tcp, tcpFinTimeoutSeconds: tcpFin, udpTimeoutSeconds: udp } = config
-  return { tcp, tcpFin, udp }
+  const wanted = { tcp, tcpFin, udp }
+  const differs = (name: keyof IpvsTimeouts): boolean => wanted[name] > 0 && wanted[name] !== now[name]
+  return differs('tcp') || differs('tcpFin') || differs('udp') ? wanted : undefined
 }
 
 /** Finds out, and sets, what becomes of reused source ports. Takes seconds. */
