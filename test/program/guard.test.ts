@@ -20,12 +20,12 @@ describe('guard', () => {
   }
   const freed = ({ isLost = true, apiAddresses = [V4, V6], faults = [], host }: World): Address[] => {
     if (host !== undefined) process.env.KUBERNETES_SERVICE_HOST = host
-    const { mustBeFree } = guard({
+    const { addressesToFree } = guard({
       lookout: { isDone: true },
       origin: { isLost: () => isLost, apiAddresses: () => new Set(apiAddresses) },
       kernel: { setFaults: new Map(faults.map((name) => [name, new Error('no such set')])) },
     })
-    return [...mustBeFree()]
+    return [...addressesToFree()]
   }
 
   const table: readonly (readonly [string, World, readonly Address[]])[] = [
