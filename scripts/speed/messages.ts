@@ -156,9 +156,7 @@ export class Host {
 
   /** Sends what has changed, in batches: the oldest Services first. */
   async #reconcile(): Promise<void> {
-    const names = this.watch.time('map', () =>
-      this.#cluster.takeDirty().sort((a, b) => this.#cluster.byAge(a, b)),
-    )
+    const names = this.watch.time('map', () => this.#cluster.byAge(this.#cluster.takeDirty()))
     let plan = new Plan()
     for (let i = 0; i < names.length; i += SERVICES_PER_TURN) {
       const turn = names.slice(i, i + SERVICES_PER_TURN)

@@ -82,9 +82,7 @@ export class Mapper {
   *mapAll(): Generator<KernelObject> {
     const { cluster, ledger, mapping } = this.#options
     const options = mapping()
-    const names = [...new Set([...ledger.owners(), ...this.#unmapped])]
-    names.sort((a, b) => cluster.byAge(a, b))
-    for (const name of names)
+    for (const name of cluster.byAge(new Set([...ledger.owners(), ...this.#unmapped])))
       yield* this.#unmapped.has(name) ? this.#map(name, options) : ledger.claimsOf(name)
   }
 
