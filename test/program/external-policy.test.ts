@@ -26,7 +26,11 @@ function setUp() {
   let marked = 0
   const users = {
     current,
-    cluster: { markExposed: () => void marked++ },
+    cluster: {
+      markExposed: () => {
+        marked++
+      },
+    },
     recordNodeEvent: (event: NodeHappening) => void events.push(event),
     log,
   }
