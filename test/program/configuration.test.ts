@@ -61,12 +61,15 @@ describe('fieldsForRestart', () => {
   })
 })
 
+/** Ends what the last setUp has begun. */
+let abort: AbortController
+
 /** What is told of a new configuration, in order. */
 function setUp(scheduler = 'rr') {
   const { log, lines } = recordingLog('info')
   const said: string[] = []
   const events: NodeHappening[] = []
-  const abort = new AbortController()
+  abort = new AbortController()
   const current = initially(configured({}), undefined)
   const choice = {
     current: scheduler,
@@ -86,7 +89,7 @@ function setUp(scheduler = 'rr') {
     reportConfig: ({ config }: LoadedConfig) => void said.push(`log ${config.verbosity}`),
     recordNodeEvent: (event: NodeHappening) => void events.push(event),
   }
-  return { parts, current, said, events, lines, abort }
+  return { parts, current, said, events, lines }
 }
 
 describe('reconfigure', () => {
@@ -131,18 +134,18 @@ describe('followConfig', () => {
     writeFileSync(file, textOf({}))
   })
   afterEach(() => {
+    abort.abort()
     rmSync(folder, { recursive: true })
   })
 
   it('applies a change, which the log follows first', async () => {
-    const { parts, said, events, abort } = setUp()
+    const { parts, said, events } = setUp()
     followConfig({ path: file, text: textOf({}), load }, parts)
     writeFileSync(file, textOf({ logging: { verbosity: 4 } }))
 
     await eventually(() => expect(said.at(-1)).to.equal('health'))
     expect(said[0]).to.equal('log 4')
     expect(events).to.deep.equal([])
-    abort.abort()
   })
 
   const refused: readonly (readonly [string, object, string])[] = [
@@ -151,7 +154,7 @@ describe('followConfig', () => {
   ]
   for (const [what, fields, reason] of refused) {
     it(`refuses one that ${what}: the old one stays, and an Event says so`, async () => {
-      const { parts, said, events, lines, abort } = setUp()
+      const { parts, said, events, lines } = setUp()
       const choice = { ...parts.choice, manifests: what === 'is none' ? '/manifests' : undefined }
       followConfig({ path: file, text: textOf({}), load }, { ...parts, choice })
       writeFileSync(file, textOf(fields))
@@ -167,7 +170,6 @@ describe('followConfig', () => {
         .and.contain(reason)
       expect(said).to.deep.equal([])
       expect(complaints(lines)).to.deep.equal(['cannot use the new configuration: the old one stays'])
-      abort.abort()
     })
   }
 })

@@ -26,11 +26,7 @@ function setUp() {
   let marked = 0
   const users = {
     current,
-    cluster: {
-      markExposed: () => {
-        marked++
-      },
-    },
+    cluster: { markExposed: () => marked++ },
     recordNodeEvent: (event: NodeHappening) => void events.push(event),
     log,
   }
@@ -78,11 +74,14 @@ describe('the list of external addresses', () => {
   describe('in a folder', () => {
     let folder: string
     let file: string
+    let abort: AbortController
     beforeEach(() => {
+      abort = new AbortController()
       folder = mkdtempSync(join(tmpdir(), 'kube-ipvs-'))
       file = join(folder, 'external-addresses.yaml')
     })
     afterEach(() => {
+      abort.abort()
       rmSync(folder, { recursive: true })
     })
 
@@ -100,7 +99,6 @@ describe('the list of external addresses', () => {
 
     it('is followed: what comes is applied, and what is broken is refused by an Event', async () => {
       const { users, current, events } = setUp()
-      const abort = new AbortController()
       followPolicy(await openPolicy(file), { ...users, life: { signal: abort.signal } })
       writeFileSync(file, SHOP)
       await eventually(() => expect([...current.policy!.keys()]).to.deep.equal(['shop']))
@@ -110,7 +108,6 @@ describe('the list of external addresses', () => {
         expect(events.map(({ reason }) => reason)).to.deep.equal(['ConfigurationRefused']),
       )
       expect([...current.policy!.keys()]).to.deep.equal(['shop'])
-      abort.abort()
     })
   })
 })
