@@ -243,6 +243,18 @@ describe('Queue', () => {
       expect(queue.wakeAt).to.equal(1_100)
     })
 
+    it('and says a reason again after a success that came while it was added anew', () => {
+      const { queue } = open()
+      queue.refuse(object('a'), 'full')
+      for (const end of ['succeed', 'refuse'] as const) {
+        queue.add(object('a'))
+        queue.begin('a' as ObjectKey)
+        queue.add(object('a'))
+        if (end === 'succeed') queue.succeed('a' as ObjectKey)
+        else expect(queue.refuse(object('a'), 'full')).to.equal(true)
+      }
+    })
+
     it('as many as one Service may make fail', () => {
       const { queue, clock } = open()
       for (; clock.now < 250_000; clock.now++) queue.refuse(object(`a${clock.now}`), 'full')
