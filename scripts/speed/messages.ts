@@ -170,10 +170,12 @@ export class Host {
   }
 
   #map(name: string): Iterable<KernelObject> {
-    const { clusterIpOwner } = this.#options.neighbourhood
+    const { addresses } = this.#cluster
     const { slices } = checkEndpoints(
       this.#cluster.slicesOf(name),
-      (address) => clusterIpOwner(address) !== undefined || this.#ledger.isClaimed(address),
+      (address) =>
+        addresses.isMixed &&
+        (addresses.clusterIpOwner(address) !== undefined || this.#ledger.isClaimed(address)),
     )
     const service = this.#cluster.service(name)
     return this.#ledger.replace(

@@ -124,7 +124,9 @@ export class Mapper {
 
   /** A cluster IP, or an external address that some Service is served at. */
   #isVirtual(address: Address, { neighbourhood }: MappingOptions): boolean {
-    return neighbourhood.clusterIpOwner(address) !== undefined || this.#options.ledger.isClaimed(address)
+    const { cluster, ledger } = this.#options
+    if (!cluster.addresses.isMixed) return false
+    return neighbourhood.clusterIpOwner(address) !== undefined || ledger.isClaimed(address)
   }
 
   /** Returns the objects that may have to be changed, and remembers addresses that somebody claims now, or nobody any more. */

@@ -23,6 +23,9 @@ function remove(map: ByAddress, address: Address, name: ServiceName): void {
   else map.delete(address)
 }
 
+/** All of an address but its last part: about as many endpoints share it as are in a network of 256. */
+type Beginning = string | number
+
 export class AddressIndex {
   readonly #slices: ReadonlyMap<string, EndpointSlice>
   readonly #clusterIps: ByAddress = new Map()
@@ -30,8 +33,10 @@ export class AddressIndex {
   readonly #external: ByAddress = new Map()
   /** Slices at an external address by their names, with their ages: of those that have been asked for. */
   readonly #publishers = new Map<Address, Map<string, number>>()
-  /** How many endpoints have an address that begins in this way: an address that none shares is none of an endpoint. */
-  readonly #beginnings = new Map<string | number, number>()
+  /** How many endpoints, and how many addresses of Services, begin in this way. */
+  readonly #beginnings = { endpoints: new Map<Beginning, number>(), services: new Map<Beginning, number>() }
+  /** How many beginnings are in both. */
+  #common = 0
 
   /** `slices` are all there are, by their names: they are looked through when a new external address is asked for. */
   constructor(slices: ReadonlyMap<string, EndpointSlice>) {
@@ -47,14 +52,19 @@ export class AddressIndex {
     return this.#external.has(address)
   }
 
+  /** Some endpoint is close to an address of a Service. Else none is at one, and nobody has to look at each. */
+  get isMixed(): boolean {
+    return this.#common > 0
+  }
+
   /** A Service that has the address as its cluster IP. */
   clusterIpOwner(address: Address): ServiceName | undefined {
     return this.#clusterIps.get(address)?.[0]
   }
 
-  /** All cluster IPs, each with a Service that has it. */
+  /** All cluster IPs, each with every Service that has it. */
   *clusterIps(): Generator<readonly [ServiceName, Address]> {
-    for (const [address, [owner]] of this.#clusterIps) if (owner !== undefined) yield [owner, address]
+    for (const [address, owners] of this.#clusterIps) for (const owner of owners) yield [owner, address]
   }
 
   /** Services that name it as an external address. */
@@ -66,11 +76,13 @@ export class AddressIndex {
   noteService(before: Service | undefined, after: Service | undefined): Set<ServiceName> {
     const name = (after ?? before)!.name
     const clusterIps = [...(before?.clusterIps ?? []), ...(after?.clusterIps ?? [])]
+    const [left, named] = [externalOf(before), externalOf(after)]
     for (const address of before?.clusterIps ?? []) remove(this.#clusterIps, address, name)
     for (const address of after?.clusterIps ?? []) add(this.#clusterIps, address, name)
-    const [left, named] = [externalOf(before), externalOf(after)]
     for (const address of left) remove(this.#external, address, name)
     for (const address of named) add(this.#external, address, name)
+    for (const address of [...(before?.clusterIps ?? []), ...left]) this.#count('services', address, -1)
+    for (const address of [...(after?.clusterIps ?? []), ...named]) this.#count('services', address, 1)
     // Changes of slices at an address that nobody names are not followed.
     for (const address of left) if (!this.isExternal(address)) this.#publishers.delete(address)
     return new Set(this.#external.size === 0 ? [] : clusterIps.flatMap((address) => this.namedBy(address)))
@@ -82,7 +94,7 @@ export class AddressIndex {
     if (hasSameAddresses(before, after)) return affected
     const note = ({ name, createdAt, endpoints }: EndpointSlice, isThere: boolean): void => {
       for (const { address } of endpoints) {
-        this.#count(address, isThere ? 1 : -1)
+        this.#count('endpoints', address, isThere ? 1 : -1)
         if (!this.#external.has(address)) continue
         const publishers = this.#publishers.get(address)
         if (isThere) publishers?.set(name, createdAt)
@@ -107,18 +119,23 @@ export class AddressIndex {
   /** The Services of all endpoints at these addresses. */
   servedAt(addresses: ReadonlySet<Address>): Set<ServiceName> {
     const names = new Set<ServiceName>()
-    const possible = new Set([...addresses].filter((address) => this.#beginnings.has(beginningOf(address))))
+    const possible = new Set(
+      [...addresses].filter((address) => this.#beginnings.endpoints.has(beginningOf(address))),
+    )
     if (possible.size === 0) return names
     for (const { service, endpoints } of this.#slices.values())
       if (endpoints.some(({ address }) => possible.has(address))) names.add(service)
     return names
   }
 
-  #count(address: Address, by: 1 | -1): void {
+  #count(of: 'endpoints' | 'services', address: Address, by: 1 | -1): void {
+    const { endpoints, services } = this.#beginnings
     const beginning = beginningOf(address)
-    const count = (this.#beginnings.get(beginning) ?? 0) + by
-    if (count > 0) this.#beginnings.set(beginning, count)
-    else this.#beginnings.delete(beginning)
+    const [own, other] = of === 'endpoints' ? [endpoints, services] : [services, endpoints]
+    const before = own.get(beginning) ?? 0
+    if (before + by > 0) own.set(beginning, before + by)
+    else own.delete(beginning)
+    if ((before === 0 || before + by === 0) && other.has(beginning)) this.#common += by
   }
 
   /** Of all external addresses that are not known yet, in one go. */
@@ -139,8 +156,8 @@ function hasSameAddresses(before: EndpointSlice | undefined, after: EndpointSlic
   return before?.endpoints.every(({ address }, i) => address === after?.endpoints[i]?.address) === true
 }
 
-/** All but the last part: about as many endpoints share it as are in a network of 256. A number takes no memory of its own. */
-function beginningOf(address: Address): string | number {
+/** A number takes no memory of its own. */
+function beginningOf(address: Address): Beginning {
   return familyOf(address) === 'IPv4' ? ipv4Number(address) >>> 8 : address.slice(0, address.lastIndexOf(':'))
 }
 

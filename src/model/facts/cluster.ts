@@ -1,7 +1,7 @@
 /** The facts as they stand now, and the Services whose facts have changed since somebody asked. */
 import { AddressIndex } from './address-index.ts'
 import { type Address, type Family, familyOf } from '../address.ts'
-import { type Cidr, formatCidr } from '../cidr.ts'
+import { type Cidr, contains, formatCidr } from '../cidr.ts'
 import { clusterIpNetworks } from './cluster-ip-range.ts'
 import {
   API_SERVER,
@@ -175,14 +175,14 @@ export class Cluster {
   }
 
   /** Who names which addresses. */
-  get addresses(): Pick<AddressIndex, 'clusterIpOwner' | 'publisher'> {
+  get addresses(): Pick<AddressIndex, 'clusterIpOwner' | 'publisher' | 'isMixed'> {
     return this.#addresses
   }
 
   /** Networks from which cluster IPs are taken, as far as is known. */
   clusterIpNetworks(): Cidr[] {
-    const said = [...this.#serviceCidrs.values()].flatMap(({ cidrs }) => cidrs)
-    return said.length > 0 ? said : [...this.#clusterIpRange]
+    const stated = this.#statedNetworks()
+    return stated.length > 0 ? stated : [...this.#clusterIpRange]
   }
 
   /** Another node that is known has it: a directory of manifests has them all, a list from an API server only this one. */
@@ -222,7 +222,7 @@ export class Cluster {
 
   /** Takes the Services that have changed, the essential ones first. */
   takeDirty(): ServiceName[] {
-    if (this.#isRangeStale) this.#findRange()
+    if (this.#isRangeStale && this.#statedNetworks().length === 0) this.#findRange()
     const isEssential = (name: ServiceName): boolean => this.#services.get(name)?.essential === true
     const names = [...this.#dirty]
     this.#dirty.clear()
@@ -238,6 +238,15 @@ export class Cluster {
 
   #tell(what: keyof ClusterListener): void {
     for (const listener of this.#listeners) listener[what]?.()
+  }
+
+  /** What ServiceCIDRs say, which know better than what is listed. */
+  #statedNetworks(): Cidr[] {
+    return [...this.#serviceCidrs.values()].flatMap(({ cidrs }) => cidrs)
+  }
+
+  #isInRange(address: Address): boolean {
+    return this.#clusterIpRange.some((range) => contains(range, address))
   }
 
   #findRange(): void {
@@ -256,7 +265,8 @@ export class Cluster {
     const isNew =
       after !== undefined && !(after.externalIps.every(isNamed) && after.loadBalancerIps.every(isNamed))
     this.#mark(this.#addresses.noteService(before, after))
-    this.#isRangeStale ||= before?.clusterIps.join() !== after?.clusterIps.join()
+    const [left, taken] = [before?.clusterIps ?? [], after?.clusterIps ?? []]
+    this.#isRangeStale ||= left.some((ip) => !taken.includes(ip)) || !taken.every((ip) => this.#isInRange(ip))
     if (isNew) this.#tell('externalNamed')
   }
 
