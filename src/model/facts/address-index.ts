@@ -26,6 +26,8 @@ function remove(map: ByAddress, address: Address, name: ServiceName): void {
 /** All of an address but its last part: about as many endpoints share it as are in a network of 256. */
 type Beginning = string | number
 
+const NONE: readonly ServiceName[] = []
+
 export class AddressIndex {
   readonly #slices: ReadonlyMap<string, EndpointSlice>
   readonly #clusterIps: ByAddress = new Map()
@@ -73,38 +75,21 @@ export class AddressIndex {
   }
 
   /** A Service has changed. Returns the others that name what is, or was, its cluster IP. */
-  noteService(before: Service | undefined, after: Service | undefined): Set<ServiceName> {
-    const name = (after ?? before)!.name
-    const clusterIps = [...(before?.clusterIps ?? []), ...(after?.clusterIps ?? [])]
-    const [left, named] = [externalOf(before), externalOf(after)]
-    for (const address of before?.clusterIps ?? []) remove(this.#clusterIps, address, name)
-    for (const address of after?.clusterIps ?? []) add(this.#clusterIps, address, name)
-    for (const address of left) remove(this.#external, address, name)
-    for (const address of named) add(this.#external, address, name)
-    for (const address of [...(before?.clusterIps ?? []), ...left]) this.#count('services', address, -1)
-    for (const address of [...(after?.clusterIps ?? []), ...named]) this.#count('services', address, 1)
+  noteService(before: Service | undefined, after: Service | undefined): Iterable<ServiceName> {
+    if (before !== undefined) this.#noteAddresses(before, -1)
+    if (after !== undefined) this.#noteAddresses(after, 1)
     // Changes of slices at an address that nobody names are not followed.
-    for (const address of left) if (!this.isExternal(address)) this.#publishers.delete(address)
-    return new Set(this.#external.size === 0 ? [] : clusterIps.flatMap((address) => this.namedBy(address)))
+    for (const address of externalOf(before)) if (!this.isExternal(address)) this.#publishers.delete(address)
+    if (this.#external.size === 0) return NONE
+    return [before, after].flatMap((one) => one?.clusterIps ?? []).flatMap((address) => this.namedBy(address))
   }
 
   /** A slice has changed. Returns the Services that name one of its endpoints' addresses as an external one. */
-  noteSlice(before: EndpointSlice | undefined, after: EndpointSlice | undefined): Set<ServiceName> {
-    const affected = new Set<ServiceName>()
-    if (hasSameAddresses(before, after)) return affected
-    const note = ({ name, createdAt, endpoints }: EndpointSlice, isThere: boolean): void => {
-      for (const { address } of endpoints) {
-        this.#count('endpoints', address, isThere ? 1 : -1)
-        if (!this.#external.has(address)) continue
-        const publishers = this.#publishers.get(address)
-        if (isThere) publishers?.set(name, createdAt)
-        else publishers?.delete(name)
-        for (const service of this.namedBy(address)) affected.add(service)
-      }
-    }
-    if (before !== undefined) note(before, false)
-    if (after !== undefined) note(after, true)
-    return affected
+  noteSlice(before: EndpointSlice | undefined, after: EndpointSlice | undefined): Iterable<ServiceName> {
+    if (hasSameAddresses(before, after)) return NONE
+    const left = before === undefined ? NONE : this.#noteEndpoints(before, -1)
+    const named = after === undefined ? NONE : this.#noteEndpoints(after, 1)
+    return left.length === 0 ? named : [...left, ...named]
   }
 
   /** The oldest slice that publishes an endpoint at an external address. */
@@ -128,14 +113,42 @@ export class AddressIndex {
     return names
   }
 
-  #count(of: 'endpoints' | 'services', address: Address, by: 1 | -1): void {
+  #noteAddresses(service: Service, by: 1 | -1): void {
+    const change = by === 1 ? add : remove
+    for (const address of service.clusterIps) {
+      change(this.#clusterIps, address, service.name)
+      this.#count('services', address, by)
+    }
+    for (const address of externalOf(service)) {
+      change(this.#external, address, service.name)
+      this.#count('services', address, by)
+    }
+  }
+
+  /** Returns the Services that name one of the addresses as an external one. */
+  #noteEndpoints({ name, createdAt, endpoints }: EndpointSlice, by: 1 | -1): readonly ServiceName[] {
+    const affected: ServiceName[] = []
+    for (const { address } of endpoints) {
+      if (!this.#count('endpoints', address, by) || !this.#external.has(address)) continue
+      const publishers = this.#publishers.get(address)
+      if (by === 1) publishers?.set(name, createdAt)
+      else publishers?.delete(name)
+      affected.push(...this.namedBy(address))
+    }
+    return affected
+  }
+
+  /** Returns whether addresses of the other kind begin in the same way. */
+  #count(of: 'endpoints' | 'services', address: Address, by: 1 | -1): boolean {
     const { endpoints, services } = this.#beginnings
-    const beginning = beginningOf(address)
     const [own, other] = of === 'endpoints' ? [endpoints, services] : [services, endpoints]
+    const beginning = beginningOf(address)
     const before = own.get(beginning) ?? 0
     if (before + by > 0) own.set(beginning, before + by)
     else own.delete(beginning)
-    if ((before === 0 || before + by === 0) && other.has(beginning)) this.#common += by
+    const isClose = other.has(beginning)
+    if (isClose && (before === 0 || before + by === 0)) this.#common += by
+    return isClose
   }
 
   /** Of all external addresses that are not known yet, in one go. */
