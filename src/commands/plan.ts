@@ -121,10 +121,10 @@ async function previewUntil(life: Life, options: ProgramOptions): Promise<string
   const metrics = new Metrics({ defaults: false })
   const facts = openFacts({ nodeName: naming.name, choice, addon, metrics, life, log })
   const node = { families, nodeAddresses: [] as readonly Address[] }
-  const changed = (addresses: readonly Address[]): void => {
+  const onChange = (addresses: readonly Address[]): void => {
     node.nodeAddresses = addresses
   }
-  await followNodeAddresses({ addon, log, signal: life.signal, changed })
+  await followNodeAddresses({ addon, log, signal: life.signal, onChange })
   const wanted = dryRunOptions(options, { facts, metrics, kernel, node }, life.signal)
   const followed = facts.origin.follow(facts.cluster, life.signal)
   const operations = await Promise.race([dryRun(wanted, life.signal), followed.then((): Operation[] => [])])

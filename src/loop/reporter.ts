@@ -1,6 +1,7 @@
 /** What is said of Services that are not served as they ask: each thing once, in the log, as a metric and as an Event. */
 import type { Logger } from 'pino'
 import { FAMILIES } from '../model/address.ts'
+import type { Conflict } from '../model/claims/ledger.ts'
 import type { LocalLack } from '../model/claims/local-endpoints.ts'
 import { type ServiceName, splitServiceName } from '../model/facts/facts.ts'
 import type { ObjectKey } from '../model/kernel-object.ts'
@@ -13,12 +14,6 @@ export interface ReporterOptions {
   readonly log: Logger
   readonly metrics: Metrics
   readonly recordEvent: RecordEvent
-}
-
-/** A Service that does not get a virtual server, and why: `shop/web is older`. */
-export interface Conflict {
-  readonly loser: ServiceName
-  readonly reason: string
 }
 
 /** Refusals of one Service above this number are counted, not told one by one. */

@@ -56,7 +56,7 @@ function openLookout(
   const alarm = openAlarm()
   const peers = origin.followPeers({
     isWanted: () => cluster.externalAddresses().size > 0,
-    changed: () => {
+    onChange: () => {
       alarm.ring()
     },
   })
@@ -64,7 +64,7 @@ function openLookout(
   const lookAgain = (): void => {
     lookout.lookAgain()
   }
-  cluster.listen({ externalNamed: lookAgain, nodeChanged: lookAgain })
+  cluster.listen({ onExternalAddressNamed: lookAgain, onNodeChange: lookAgain })
   void lookout.run()
   // Some may have been named already.
   lookAgain()

@@ -135,10 +135,10 @@ export function openBridges(families: ReadonlySet<Family>, log: Logger): () => P
   return tendBridges({
     families,
     load: loadModule,
-    loaded: (bridges) => {
+    onLoaded: (bridges) => {
       log.info({ bridges }, 'loaded br_netfilter: answers between Pods on one bridge come from the Service')
     },
-    failed: (fault) => {
+    onFault: (fault) => {
       log.warn({ bridges: fault.bridges, ...bridgeRemedy(fault) }, SAME_BRIDGE)
     },
   })

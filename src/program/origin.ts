@@ -40,7 +40,7 @@ export interface Origin {
   /** The last request to the API server was not answered. */
   readonly isLost: () => boolean
   /** Follows the addresses of the other nodes, as long as they are wanted; a directory's are among its facts. */
-  readonly followPeers: (options: Pick<PeerNodesOptions, 'isWanted' | 'changed'>) => PeerNodes
+  readonly followPeers: (options: Pick<PeerNodesOptions, 'isWanted' | 'onChange'>) => PeerNodes
 }
 
 /** What says where facts are. */
@@ -102,11 +102,11 @@ export function openOrigin(choice: OriginChoice, options: OriginOptions): Origin
     addresses.lookAgain()
     onApiLost()
   })
-  const changed = (found: ReadonlySet<Address>): void => {
+  const onChange = (found: ReadonlySet<Address>): void => {
     apiAddresses = found
     onApiMoved()
   }
-  const addresses = followApiAddresses({ config: () => config ?? load(), changed, log, signal })
+  const addresses = followApiAddresses({ config: () => config ?? load(), onChange, log, signal })
   const readPage = openPageReader(signal, keepHeapSmall)
   // They outlive all else: an end, too, is something to be told.
   const eventsEnded = new AbortController()

@@ -134,7 +134,7 @@ export async function openScheduler(input: SchedulerInput): Promise<SchedulerCho
   })
   metrics.setScheduler(choice.current)
   // What the node says before it is listed counts when it is.
-  cluster.listen({ nodeChanged: () => void choice.want(wantedScheduler(cluster, current.config)) })
+  cluster.listen({ onNodeChange: () => void choice.want(wantedScheduler(cluster, current.config)) })
   life.atEnd(() => {
     choice.stop()
   })

@@ -79,7 +79,7 @@ export interface ApiAddressOptions {
   /** Read anew for each look: a kubeconfig may change. May throw. */
   readonly config: () => KubeConfig
   /** Called with every set that differs from the one before, the first one from none. */
-  readonly changed: (addresses: ReadonlySet<Address>) => void
+  readonly onChange: (addresses: ReadonlySet<Address>) => void
   readonly log: Logger
   /** Ends it. */
   readonly signal: AbortSignal
@@ -149,7 +149,7 @@ async function look(options: ApiAddressOptions, state: State): Promise<void> {
   const addresses = new Set([...state.known.values()].flat())
   if (options.signal.aborted || isSameSet(state.reported, addresses)) return
   state.reported = addresses
-  options.changed(addresses)
+  options.onChange(addresses)
 }
 
 /** Looks now, every 5 minutes or so, and when it is asked to, until the signal aborts. Never throws. */

@@ -178,7 +178,7 @@ function verbOf(method: string, path: string): string {
   return 'LIST'
 }
 
-interface Message {
+interface HttpRequest {
   readonly method: string
   readonly path: string
   /** The answer may come compressed. */
@@ -203,8 +203,12 @@ function keepConnections(agent: https.Agent, name: string): void {
 }
 
 /** Sends one request; resolves when the answer begins. */
-async function request(config: KubeConfig, message: Message, signal: AbortSignal): Promise<IncomingMessage> {
-  const { method, path, body, zips = false, accept = 'application/json' } = message
+async function request(
+  config: KubeConfig,
+  asked: HttpRequest,
+  signal: AbortSignal,
+): Promise<IncomingMessage> {
+  const { method, path, body, zips = false, accept = 'application/json' } = asked
   const url = new URL(`${config.getCurrentCluster()!.server.replace(/\/$/, '')}${path}`)
   const options: https.RequestOptions = { signal }
   await config.applyToHTTPSOptions(options)
@@ -243,23 +247,23 @@ async function send(url: URL, options: https.RequestOptions, body?: string): Pro
 }
 
 /**
- * Opens a client. `load` is called again after a 401, so that rotated credentials are picked up; `ended` is told of
+ * Opens a client. `load` is called again after a 401, so that rotated credentials are picked up; `onEnd` is told of
  * every request.
  */
 export function openApiClient(
   load: () => KubeConfig,
-  ended: (outcome: RequestOutcome) => void = () => undefined,
+  onEnd: (outcome: RequestOutcome) => void = () => undefined,
 ): ApiClient {
   let config = load()
-  const observed = async (message: Message, signal: AbortSignal): Promise<IncomingMessage> => {
-    const { method, path } = message
+  const observed = async (asked: HttpRequest, signal: AbortSignal): Promise<IncomingMessage> => {
+    const { method, path } = asked
     const started = performance.now()
     const tell = (code: string): void => {
       const { host } = new URL(config.getCurrentCluster()!.server)
-      ended({ verb: verbOf(method, path), method, host, code, seconds: (performance.now() - started) / 1000 })
+      onEnd({ verb: verbOf(method, path), method, host, code, seconds: (performance.now() - started) / 1000 })
     }
     try {
-      const response = await request(config, message, signal)
+      const response = await request(config, asked, signal)
       tell(String(response.statusCode))
       return response
     } catch (error) {
@@ -267,12 +271,12 @@ export function openApiClient(
       throw error
     }
   }
-  const answered = async (message: Message, signal: AbortSignal): Promise<IncomingMessage> => {
-    const response = await observed(message, signal)
+  const answered = async (asked: HttpRequest, signal: AbortSignal): Promise<IncomingMessage> => {
+    const response = await observed(asked, signal)
     if (response.statusCode !== 401) return response
     response.resume()
     config = load()
-    return observed(message, signal)
+    return observed(asked, signal)
   }
   return {
     async get(path, query, signal, accept) {

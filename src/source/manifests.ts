@@ -200,9 +200,9 @@ export async function followManifests({
   if (!signal.aborted) await once(signal, 'abort')
 }
 
-function startWatching(directory: string, changed: () => void, log: Logger): FSWatcher {
+function startWatching(directory: string, onChange: () => void, log: Logger): FSWatcher {
   try {
-    const watcher = watch(directory, changed)
+    const watcher = watch(directory, onChange)
     watcher.on('error', (err) => {
       log.error({ err, directory }, 'cannot watch the manifests: changes are not seen any more')
     })

@@ -83,7 +83,7 @@ export interface PeerNodesOptions {
   /** Somebody needs to know. */
   readonly isWanted: () => boolean
   /** Called with the first answer, and with every later set that differs from the one before. */
-  readonly changed: (addresses: ReadonlySet<Address>) => void
+  readonly onChange: (addresses: ReadonlySet<Address>) => void
   readonly log: Logger
   /** Ends it. */
   readonly signal: AbortSignal
@@ -151,7 +151,7 @@ class Follower implements PeerNodes {
     if (this.#options.signal.aborted) return
     if (this.#known !== undefined && isSameSet(this.#known, addresses)) return
     this.#known = addresses
-    this.#options.changed(addresses)
+    this.#options.onChange(addresses)
   }
 
   /** That we may not know is an answer, too: none, unless there was a better one before. */

@@ -34,7 +34,7 @@ class Followed {
     const followed = new Followed()
     await followNodeAddresses({
       addon,
-      changed: (addresses) => followed.lists.push(addresses),
+      onChange: (addresses) => followed.lists.push(addresses),
       log: followed.#log,
       signal: followed.#end.signal,
     })

@@ -123,7 +123,7 @@ describe('followApiAddresses', () => {
     lines = recording.lines
     followed = followApiAddresses({
       config,
-      changed: (addresses) => sets.push([...addresses].sort()),
+      onChange: (addresses) => sets.push([...addresses].sort()),
       log: recording.log,
       signal: end.signal,
       lookUp,
@@ -305,7 +305,7 @@ describe('followApiAddresses', () => {
     const { log } = recordingLog()
     const { ready } = followApiAddresses({
       config: () => configOf('https://localhost:6443'),
-      changed: (addresses) => found.push(...addresses),
+      onChange: (addresses) => found.push(...addresses),
       log,
       signal: end.signal,
     })

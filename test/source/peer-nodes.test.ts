@@ -190,7 +190,7 @@ describe('followPeerNodes', () => {
         return answer
       },
       isWanted: () => isWanted,
-      changed: (addresses) => sets.push([...addresses]),
+      onChange: (addresses) => sets.push([...addresses]),
       log: recording.log,
       signal: end.signal,
       random: () => 0.5,
@@ -226,7 +226,7 @@ describe('followPeerNodes', () => {
     const real = followPeerNodes({
       list: async () => Promise.resolve(listOf(2, '192.0.2.2')),
       isWanted: () => isWanted,
-      changed: (addresses) => sets.push([...addresses]),
+      onChange: (addresses) => sets.push([...addresses]),
       log,
       signal: end.signal,
     })
@@ -363,7 +363,7 @@ describe('followPeerNodes', () => {
     followPeerNodes({
       list: () => answer.promise,
       isWanted: () => true,
-      changed: (addresses) => sets.push([...addresses]),
+      onChange: (addresses) => sets.push([...addresses]),
       log,
       signal: end.signal,
       alarm,

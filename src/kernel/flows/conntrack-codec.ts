@@ -104,7 +104,7 @@ function begin(batch: MessageWriter, command: number, family: Family, flags = 0)
 }
 
 /** The value that all items have; undefined when they differ. */
-function shared<Item, Value>(items: readonly Item[], valueOf: (item: Item) => Value): Value | undefined {
+function commonValue<Item, Value>(items: readonly Item[], valueOf: (item: Item) => Value): Value | undefined {
   const value = items[0] === undefined ? undefined : valueOf(items[0])
   return items.every((item) => valueOf(item) === value) ? value : undefined
 }
@@ -143,10 +143,10 @@ function putEnd(
  * before 5.8 do not know the filter and send the flows of all protocols: ask `flowMatcher` about each.
  */
 export function encodeFlowDump(batch: MessageWriter, family: Family, targets: readonly FlowTarget[]): void {
-  const address = shared(targets, (target) => target.address)
-  const port = shared(targets, (target) => target.port)
-  const backendAddress = shared(targets, ({ realServer }) => realServer?.address)
-  const backendPort = shared(targets, ({ realServer }) => realServer?.port)
+  const address = commonValue(targets, (target) => target.address)
+  const port = commonValue(targets, (target) => target.port)
+  const backendAddress = commonValue(targets, ({ realServer }) => realServer?.address)
+  const backendPort = commonValue(targets, ({ realServer }) => realServer?.port)
   begin(batch, IPCTNL_MSG_CT_GET, family, NLM_F_DUMP)
   const flags = putEnd(batch, DESTINATION, address, port)
   const backendFlags = putEnd(batch, BACKEND, backendAddress, backendPort)

@@ -88,9 +88,9 @@ export interface BridgesOptions {
   /** Loads a module of the kernel; rejects where it may not, or there is none. */
   readonly load: (module: string) => Promise<void>
   /** Told of what it has loaded, and for which bridges. */
-  readonly loaded: (bridges: readonly string[]) => void
+  readonly onLoaded: (bridges: readonly string[]) => void
   /** Told once of what it cannot help. */
-  readonly failed: (fault: BridgeFault) => void
+  readonly onFault: (fault: BridgeFault) => void
   readonly read?: () => Bridging
 }
 
@@ -99,13 +99,13 @@ export interface BridgesOptions {
  * missing, and leaves switches as somebody has set them.
  */
 export function tendBridges(options: BridgesOptions): () => Promise<void> {
-  const { families, load, loaded, failed, read = readBridging } = options
+  const { families, load, onLoaded, onFault, read = readBridging } = options
   /** What it could not help when it last looked. */
   let known = ''
   const loadFor = async ({ bridges }: BridgeFault): Promise<BridgeFault | undefined> => {
     await load(BRIDGE_MODULE).catch(() => undefined)
     const fault = findBridgeFault(read(), families)
-    if (!isMissing(fault)) loaded(bridges)
+    if (!isMissing(fault)) onLoaded(bridges)
     return fault
   }
   const look = async (): Promise<void> => {
@@ -113,7 +113,7 @@ export function tendBridges(options: BridgesOptions): () => Promise<void> {
     if (keyOf(found) === known) return
     const fault = isMissing(found) ? await loadFor(found) : found
     known = keyOf(fault)
-    if (fault !== undefined) failed(fault)
+    if (fault !== undefined) onFault(fault)
   }
   let looking: Promise<void> | undefined
   return () =>

@@ -101,7 +101,7 @@ function openMonitor(
 export interface FollowOptions {
   readonly addon: Socket & Multicast
   /** Called with the first addresses, and with every later list that differs from the one before. */
-  readonly changed: (addresses: readonly Address[]) => void
+  readonly onChange: (addresses: readonly Address[]) => void
   readonly log: Logger
   /** Ends it. */
   readonly signal: AbortSignal
@@ -146,7 +146,7 @@ class Follower {
     const text = addresses.join()
     if (text === this.#reported || this.#options.signal.aborted) return
     this.#reported = text
-    this.#options.changed(addresses)
+    this.#options.onChange(addresses)
   }
 
   /** Until the signal aborts. Errors are logged, and what is known stays. */

@@ -117,7 +117,7 @@ function nearest(ready: readonly Backend[], place: Place): readonly Backend[] {
 }
 
 /** Ready ones; when there are none, those that still serve while they terminate (KEP-1669). */
-function usable(
+function readyOrServing(
   backends: readonly Backend[],
   prefer: (ready: readonly Backend[]) => readonly Backend[],
 ): readonly Backend[] {
@@ -131,8 +131,8 @@ export function isLocal({ endpoint }: Backend, { nodeName }: Pick<Place, 'nodeNa
 }
 
 function choose(backends: readonly Backend[], policy: EndpointPolicy, place: Place): readonly Backend[] {
-  if (policy === 'Cluster') return usable(backends, (ready) => nearest(ready, place))
-  const local = usable(
+  if (policy === 'Cluster') return readyOrServing(backends, (ready) => nearest(ready, place))
+  const local = readyOrServing(
     backends.filter((backend) => isLocal(backend, place)),
     (ready) => ready,
   )

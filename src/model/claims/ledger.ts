@@ -4,9 +4,8 @@ import type { ServiceName } from '../facts/facts.ts'
 import type { KernelObject, ObjectKey } from '../kernel-object.ts'
 import type { VirtualServerKey } from '../virtual-server.ts'
 
-/** A Service that wants a virtual server which another one has. */
+/** A Service that does not get a virtual server, as another one, or somebody else, has it. */
 export interface Conflict {
-  readonly key: ObjectKey
   readonly loser: ServiceName
   /** `shop/web is older`. */
   readonly reason: string
@@ -93,7 +92,7 @@ export class Ledger {
   conflicts(key: ObjectKey): Conflict[] {
     const [winner, ...losers] = this.#claimsOn(key)
     if (winner?.kind !== 'virtualServer') return []
-    return losers.map((loser) => ({ key, loser: loser.owner, reason: reasonOf(winner, loser) }))
+    return losers.map((loser) => ({ loser: loser.owner, reason: reasonOf(winner, loser) }))
   }
 
   /** Somebody wants it. */

@@ -40,17 +40,17 @@ export interface Trigger {
 /** Called as things happen. */
 export interface ClusterListener {
   /** Something has changed, or a resource has been listed for the first time. */
-  readonly changed?: () => void
+  readonly onChange?: () => void
   /** This node's own object is another. */
-  readonly nodeChanged?: () => void
+  readonly onNodeChange?: () => void
   /** A Service, or a slice, was added, has changed or is gone. */
-  readonly serviceChanged?: () => void
-  readonly endpointsChanged?: () => void
+  readonly onServiceChange?: () => void
+  readonly onEndpointsChange?: () => void
   /** A Service names an external address that none has named before. */
-  readonly externalNamed?: () => void
+  readonly onExternalAddressNamed?: () => void
 }
 
-export interface ClusterHooks extends Omit<ClusterListener, 'changed'> {
+export interface ClusterHooks extends Omit<ClusterListener, 'onChange'> {
   /** Triggers before this time do not count, in ms since the epoch. */
   readonly since?: number
 }
@@ -78,21 +78,21 @@ export class Cluster {
   readonly nodes: Collection<Node>
   readonly serviceCidrs: Collection<ServiceCidr>
 
-  /** `changed` is called after every change, also when a resource has been listed for the first time. */
-  constructor(nodeName: string, changed: () => void, hooks: ClusterHooks = {}) {
+  /** `onChange` is called after every change, also when a resource has been listed for the first time. */
+  constructor(nodeName: string, onChange: () => void, hooks: ClusterHooks = {}) {
     this.#nodeName = nodeName
-    this.#listeners = [{ ...hooks, changed }]
+    this.#listeners = [{ ...hooks, onChange }]
     this.#since = hooks.since ?? Infinity
     this.services = this.#collection('services', this.#services, (before, after, name) => {
       this.#dirty.add(name)
       this.#noteAddresses(before, after)
-      this.#tell('serviceChanged')
+      this.#tell('onServiceChange')
     })
     this.endpointSlices = this.#collection('endpointSlices', this.#slices, (before, after) => {
       this.#index(before, after)
       this.#mark(this.#addresses.noteSlice(before, after))
       this.#noteTrigger(before, after)
-      this.#tell('endpointsChanged')
+      this.#tell('onEndpointsChange')
       if ((after ?? before)?.service === API_SERVER) this.markExposed()
     })
     this.nodes = this.#collection('nodes', this.#nodes, (before, after, name) => {
@@ -160,13 +160,13 @@ export class Cluster {
   /** Marks every Service as changed: something that all depend on has. */
   markAll(): void {
     for (const name of this.#services.keys()) this.#dirty.add(name)
-    this.#tell('changed')
+    this.#tell('onChange')
   }
 
   /** Marks every Service that is reached from outside: something about the node's or its peers' addresses has changed. */
   markExposed(): void {
     for (const [name, service] of this.#services) if (isExposed(service)) this.#dirty.add(name)
-    this.#tell('changed')
+    this.#tell('onChange')
   }
 
   /** External IPs and those of load balancers, of all Services. */
@@ -195,7 +195,7 @@ export class Cluster {
   /** Marks the Services that name one of these external addresses. */
   markNaming(addresses: Iterable<Address>): void {
     for (const address of addresses) this.#mark(this.#addresses.namedBy(address))
-    this.#tell('changed')
+    this.#tell('onChange')
   }
 
   /** Marks the Services that have an endpoint at one of these addresses. */
@@ -267,7 +267,7 @@ export class Cluster {
     this.#mark(this.#addresses.noteService(before, after))
     const [left, taken] = [before?.clusterIps ?? [], after?.clusterIps ?? []]
     this.#isRangeStale ||= left.some((ip) => !taken.includes(ip)) || !taken.every((ip) => this.#isInRange(ip))
-    if (isNew) this.#tell('externalNamed')
+    if (isNew) this.#tell('onExternalAddressNamed')
   }
 
   #noteNode(before: Node | undefined, after: Node | undefined): void {
@@ -276,7 +276,7 @@ export class Cluster {
     if (!differs((node) => node)) return
     if (differs((node) => node?.zone)) this.markAll()
     else if (differs((node) => [node?.addresses, node?.podCidrs])) this.markExposed()
-    this.#tell('nodeChanged')
+    this.#tell('onNodeChange')
   }
 
   #noteTrigger(before: EndpointSlice | undefined, after: EndpointSlice | undefined): void {
@@ -302,7 +302,7 @@ export class Cluster {
   #collection<Fact>(
     resource: Resource,
     facts: Map<string, Fact>,
-    changed: (before: Fact | undefined, after: Fact | undefined, name: string) => void,
+    onFactChange: (before: Fact | undefined, after: Fact | undefined, name: string) => void,
   ): Collection<Fact> {
     const set = (name: string, after: Fact | undefined): void => {
       const before = facts.get(name)
@@ -311,7 +311,7 @@ export class Cluster {
       if (after === undefined && resource === 'nodes' && name === this.#nodeName) return
       if (after === undefined) facts.delete(name)
       else facts.set(name, after)
-      changed(before, after, name)
+      onFactChange(before, after, name)
     }
     const put = (object: Parsed<Fact>): void => {
       if (object.unusable !== true) set(object.name, object.fact)
@@ -320,15 +320,15 @@ export class Cluster {
       foresee: (objects) => {
         if (this.#listed.has(resource)) return
         for (const object of objects) put(object)
-        this.#tell('changed')
+        this.#tell('onChange')
       },
       put: (object) => {
         put(object)
-        this.#tell('changed')
+        this.#tell('onChange')
       },
       remove: (name) => {
         set(name, undefined)
-        this.#tell('changed')
+        this.#tell('onChange')
       },
       replace: (objects) => {
         const gone = new Set(facts.keys())
@@ -338,7 +338,7 @@ export class Cluster {
         }
         for (const name of gone) set(name, undefined)
         this.#listed.add(resource)
-        this.#tell('changed')
+        this.#tell('onChange')
       },
     }
   }

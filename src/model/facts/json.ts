@@ -53,7 +53,7 @@ export function oneOf<T extends string>(value: unknown, path: string, words: rea
 const NONE: readonly string[] = []
 
 /** Parses what can be used of a list; each fault costs its own item only. */
-export function usable<Item>(
+export function usableItems<Item>(
   values: readonly unknown[],
   path: string,
   parse: (value: unknown) => Item,

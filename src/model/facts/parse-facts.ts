@@ -13,7 +13,7 @@ import {
   type ServicePort,
   type TrafficPolicy,
 } from './facts.ts'
-import { Fault, fault, integer, item, type Json, list, oneOf, record, text, usable } from './json.ts'
+import { Fault, fault, integer, item, type Json, list, oneOf, record, text, usableItems } from './json.ts'
 import { cidr, metadata, parsing } from './parse-object.ts'
 import { parseServiceCidr } from './service-cidr.ts'
 import type { Protocol } from '../virtual-server.ts'
@@ -40,16 +40,16 @@ function address(value: unknown, path = ''): Address {
   return parseAddress(text(value, path)) ?? fault(path, value, 'an IP address')
 }
 
-const MOST_SHARED = 20_000
-const sharedTexts = new Map<string, string>()
+const MOST_INTERNED = 20_000
+const internedTexts = new Map<string, string>()
 
 /** The same text in the same memory: the names of nodes and zones are in every endpoint. */
-function shared(text: string): string {
-  const known = sharedTexts.get(text)
+function interned(text: string): string {
+  const known = internedTexts.get(text)
   if (known !== undefined) return known
   // Names of nodes that come and go must not pile up.
-  if (sharedTexts.size >= MOST_SHARED) sharedTexts.clear()
-  sharedTexts.set(text, text)
+  if (internedTexts.size >= MOST_INTERNED) internedTexts.clear()
+  internedTexts.set(text, text)
   return text
 }
 
@@ -152,8 +152,8 @@ export function parseService(object: unknown): Parsed<Service> {
   const spec = record(record(object).spec)
   return parsing('Service', name, () => {
     if (isNotOurs(spec, labels)) return { problems: [] }
-    const external = usable(list(spec.externalIPs, 'spec.externalIPs'), 'spec.externalIPs', address)
-    const ingress = usable(ingressIps(record(object).status), 'status.loadBalancer.ingress', address)
+    const external = usableItems(list(spec.externalIPs, 'spec.externalIPs'), 'spec.externalIPs', address)
+    const ingress = usableItems(ingressIps(record(object).status), 'status.loadBalancer.ingress', address)
     const fact: Service = {
       name,
       createdAt: time(creationTimestamp),
@@ -187,7 +187,7 @@ function unique<Item>(items: readonly Item[]): readonly Item[] {
 
 function hints(value: unknown, path: string): readonly string[] | undefined {
   if (value === undefined || value === null) return undefined
-  const name = (hint: unknown): string => shared(text(record(hint).name, '.name'))
+  const name = (hint: unknown): string => interned(text(record(hint).name, '.name'))
   const names = list(value, path).map((hint, i) => item(path, i, hint, name))
   return names.length > 0 ? names : undefined
 }
@@ -203,7 +203,7 @@ function endpoint(value: unknown, family: Family): Endpoint {
     ready: ready !== false,
     serving: serving !== false,
     terminating: terminating === true,
-    nodeName: typeof nodeName === 'string' ? shared(nodeName) : undefined,
+    nodeName: typeof nodeName === 'string' ? interned(nodeName) : undefined,
     zoneHints: hints(record(hinted).forZones, '.hints.forZones'),
     nodeHints: hints(record(hinted).forNodes, '.hints.forNodes'),
   }
@@ -233,8 +233,8 @@ export function parseEndpointSlice(object: unknown): Parsed<EndpointSlice> {
     if (typeof service !== 'string' || service === '' || HEADLESS_LABEL in labels) return { problems: [] }
     const family = oneOf(addressType, 'addressType', ['IPv4', 'IPv6', 'FQDN'], 'IPv4')
     if (family === 'FQDN') return { problems: [] }
-    const usablePorts = usable(list(ports, 'ports'), 'ports', endpointPort)
-    const usableEndpoints = usable(list(endpoints, 'endpoints'), 'endpoints', (value) =>
+    const usablePorts = usableItems(list(ports, 'ports'), 'ports', endpointPort)
+    const usableEndpoints = usableItems(list(endpoints, 'endpoints'), 'endpoints', (value) =>
       endpoint(value, family),
     )
     const refused = refusedEndpoints(usableEndpoints.items)
@@ -260,16 +260,16 @@ export function parseEndpointSlice(object: unknown): Parsed<EndpointSlice> {
 }
 
 /** The same slice, but for the memory that its names take. */
-export function withSharedNames(slice: EndpointSlice): EndpointSlice {
+export function withInternedNames(slice: EndpointSlice): EndpointSlice {
   const endpoints = slice.endpoints.map(
     ({ address, ready, serving, terminating, nodeName, zoneHints, nodeHints }) => ({
       address,
       ready,
       serving,
       terminating,
-      nodeName: nodeName === undefined ? undefined : shared(nodeName),
-      zoneHints: zoneHints?.map(shared),
-      nodeHints: nodeHints?.map(shared),
+      nodeName: nodeName === undefined ? undefined : interned(nodeName),
+      zoneHints: zoneHints?.map(interned),
+      nodeHints: nodeHints?.map(interned),
     }),
   )
   return { ...slice, endpoints, refused: slice.refused.length > 0 ? slice.refused : NONE }
@@ -296,7 +296,7 @@ export function parseNode(object: unknown): Parsed<Node> {
   return parsing('Node', name, () => {
     const zone = labels[ZONE_LABEL]
     const scheduler = annotations[SCHEDULER_ANNOTATION]
-    const podCidrs = usable(list(record(spec).podCIDRs, 'spec.podCIDRs'), 'spec.podCIDRs', cidr)
+    const podCidrs = usableItems(list(record(spec).podCIDRs, 'spec.podCIDRs'), 'spec.podCIDRs', cidr)
     const fact: Node = {
       name,
       zone: typeof zone === 'string' && zone !== '' ? zone : undefined,

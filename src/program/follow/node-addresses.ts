@@ -22,7 +22,7 @@ export async function followAddresses(followed: FollowedAddresses): Promise<void
   const { addon, current, cluster, tendBridges, readdress, log, signal } = followed
   await followNodeAddresses({
     ...{ addon, log, signal },
-    changed: (addresses) => {
+    onChange: (addresses) => {
       current.nodeAddresses = addresses
       void tendBridges()
       cluster.markExposed()

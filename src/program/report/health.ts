@@ -57,17 +57,17 @@ export function reportChanges(
   },
 ): void {
   cluster.listen({
-    changed: () => {
+    onChange: () => {
       health.queued()
       metrics.queued()
     },
-    serviceChanged: () => {
+    onServiceChange: () => {
       metrics.serviceChanged()
     },
-    endpointsChanged: () => {
+    onEndpointsChange: () => {
       metrics.endpointsChanged()
     },
-    nodeChanged: () => {
+    onNodeChange: () => {
       rulesBell.ring()
     },
   })

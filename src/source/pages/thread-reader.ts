@@ -2,7 +2,7 @@
 import { extname, join } from 'node:path'
 import { Worker } from 'node:worker_threads'
 import type { Facts, Parsed, Resource } from '../../model/facts/facts.ts'
-import { withSharedNames } from '../../model/facts/parse-facts.ts'
+import { withInternedNames } from '../../model/facts/parse-facts.ts'
 import type { Body, PageHead, ReadPage } from './page.ts'
 
 /** Beside this file, or, bundled, beside the program. */
@@ -43,7 +43,7 @@ interface Thread {
   readonly waiting: Waiting[]
 }
 
-function startThread(ended: () => void): Thread {
+function startThread(onEnd: () => void): Thread {
   const worker = new Worker(THREAD)
   const waiting: Waiting[] = []
   const thread: Thread = { worker, waiting, isReady: false }
@@ -60,7 +60,7 @@ function startThread(ended: () => void): Thread {
     reason = error instanceof Error ? error : new Error(String(error))
   })
   worker.on('exit', () => {
-    ended()
+    onEnd()
     const error = new Error('the thread that reads lists has ended', { cause: reason })
     for (const page of waiting.splice(0)) refuse(page, error)
   })
@@ -72,7 +72,7 @@ const asIs = <Fact>(fact: Fact): Fact => fact
 /** What JSON has made anew for each object gets the same memory. */
 const SHARING: { readonly [R in Resource]: (fact: Facts[R]) => Facts[R] } = {
   services: asIs,
-  endpointSlices: withSharedNames,
+  endpointSlices: withInternedNames,
   nodes: asIs,
   serviceCidrs: asIs,
 }

@@ -95,8 +95,8 @@ describe('tendBridges', () => {
         if (!mayLoad) throw new Error('Operation not permitted')
         state.netfilter = ON
       },
-      loaded: (bridges) => said.push(`loaded for ${bridges.join()}`),
-      failed: (fault) => said.push(told(fault)),
+      onLoaded: (bridges) => said.push(`loaded for ${bridges.join()}`),
+      onFault: (fault) => said.push(told(fault)),
       read: () => ({ ...state }),
     })
     return { state, said, tend }

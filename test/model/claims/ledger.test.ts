@@ -63,9 +63,7 @@ describe('Ledger', () => {
       }
 
       expect(ledger.wanted(VS)?.owner).to.equal('shop/old')
-      expect(ledger.conflicts(VS)).to.deep.equal([
-        { key: VS, loser: 'shop/young', reason: 'shop/old is older' },
-      ])
+      expect(ledger.conflicts(VS)).to.deep.equal([{ loser: 'shop/young', reason: 'shop/old is older' }])
     }
   })
 

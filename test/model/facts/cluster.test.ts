@@ -9,9 +9,9 @@ type Json = Record<string, unknown>
 function listed(own: readonly object[] = [node()]) {
   const calls: string[] = []
   const cluster = new Cluster('node-1', () => undefined, {
-    nodeChanged: () => calls.push('node'),
-    serviceChanged: () => calls.push('service'),
-    endpointsChanged: () => calls.push('endpoints'),
+    onNodeChange: () => calls.push('node'),
+    onServiceChange: () => calls.push('service'),
+    onEndpointsChange: () => calls.push('endpoints'),
     since: Date.UTC(2026, 0, 1),
   })
   const exposed = service({ name: 'out', clusterIP: '10.96.0.11', spec: { externalIPs: ['203.0.113.1'] } })
@@ -65,7 +65,7 @@ describe('Cluster', () => {
 
   it('says when an external address is named that none has named before', () => {
     let named = 0
-    const cluster = new Cluster('node-1', () => undefined, { externalNamed: () => named++ })
+    const cluster = new Cluster('node-1', () => undefined, { onExternalAddressNamed: () => named++ })
     const put = (name: string, externalIPs: string[]): void => {
       cluster.services.put(parseService(service({ name, clusterIP: '10.96.0.9', spec: { externalIPs } })))
     }

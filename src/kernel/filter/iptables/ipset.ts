@@ -235,7 +235,7 @@ export class Ipset {
     const possible = specs.filter((spec) => !(made.get(spec) instanceof Error))
     const batch = this.#connection.batch()
     for (const spec of possible)
-      encodeSetCreate(batch, spec, this.#revisions.get(kindOf(spec)) as number, maxElements)
+      encodeSetCreate(batch, spec, this.#revisions.get(setTypeKey(spec)) as number, maxElements)
     const { refusals } = await this.#connection.exchange(batch, 'Cannot create sets')
     for (const [i, error] of refusals) {
       const spec = possible[i]!
@@ -253,14 +253,14 @@ export class Ipset {
 
   /** A set before it is made; an error where the kernel does not have its type. */
   #empty(spec: SetSpec, maxElements: number): OpenSet | Error {
-    const revision = this.#revisions.get(kindOf(spec))
+    const revision = this.#revisions.get(setTypeKey(spec))
     if (revision instanceof Error) return revision
     return { spec, maxElements: spec.type === 'bitmap:port' ? 0 : maxElements, size: 0 }
   }
 
   /** The newest revisions that the kernel has of these types. */
   async #findRevisions(specs: readonly SetSpec[]): Promise<void> {
-    const kinds = new Map(specs.map((spec) => [kindOf(spec), spec]))
+    const kinds = new Map(specs.map((spec) => [setTypeKey(spec), spec]))
     const unknown = [...kinds].filter(([kind]) => typeof this.#revisions.get(kind) !== 'number')
     const batch = this.#connection.batch()
     for (const [, spec] of unknown) encodeSetTypeGet(batch, spec)
@@ -308,7 +308,7 @@ export class Ipset {
 }
 
 /** Sets of a kind are made in the same way. */
-function kindOf({ type, family }: SetSpec): string {
+function setTypeKey({ type, family }: SetSpec): string {
   return `${type} ${family}`
 }
 
