@@ -86,10 +86,11 @@ export class Round {
   async #apply({ objects, operations }: Batch): Promise<void> {
     const { applier, queue, watchdog, log } = this.#options
     if (operations.length > 0) watchdog.noteProgress()
-    const failed = await applier.apply(operations, 'changes applied')
+    await applier.apply(operations, 'changes applied')
     for (const object of objects) {
       this.#adopt(object)
-      if (!failed.has(object.key) && queue.succeed(object.key)) log.info({ object: object.key }, 'recovered')
+      // What was refused is under way no longer.
+      if (queue.succeed(object.key)) log.info({ object: object.key }, 'recovered')
     }
   }
 

@@ -3,6 +3,7 @@ import { expect } from 'chai'
 import type { Address } from '../../src/model/address.ts'
 import { node, service, slice } from '../support/builders.ts'
 import { FakeKernel } from '../support/fake-kernel.ts'
+import { parseIpvsadm } from '../support/ipvsadm-text.ts'
 import { Story } from '../support/story.ts'
 
 const KEEPALIVED = '-A -t 192.168.50.1:6443 -s wlc\n-A -t 198.51.100.1:80 -s wlc'
@@ -70,6 +71,17 @@ describe('with excludeCIDRs that cover everything', () => {
         .sort(),
     ).to.deep.equal([...KEEPALIVED.split('\n'), ...left].sort())
     expect([...story.kernel.state.addresses, ...story.kernel.state.setMembers]).to.deep.equal([])
+  })
+
+  it("what nobody wants, and may be somebody else's, stays, however often it is looked at", async () => {
+    story = new Story(new FakeKernel('-A -t 10.96.0.99:80 -s rr'), everywhere)
+    await story.list([], [], [node()])
+    for (const edited of ['-A -t 10.96.0.99:80 -s wrr', '-A -t 10.96.0.99:80 -s lc']) {
+      for (const [key, server] of parseIpvsadm(edited)) story.kernel.state.virtualServers.set(key, server)
+      await story.advance(31_000)
+      expect(story.kernel.toString()).to.equal(edited)
+    }
+    expect(story.takeComplaints().join()).to.contain('was changed by somebody else')
   })
 
   it('what an endpoint left in a set goes with it', async () => {

@@ -82,6 +82,7 @@ export interface StoryOptions {
   readonly addressesToFree?: () => ReadonlySet<Address>
   readonly onNodeListed?: () => void
   readonly onServiceMapped?: () => void
+  readonly onAddressesRefused?: (reasons: ReadonlyMap<Address, string>) => void
 }
 
 /** The resources of the API, by kind. */
@@ -150,7 +151,7 @@ export class Story {
       isExcluded: options.isExcluded ?? (() => false),
       onServiceMapped: () => options.onServiceMapped?.(),
       onServersCounted: () => undefined,
-      onAddressesRefused: () => undefined,
+      onAddressesRefused: (reasons) => options.onAddressesRefused?.(reasons),
       auditIntervalMs: () => 30_000,
       minSyncPeriodMs: () => this.minSyncPeriodMs,
       drainDeadlineMs: 60_000,
