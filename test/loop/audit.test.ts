@@ -31,6 +31,50 @@ describe('audit', () => {
     expect(story.takeComplaints()).to.deep.equal([])
   })
 
+  it('does not take for missing what was made since the tables were read', async () => {
+    story = new Story()
+    await story.list([service()], [both()])
+    const { kernel } = story
+    const reading = Promise.withResolvers<undefined>()
+    const readTables = kernel.readTables.bind(kernel)
+    kernel.readTables = async () => {
+      const tables = await readTables()
+      await reading.promise
+      return tables
+    }
+    await story.advance(30_000)
+    await story.put(service({ name: 'new', clusterIP: '10.96.0.11' }))
+    await story.removeService('shop/web')
+    const expected = kernel.toString()
+    story.takeExecuted()
+
+    let readings = 0
+    kernel.readTables = () => {
+      readings++
+      return readTables()
+    }
+    reading.resolve(undefined)
+    await story.advance(1_000)
+
+    // Nothing is missing that would have to be looked for once more.
+    expect(readings).to.equal(0)
+    expect(story.takeComplaints()).to.deep.equal([])
+    expect(story.takeExecuted()).to.deep.equal([])
+    expect(kernel.toString()).to.equal(expected)
+  })
+
+  it('need not come before a Service is served again that somebody else has deleted with it', async () => {
+    story = new Story()
+    await story.list([service()], [both()])
+    const before = story.kernel.toString()
+    story.kernel.state.virtualServers.clear()
+    await story.removeService('shop/web')
+    await story.put(service())
+
+    expect(story.kernel.toString()).to.equal(before)
+    expect(story.takeComplaints()).to.deep.equal([])
+  })
+
   for (const [spentMs, pauseMs] of [
     [100, 30_000],
     [1_000, 100_000],
