@@ -12,6 +12,7 @@ import {
   type FlagValues,
   LOGGING_FLAGS,
 } from './config/flags.ts'
+import { type Binding, isBinding } from './model/binding.ts'
 
 interface Flag {
   readonly name: string
@@ -33,6 +34,11 @@ const OWN_FLAGS: readonly Flag[] = [
     help: 'a directory of YAML or JSON manifests instead of an API server; changes are picked up',
   },
   { name: 'hostname-override', kind: 'text', help: "this node's name, instead of the host's" },
+  {
+    name: 'vip-binding',
+    kind: 'text',
+    help: 'how virtual IPs are bound: address (on kube-ipvs0) or route (on lo); the annotation of the Node wins (address)',
+  },
   { name: 'master', kind: 'text', help: "the API server's URL, instead of the kubeconfig's" },
 ]
 
@@ -158,8 +164,14 @@ function commandLineOf(
     configFile: last('config'),
     manifests: last('manifests'),
     master: last('master'),
+    vipBinding: bindingOf(last('vip-binding')),
     hostnameOverride: hostnameOf(last('hostname-override')),
   }
+}
+
+function bindingOf(given = 'address'): Binding {
+  if (isBinding(given)) return given
+  throw new Error(`Cannot use --vip-binding: ${expected('address or route', given)}`)
 }
 
 function hostnameOf(given: string | undefined): string | undefined {

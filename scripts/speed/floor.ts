@@ -71,7 +71,7 @@ async function bring(size: Size, kernel: Kernel): Promise<void> {
     },
     hasLookedAround: () => true,
     addressesToFree: () => new Set(),
-    mapping,
+    mapping: () => mapping({ vipBinding: size.binding ?? 'address' }),
     isExcluded: () => false,
     onServiceMapped: () => undefined,
     onServersCounted: () => undefined,
@@ -93,7 +93,7 @@ async function record(size: Size): Promise<Recorded[]> {
   await kernel.readTables()
   start()
   await bring(size, {
-    readTables: () => Promise.resolve({ virtualServers: [], addresses: new Set(), setMembers: new Set() }),
+    readTables: () => Promise.resolve({ virtualServers: [], addresses: new Map(), setMembers: new Set() }),
     readRealServers: () => Promise.resolve(new Map()),
     execute: (operations) => kernel.execute(operations),
     close: () => undefined,

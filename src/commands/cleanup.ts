@@ -3,6 +3,7 @@ import { existsSync } from 'node:fs'
 import type { Logger } from 'pino'
 import type { Config } from '../config/config.ts'
 import { deleteInterface } from '../kernel/link/dummy-interface.ts'
+import { deleteLocalRoutes } from '../kernel/link/local-routes.ts'
 import { removeFilter } from '../kernel/filter/open-filter.ts'
 import { LinuxKernel } from '../kernel/linux-kernel.ts'
 import { removeKubeProxyTables } from '../kernel/filter/kube-proxy-tables.ts'
@@ -53,6 +54,7 @@ async function removeVirtualServers({ addon, config, log }: CleanupOptions): Pro
 export async function cleanUp(options: CleanupOptions): Promise<void> {
   const parts: readonly (() => Promise<unknown>)[] = [
     () => removeVirtualServers(options),
+    () => deleteLocalRoutes(options.addon),
     deleteInterface,
     () => removeKubeProxyTables(options.addon),
     () => removeRulesAndSets(options),

@@ -1,6 +1,7 @@
 /** What a command is, and what it is given. */
 import type { Logger } from 'pino'
 import type { FlagKind, FlagValues } from '../config/flags.ts'
+import type { Binding } from '../model/binding.ts'
 import type { Ending } from '../program/life.ts'
 
 /** What the command line says. */
@@ -16,6 +17,8 @@ export interface CommandLine {
   readonly master: string | undefined
   /** Wins over the configuration. */
   readonly hostnameOverride: string | undefined
+  /** How virtual IPs are bound where the Node does not say it. */
+  readonly vipBinding: Binding
   /** All flags, by name. */
   readonly values: FlagValues
 }

@@ -28,7 +28,8 @@ import {
 import { checkOrigin } from '../program/origin.ts'
 import type { ProgramOptions } from '../program/program.ts'
 import { addressBook } from '../program/proxy.ts'
-import { wantedScheduler } from '../program/scheduler.ts'
+import { wantedScheduler } from '../program/choices/scheduler.ts'
+import { wantedBinding } from '../program/choices/vip-binding.ts'
 import { Metrics } from '../serve/metrics.ts'
 import type { Command } from './command.ts'
 import { readProgramOptions } from './configuration.ts'
@@ -78,7 +79,7 @@ interface DryParts {
 
 /** The scheduler is taken at its word: looking for it would change the kernel. */
 function dryRunOptions(
-  { naming, log, policy, loaded: { config } }: ProgramOptions,
+  { naming, log, policy, vipBinding, loaded: { config } }: ProgramOptions,
   { facts, metrics, kernel, node }: DryParts,
   signal: AbortSignal,
 ): DryRunOptions {
@@ -93,6 +94,7 @@ function dryRunOptions(
         ...{ ...node, config, cluster, nodeName: naming.name, policy: policy?.policy },
         ...addressBook(facts),
         scheduler: wantedScheduler(cluster, config),
+        vipBinding: wantedBinding(cluster, vipBinding),
       }),
     isExcluded: (address) => config.excludeCidrs.some((cidr) => contains(cidr, address)),
   }

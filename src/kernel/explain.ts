@@ -1,30 +1,34 @@
 /** Errors of operations in a user's words, with the remedy. */
-import { familyOf } from '../model/address.ts'
+import { type Address, familyOf } from '../model/address.ts'
 import type { Operation } from '../model/operation.ts'
 import { schedulerOf } from '../model/schedulers.ts'
 import { splitSetMember } from '../model/sets.ts'
 import { isNotPermitted, NetlinkError } from '../netlink/error.ts'
 
-const VERBS: Readonly<Record<Operation['kind'], string>> = {
+const VERBS: Readonly<Record<Exclude<Operation['kind'], 'bindAddress' | 'unbindAddress'>, string>> = {
   createVirtualServer: 'create virtual server',
   updateVirtualServer: 'update virtual server',
   deleteVirtualServer: 'delete virtual server',
   createRealServer: 'add real server',
   updateRealServer: 'update real server',
   deleteRealServer: 'delete real server',
-  bindAddress: 'bind to kube-ipvs0',
-  unbindAddress: 'unbind from kube-ipvs0',
   addSetMember: 'add to set',
   deleteSetMember: 'delete from set',
   deleteFlows: 'forget tracked flows through',
 }
 
+function describeBinding({ kind, address, binding }: Extract<Operation, { address: Address }>): string {
+  const [verb, preposition] = kind === 'bindAddress' ? ['bind', 'to'] : ['unbind', 'from']
+  const what = `Cannot ${verb} ${address}`
+  return binding === 'address' ? `${what} ${preposition} kube-ipvs0` : `${what} as a route`
+}
+
 /** `Cannot create virtual server 10.96.0.1:443/TCP`. */
 export function describeAttempt(operation: Operation): string {
+  if ('address' in operation) return describeBinding(operation)
   const verb = `Cannot ${VERBS[operation.kind]}`
   if ('realServer' in operation) return `${verb} ${operation.realServer.key} of ${operation.of.key}`
   if ('of' in operation) return `${verb} ${operation.of.key}`
-  if ('address' in operation) return `Cannot ${VERBS[operation.kind].replace(' ', ` ${operation.address} `)}`
   const { set, element } = splitSetMember(operation.member)
   return `${verb} ${set}: ${element}`
 }
@@ -45,6 +49,7 @@ function remedy(operation: Operation, error: NetlinkError): string | undefined {
   if (error.code === 'EAFNOSUPPORT' || error.code === 'EOPNOTSUPP') {
     return 'this kernel does not have the address family: enable IPv6, or make the Service single-stack'
   }
+  if ('address' in operation && error.code === 'ENETDOWN') return 'lo is down: "ip link set lo up"'
   if (error.code === 'ENOMEM') return 'the kernel is out of memory'
   return undefined
 }

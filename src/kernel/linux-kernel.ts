@@ -1,9 +1,10 @@
 /** The real kernel: IPVS, kube-ipvs0 and the sets, each over its own netlink connection. */
-import type { Address } from '../model/address.ts'
+import type { Address, Family } from '../model/address.ts'
+import { addBinding, type Binding, type Bound } from '../model/binding.ts'
 import type { KernelTables } from '../model/kernel-object.ts'
 import type { Operation } from '../model/operation.ts'
 import type { ObservedRealServer, VirtualServerId, VirtualServerKey } from '../model/virtual-server.ts'
-import type { NetlinkConnection } from '../netlink/connection.ts'
+import { NetlinkConnection } from '../netlink/connection.ts'
 import type { Refusals } from '../netlink/error.ts'
 import type { MessageWriter } from '../netlink/message.ts'
 import type { Socket } from '../netlink/socket.ts'
@@ -18,6 +19,8 @@ import {
   INTERFACE_NAME,
   isInterfaceGone,
 } from './link/dummy-interface.ts'
+import { encodeLocalRoute } from './link/local-route-codec.ts'
+import { probeLocalRoutes, readLocalRoutes } from './link/local-routes.ts'
 import type { Filter, FilterOptions, MemberChange } from './filter/filter.ts'
 import { openFilter } from './filter/open-filter.ts'
 import { explainMissingIpvs, Ipvs } from './ipvs/ipvs.ts'
@@ -25,6 +28,9 @@ import { encodeRealServer } from './ipvs/real-server-codec.ts'
 import { encodeVirtualServer } from './ipvs/virtual-server-codec.ts'
 import type { Kernel } from './kernel.ts'
 import { executeInRuns, type Wire } from './runs.ts'
+
+/** linux/netlink.h */
+const NETLINK_ROUTE = 0
 
 export interface LinuxKernelOptions extends FilterOptions {
   /**
@@ -42,6 +48,8 @@ export class LinuxKernel implements Kernel {
   readonly ipvs: Ipvs
   readonly filter: Filter
   readonly #conntrack: Conntrack
+  /** For the routes of virtual IPs, which are there without the interface, too. */
+  readonly #routes: NetlinkConnection
   readonly #addon: Socket
   readonly #readOnly: boolean
   readonly #rulesReady: Promise<unknown> | undefined
@@ -52,6 +60,7 @@ export class LinuxKernel implements Kernel {
     this.ipvs = ipvs
     this.filter = openFilter(options)
     this.#conntrack = new Conntrack(addon, flowsDeleted)
+    this.#routes = new NetlinkConnection(addon, NETLINK_ROUTE)
     this.#addon = addon
     this.#readOnly = options.readOnly === true
     this.#rulesReady = options.rulesReady
@@ -78,14 +87,15 @@ export class LinuxKernel implements Kernel {
   }
 
   async readTables(): Promise<KernelTables> {
-    const [virtualServers, addresses, setMembers] = await together([
+    const [virtualServers, addresses, routes, setMembers] = await together([
       this.ipvs.readVirtualServers().catch((error: unknown) => {
         throw explainMissingIpvs(error)
       }),
       this.#readAddresses(),
+      readLocalRoutes(this.#routes),
       this.filter.read(),
     ])
-    return { virtualServers, addresses, setMembers }
+    return { virtualServers, addresses: boundAs(addresses, routes), setMembers }
   }
 
   async readRealServers(
@@ -99,10 +109,16 @@ export class LinuxKernel implements Kernel {
     return executeInRuns(operations, (wire, run) => this.#executeRun(wire, run), this.#rulesReady)
   }
 
+  /** Throws NetlinkError when the kernel takes no virtual IPs as routes. */
+  async probeRoutes(families: Iterable<Family>): Promise<void> {
+    await probeLocalRoutes(this.#routes, families)
+  }
+
   close(): void {
     this.ipvs.close()
     this.filter.close()
     this.#conntrack.close()
+    this.#routes.close()
     this.#dummy?.close()
   }
 
@@ -156,16 +172,25 @@ export class LinuxKernel implements Kernel {
         encodeRealServer(batch, this.ipvs.genlFamilyId, 'DEL', operation.of, operation.realServer)
         return
       case 'bindAddress':
-        encodeAddress(batch, 'NEW', operation.address, this.#dummy!.index)
+        this.#encodeBinding(batch, 'NEW', operation)
         return
       case 'unbindAddress':
-        encodeAddress(batch, 'DEL', operation.address, this.#dummy!.index)
+        this.#encodeBinding(batch, 'DEL', operation)
         return
       case 'addSetMember':
       case 'deleteSetMember':
       case 'deleteFlows':
         throw new Error(`${operation.kind} has a wire of its own`)
     }
+  }
+
+  #encodeBinding(
+    batch: MessageWriter,
+    verb: 'NEW' | 'DEL',
+    { address, binding }: { readonly address: Address; readonly binding: Binding },
+  ): void {
+    if (binding === 'address') encodeAddress(batch, verb, address, this.#dummy!.index)
+    else encodeLocalRoute(batch, verb, address)
   }
 
   /** The addresses of our interface, which is created where it is missing. */
@@ -184,6 +209,13 @@ export class LinuxKernel implements Kernel {
     this.#dummy = index === undefined ? undefined : new DummyInterface(this.#addon, index)
     return (await this.#dummy?.readAddresses()) ?? new Set()
   }
+}
+
+function boundAs(addresses: Iterable<Address>, routes: Iterable<Address>): Map<Address, Bound> {
+  const bound = new Map<Address, Bound>()
+  for (const address of addresses) addBinding(bound, address, 'address')
+  for (const address of routes) addBinding(bound, address, 'route')
+  return bound
 }
 
 function memberChange(operation: Operation): MemberChange {

@@ -1,6 +1,6 @@
 /** Executes plans, believes what the kernel answers, and queues and says what it refuses. */
 import type { Logger } from 'pino'
-import { applyPlan, isGone, isSkipped } from '../kernel/apply.ts'
+import { applyPlan, isAsWanted, isSkipped } from '../kernel/apply.ts'
 import { netlinkErrorOf, OperationError } from '../kernel/explain.ts'
 import type { Kernel } from '../kernel/kernel.ts'
 import { formatOperation } from '../model/ipvsadm.ts'
@@ -61,7 +61,7 @@ export class Applier {
     const isVerbose = log.isLevelEnabled('debug')
     for (const [place, operation] of operations.entries()) {
       const error = refusals.get(place)
-      if (error !== undefined && !isGone(operation, error)) continue
+      if (error !== undefined && !isAsWanted(operation, error)) continue
       project(auditor.known, operation)
       auditor.noteChange(objectOf(operation).key)
       if (isVerbose) log.debug({ operation: formatOperation(operation) }, 'applied')
@@ -110,7 +110,7 @@ function failuresOf(operations: readonly Operation[], refusals: Refusals): Failu
   const failures: Failures = new Map()
   for (const [place, refusal] of refusals) {
     const operation = operations[place]!
-    if (isGone(operation, refusal)) continue
+    if (isAsWanted(operation, refusal)) continue
     const object = objectOf(operation)
     const error = failures.get(object.key)?.error ?? (isSkipped(refusal) ? undefined : refusal)
     failures.set(object.key, { object, error })
@@ -124,7 +124,7 @@ function reasonOf(error: Error): string {
 
 /** The kernel is not as we believed: look before trying again. */
 function isAnySurprise(operations: readonly Operation[], refusals: Refusals): boolean {
-  return [...refusals].some(([place, error]) => !isGone(operations[place]!, error) && isSurprise(error))
+  return [...refusals].some(([place, error]) => !isAsWanted(operations[place]!, error) && isSurprise(error))
 }
 
 function isSurprise(error: Error): boolean {

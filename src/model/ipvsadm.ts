@@ -3,6 +3,7 @@
  * does, addresses as `ip -batch` reads them, set members as `ipset save` does, flows as `conntrack -D` takes them.
  */
 import { formatSocketAddress } from './address.ts'
+import { ROUTE_PROTOCOL } from './binding.ts'
 import type { KernelState } from './kernel-object.ts'
 import type { Operation } from './operation.ts'
 import { schedulerOf } from './schedulers.ts'
@@ -106,8 +107,13 @@ export function formatOperation(operation: Operation): string {
       return `${VERBS[operation.kind]} ${selector(operation.of)} -r ${operation.realServer.key}`
     case 'bindAddress':
     case 'unbindAddress': {
-      const verb = operation.kind === 'bindAddress' ? 'add' : 'del'
-      return `addr ${verb} ${operation.address}/${fullPrefix(operation.address)} dev kube-ipvs0`
+      const { address, binding } = operation
+      const isMade = operation.kind === 'bindAddress'
+      const network = `${address}/${fullPrefix(address)}`
+      if (binding === 'address') return `addr ${isMade ? 'add' : 'del'} ${network} dev kube-ipvs0`
+      // Beside the route that an address brings with it: IPv4 would refuse to add another one.
+      const verb = isMade ? 'append' : 'del'
+      return `route ${verb} local ${network} dev lo table local proto ${ROUTE_PROTOCOL}`
     }
     case 'addSetMember':
       return `add ${operation.member}`

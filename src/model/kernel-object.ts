@@ -1,5 +1,6 @@
 /** The kernel objects we own, each under a key in the words of its tool. */
 import type { Address } from './address.ts'
+import type { Bound } from './binding.ts'
 import { addressInMember, type SetMemberKey } from './sets.ts'
 import {
   addressOfVirtualServer,
@@ -11,7 +12,7 @@ import {
   type VirtualServerSettings,
 } from './virtual-server.ts'
 
-/** A kernel object that can be ours: a virtual server, an address on kube-ipvs0, or a member of a set. */
+/** A kernel object that can be ours: a virtual server, a virtual IP that is bound, or a member of a set. */
 export type KernelObject =
   | { readonly kind: 'virtualServer'; readonly key: VirtualServerKey }
   | { readonly kind: 'address'; readonly key: Address }
@@ -42,7 +43,7 @@ export interface KnownVirtualServer extends VirtualServer {
 /** What the kernel holds of ours, or what we believe it holds. */
 export interface KernelState {
   readonly virtualServers: Map<VirtualServerKey, KnownVirtualServer>
-  readonly addresses: Set<Address>
+  readonly addresses: Map<Address, Bound>
   readonly setMembers: Set<SetMemberKey>
 }
 
@@ -53,19 +54,19 @@ export interface KernelTables {
     readonly id: VirtualServerId
     readonly settings: VirtualServerSettings
   }[]
-  /** On kube-ipvs0. */
-  readonly addresses: ReadonlySet<Address>
+  /** On kube-ipvs0, or as routes with our number. */
+  readonly addresses: ReadonlyMap<Address, Bound>
   /** Of the sets that are ours by name. */
   readonly setMembers: ReadonlySet<SetMemberKey>
 }
 
 export function emptyKernelState(): KernelState {
-  return { virtualServers: new Map(), addresses: new Set(), setMembers: new Set() }
+  return { virtualServers: new Map(), addresses: new Map(), setMembers: new Set() }
 }
 
 /** Every object in a state, in the order in which objects are made. */
 export function* objectsOf({ setMembers, virtualServers, addresses }: KernelState): Generator<KernelObject> {
   for (const key of setMembers) yield { kind: 'setMember', key }
   for (const key of virtualServers.keys()) yield { kind: 'virtualServer', key }
-  for (const key of addresses) yield { kind: 'address', key }
+  for (const key of addresses.keys()) yield { kind: 'address', key }
 }

@@ -1,5 +1,6 @@
 /** One change to the kernel, as data: made by plan, executed by kernel, printed by ipvsadm.ts. */
 import type { Address } from './address.ts'
+import { addBinding, type Binding, removeBinding } from './binding.ts'
 import type { KernelObject, KernelState } from './kernel-object.ts'
 import type { SetMemberKey } from './sets.ts'
 import type { RealServer, VirtualServerId, VirtualServerSettings } from './virtual-server.ts'
@@ -16,7 +17,7 @@ export type Operation =
       readonly of: VirtualServerId
       readonly realServer: RealServer
     }
-  | { readonly kind: 'bindAddress' | 'unbindAddress'; readonly address: Address }
+  | { readonly kind: 'bindAddress' | 'unbindAddress'; readonly address: Address; readonly binding: Binding }
   | { readonly kind: 'addSetMember' | 'deleteSetMember'; readonly member: SetMemberKey }
   /** Forgets tracked UDP flows through a virtual server: all of them, or those to one real server. */
   | { readonly kind: 'deleteFlows'; readonly of: VirtualServerId; readonly to?: RealServer }
@@ -70,10 +71,10 @@ export function project(state: KernelState, operation: Operation): void {
       state.virtualServers.get(operation.of.key)?.realServers.delete(operation.realServer.key)
       return
     case 'bindAddress':
-      state.addresses.add(operation.address)
+      addBinding(state.addresses, operation.address, operation.binding)
       return
     case 'unbindAddress':
-      state.addresses.delete(operation.address)
+      removeBinding(state.addresses, operation.address, operation.binding)
       return
     case 'addSetMember':
       state.setMembers.add(operation.member)

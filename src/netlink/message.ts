@@ -6,6 +6,7 @@ export const NLM_F_DUMP_INTR = 0x10
 export const NLM_F_DUMP = 0x300
 export const NLM_F_EXCL = 0x200
 export const NLM_F_CREATE = 0x400
+export const NLM_F_APPEND = 0x800
 /** In an acknowledgement: the request is not echoed, only its header. */
 export const NLM_F_CAPPED = 0x100
 /** In an acknowledgement: attributes follow. */

@@ -2,7 +2,8 @@
  * Compares what the kernel shows with what we believe it holds, and corrects the belief. At the start, when we
  * believe nothing, it is adopted; later this finds what somebody else has edited and what a lost reply hid.
  */
-import { familyOf } from '../model/address.ts'
+import { type Address, familyOf } from '../model/address.ts'
+import type { Bound } from '../model/binding.ts'
 import type {
   KernelObject,
   KernelState,
@@ -97,7 +98,7 @@ export function* compareTables(
     known.virtualServers.delete(key)
     differences.push({ object: { kind: 'virtualServer', key }, found: 'virtual server is missing' })
   }
-  yield* compareSet(tables.addresses, known.addresses, changed, (key, verdict) => {
+  yield* compareAddresses(tables.addresses, known.addresses, changed, (key, verdict) => {
     differences.push({ object: { kind: 'address', key }, found: `address ${verdict}` })
   })
   yield* compareSet(tables.setMembers, known.setMembers, changed, (key, verdict) => {
@@ -124,7 +125,8 @@ export function adoptTables(
   }
   known.virtualServers.clear()
   for (const virtualServer of adopted) known.virtualServers.set(virtualServer.id.key, virtualServer)
-  refill(known.addresses, tables.addresses)
+  known.addresses.clear()
+  for (const [address, bound] of tables.addresses) known.addresses.set(address, bound)
   refill(known.setMembers, tables.setMembers)
   return foreign
 }
@@ -159,6 +161,27 @@ function* compareSet<Key extends ObjectKey>(
     report(key, 'has appeared')
   }
   for (const key of believed) {
+    yield
+    if (actual.has(key) || changed.has(key)) continue
+    believed.delete(key)
+    report(key, 'is missing')
+  }
+}
+
+function* compareAddresses(
+  actual: ReadonlyMap<Address, Bound>,
+  believed: Map<Address, Bound>,
+  changed: ReadonlySet<ObjectKey>,
+  report: (key: Address, verdict: 'has appeared' | 'is missing' | 'is bound in another way') => void,
+): Generator<void> {
+  for (const [key, bound] of actual) {
+    yield
+    const before = believed.get(key)
+    if (before === bound || changed.has(key)) continue
+    believed.set(key, bound)
+    report(key, before === undefined ? 'has appeared' : 'is bound in another way')
+  }
+  for (const key of believed.keys()) {
     yield
     if (actual.has(key) || changed.has(key)) continue
     believed.delete(key)

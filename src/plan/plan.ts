@@ -5,6 +5,7 @@
  *   break:  real servers, addresses, virtual servers, set members, tracked flows
  */
 import type { Address } from '../model/address.ts'
+import { type Binding, BINDINGS, isBoundAs } from '../model/binding.ts'
 import type { Claim, WantedVirtualServer } from '../model/claims/claim.ts'
 import type { KernelObject, KernelState, KnownVirtualServer, ObjectKey } from '../model/kernel-object.ts'
 import type { Operation } from '../model/operation.ts'
@@ -105,7 +106,7 @@ function planObject(object: KernelObject, input: PlanInput, steps: Steps): void 
       planSetMember(object.key, claim !== undefined, known, steps)
       return
     case 'address':
-      planAddress(object.key, claim !== undefined, known, steps)
+      planAddress(object.key, claim?.kind === 'address' ? claim.binding : undefined, known, steps)
       return
     case 'virtualServer': {
       const virtualServer = claim?.kind === 'virtualServer' ? claim.virtualServer : undefined
@@ -120,10 +121,19 @@ function planSetMember(member: SetMemberKey, isWanted: boolean, known: KernelSta
   if (!isWanted && isKnown) steps.deleteSetMember.push({ kind: 'deleteSetMember', member })
 }
 
-function planAddress(address: Address, isWanted: boolean, known: KernelState, steps: Steps): void {
-  const isKnown = known.addresses.has(address)
-  if (isWanted && !isKnown) steps.bind.push({ kind: 'bindAddress', address })
-  if (!isWanted && isKnown) steps.unbind.push({ kind: 'unbindAddress', address })
+/** One that is bound in another way than it is wanted is bound in both for a moment: it is never gone. */
+function planAddress(
+  address: Address,
+  wanted: Binding | undefined,
+  { addresses }: KernelState,
+  steps: Steps,
+): void {
+  const bound = addresses.get(address)
+  for (const binding of BINDINGS) {
+    const isBound = isBoundAs(binding, bound)
+    if (binding === wanted && !isBound) steps.bind.push({ kind: 'bindAddress', address, binding })
+    if (binding !== wanted && isBound) steps.unbind.push({ kind: 'unbindAddress', address, binding })
+  }
 }
 
 function planVirtualServer(

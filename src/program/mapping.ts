@@ -2,6 +2,7 @@
 import type { Config } from '../config/config.ts'
 import type { LocalTraffic, RuleOptions } from '../kernel/filter/filter.ts'
 import type { Address, Family } from '../model/address.ts'
+import type { Binding } from '../model/binding.ts'
 import type { MappingOptions } from '../model/claims/claim.ts'
 import { type Cidr, formatCidr } from '../model/cidr.ts'
 import type { Cluster } from '../model/facts/cluster.ts'
@@ -16,6 +17,7 @@ export interface MappingInput {
   readonly nodeName: string
   readonly families: ReadonlySet<Family>
   readonly scheduler: string
+  readonly vipBinding: Binding
   /** Of all interfaces but kube-ipvs0. */
   readonly nodeAddresses: readonly Address[]
   /** Where this program finds its API server. */
@@ -73,9 +75,9 @@ function neighbourhood(input: MappingInput): MappingOptions['neighbourhood'] {
 }
 
 export function mappingOptions(input: MappingInput): MappingOptions {
-  const { config, cluster, nodeName, families, scheduler, nodeAddresses } = input
+  const { config, cluster, nodeName, families, scheduler, vipBinding, nodeAddresses } = input
   return {
-    ...{ nodeName, families, scheduler },
+    ...{ nodeName, families, scheduler, vipBinding },
     zone: cluster.node?.zone,
     nodePortAddresses: addressesOf(config, cluster.node, nodeAddresses).nodePortAddresses,
     neighbourhood: neighbourhood(input),

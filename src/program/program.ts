@@ -3,6 +3,7 @@ import type { Logger } from 'pino'
 import packageJson from '../../package.json' with { type: 'json' }
 import type { Config, LoadedConfig } from '../config/config.ts'
 import { supportedFamilies } from '../kernel/host/families.ts'
+import type { Binding } from '../model/binding.ts'
 import type { Proxy } from '../loop/proxy.ts'
 import { loadAddon } from '../netlink/socket.ts'
 import { Metrics } from '../serve/metrics.ts'
@@ -25,7 +26,8 @@ import { openHealth, reportChanges } from './report/health.ts'
 import { serveHttp } from './report/http.ts'
 import { nodeEvents } from './report/node-events.ts'
 import { keepRules } from './rules.ts'
-import { openScheduler } from './scheduler.ts'
+import { openScheduler } from './choices/scheduler.ts'
+import { openVipBinding } from './choices/vip-binding.ts'
 
 export interface ProgramOptions {
   readonly loaded: LoadedConfig
@@ -35,6 +37,8 @@ export interface ProgramOptions {
   readonly policy: PolicyFile | undefined
   readonly naming: NodeNaming
   readonly choice: OriginChoice
+  /** Of --vip-binding; the Node's annotation wins. */
+  readonly vipBinding: Binding
   /** Called with every new configuration, before it is applied. */
   readonly reportConfig: (loaded: LoadedConfig) => void
   readonly log: Logger
@@ -69,7 +73,7 @@ interface Opened {
 
 /** Everything in order: the facts, the kernel, the rules, then what Services want. */
 async function open(options: ProgramOptions, life: Life): Promise<Opened> {
-  const { loaded, naming, choice, log } = options
+  const { loaded, naming, choice, vipBinding, log } = options
   const { signal } = life
   const { name: nodeName } = naming
   const families = await supportedFamilies()
@@ -91,7 +95,9 @@ async function open(options: ProgramOptions, life: Life): Promise<Opened> {
   const rules = Promise.withResolvers<unknown>()
   const rulesReady = awaitedLater(rules.promise)
   const { kernel, tendBridges, tables } = await openServingKernel({ ...common, addon, rulesReady })
-  const scheduler = await openScheduler({ ...common, kernel, tables, recordNodeEvent })
+  const switched = { ...common, kernel, tables, vipBinding, recordNodeEvent }
+  const scheduler = await openScheduler(switched)
+  const binding = await openVipBinding(switched)
 
   const faults = openFaultJudge({ ...common, health, kernel, rulesBell, recordEvent })
   const { filter } = kernel
@@ -100,7 +106,10 @@ async function open(options: ProgramOptions, life: Life): Promise<Opened> {
   const { readdress, update: onServiceMapped } = ports
   const [proxy] = await Promise.all([
     openProxy(
-      { ...common, facts, kernel, naming, scheduler, health, faults, tendBridges, onServiceMapped },
+      {
+        ...{ ...common, facts, kernel, naming, scheduler, binding, vipBinding },
+        ...{ health, faults, tendBridges, onServiceMapped },
+      },
       tables,
     ),
     followAddresses({ ...common, addon, tendBridges, readdress }),

@@ -8,6 +8,7 @@ import type { ProxyOptions } from '../loop/parts.ts'
 import { Proxy } from '../loop/proxy.ts'
 import { Reporter } from '../loop/reporter.ts'
 import { type Address, type Family, familyOf } from '../model/address.ts'
+import type { Binding } from '../model/binding.ts'
 import { contains } from '../model/cidr.ts'
 import type { KernelTables } from '../model/kernel-object.ts'
 import { setName } from '../model/sets.ts'
@@ -22,7 +23,8 @@ import { explainMissingNode, type NodeNaming } from './missing-node.ts'
 import type { Origin } from './origin.ts'
 import { type FaultJudge, reportAddressFaults } from './report/faults.ts'
 import { reportSettled } from './report/health.ts'
-import { type SchedulerChoice, wantedScheduler } from './scheduler.ts'
+import { type SchedulerChoice, wantedScheduler } from './choices/scheduler.ts'
+import { type BindingChoice, wantedBinding } from './choices/vip-binding.ts'
 
 export interface ProxyInput extends Pick<ProxyOptions, 'onServiceMapped'> {
   readonly facts: FollowedFacts
@@ -31,6 +33,9 @@ export interface ProxyInput extends Pick<ProxyOptions, 'onServiceMapped'> {
   readonly families: ReadonlySet<Family>
   readonly current: Current
   readonly scheduler: SchedulerChoice
+  readonly binding: BindingChoice
+  /** Of --vip-binding. */
+  readonly vipBinding: Binding
   readonly metrics: Metrics
   readonly health: ProxyHealth
   readonly faults: FaultJudge
@@ -41,7 +46,7 @@ export interface ProxyInput extends Pick<ProxyOptions, 'onServiceMapped'> {
 
 /** `tables` are what the kernel has just shown: they are large, and nothing here keeps them. */
 export async function openProxy(input: ProxyInput, tables: KernelTables): Promise<Proxy> {
-  const { facts, kernel, naming, families, current, scheduler, metrics, health, log } = input
+  const { facts, kernel, naming, families, current, scheduler, binding, metrics, health, log } = input
   const { cluster, doorbell, origin } = facts
   const options: ProxyOptions = {
     ...{ cluster, doorbell, kernel, metrics, log },
@@ -60,7 +65,8 @@ export async function openProxy(input: ProxyInput, tables: KernelTables): Promis
     },
     mapping: () =>
       mappingOptions({
-        ...{ cluster, families, nodeName: naming.name, scheduler: scheduler.current },
+        ...{ cluster, families, nodeName: naming.name },
+        ...{ scheduler: scheduler.current, vipBinding: binding.current },
         ...current,
         ...addressBook(facts),
       }),
@@ -70,12 +76,14 @@ export async function openProxy(input: ProxyInput, tables: KernelTables): Promis
 }
 
 /** The Nodes have been listed: what this one asks for counts, and that it is not among them is said. */
-function noteNode({ facts, naming, current, scheduler, log, signal }: ProxyInput): Promise<void> {
+async function noteNode(input: ProxyInput): Promise<void> {
+  const { facts, naming, current, scheduler, binding, vipBinding, log, signal } = input
   const { cluster, origin } = facts
   void explainMissingNode({ naming, cluster, origin, log, signal }).then((text) => {
     current.missingNode = text
   })
-  return scheduler.want(wantedScheduler(cluster, current.config))
+  await scheduler.want(wantedScheduler(cluster, current.config))
+  await binding.want(wantedBinding(cluster, vipBinding))
 }
 
 /** Called now and then, when the loop is at rest. */

@@ -1,6 +1,7 @@
 /** What the proxy reports, in Prometheus's terms: kube-proxy's metrics (1.36), those of its API client, and our own. */
 import { Registry } from 'prom-client'
 import { FAMILIES, type Family } from '../model/address.ts'
+import type { Binding } from '../model/binding.ts'
 import type { OperationKind } from '../model/operation.ts'
 import type { RequestOutcome } from '../source/api-client.ts'
 import { addSlis, componentMetrics } from './component-metrics.ts'
@@ -157,6 +158,11 @@ export class Metrics {
   setScheduler(scheduler: string): void {
     this.#own.scheduler.reset()
     this.#own.scheduler.set({ scheduler }, 1)
+  }
+
+  setVipBinding(binding: Binding): void {
+    this.#own.vipBinding.reset()
+    this.#own.vipBinding.set({ binding }, 1)
   }
 
   /** What is counted by labels is there from the start, so that its growth can be told. */

@@ -23,6 +23,7 @@ interface OwnMetrics {
   readonly estimation: Gauge
   readonly lastAudit: Gauge
   readonly scheduler: Gauge<'scheduler'>
+  readonly vipBinding: Gauge<'binding'>
 }
 
 /** Makes them in one registry. */
@@ -78,5 +79,6 @@ export function ownMetrics(registry: Registry, counted: Counted): OwnMetrics {
     scheduler: gauge('kube_ipvs_scheduler_info', 'The scheduler of the virtual servers; always 1', [
       'scheduler',
     ]),
+    vipBinding: gauge('kube_ipvs_vip_binding_info', 'How virtual IPs are bound; always 1', ['binding']),
   }
 }

@@ -1,5 +1,6 @@
 /** What every Kernel must do. Runs on the fake always, and on the real one in the lab: where they differ, the fake is wrong. */
 import { expect } from 'chai'
+import { type Binding, BINDINGS, isBoundAs } from '../../src/model/binding.ts'
 import { netlinkErrorOf } from '../../src/kernel/explain.ts'
 import type { Kernel } from '../../src/kernel/kernel.ts'
 import type { Address } from '../../src/model/address.ts'
@@ -7,6 +8,7 @@ import { formatVirtualServers } from '../../src/model/ipvsadm.ts'
 import { emptyKernelState, type KernelState } from '../../src/model/kernel-object.ts'
 import type { Operation } from '../../src/model/operation.ts'
 import { ipvsIpsMember } from '../../src/model/sets.ts'
+import { boundLines } from '../support/bound.ts'
 import { parseIpvsadm } from '../support/ipvsadm-text.ts'
 import type { Random } from '../support/random.ts'
 
@@ -21,7 +23,7 @@ export async function dump(kernel: Kernel): Promise<string[]> {
     )
     state.virtualServers.set(id.key, { id, settings, realServers, isProven: true })
   }
-  return [...formatVirtualServers(state).sort(), ...[...addresses].sort(), ...[...setMembers].sort()]
+  return [...formatVirtualServers(state).sort(), ...boundLines(addresses).sort(), ...[...setMembers].sort()]
 }
 
 /** Operations of a line of ipvsadm, by its verb. */
@@ -61,7 +63,11 @@ export async function codesOf(
 export async function clear(kernel: Kernel): Promise<void> {
   const { virtualServers, addresses, setMembers } = await kernel.readTables()
   await kernel.execute([
-    ...[...addresses].map((address) => ({ kind: 'unbindAddress', address }) as const),
+    ...[...addresses.keys()].flatMap((address) =>
+      BINDINGS.filter((binding) => isBoundAs(binding, addresses.get(address))).map(
+        (binding) => ({ kind: 'unbindAddress', address, binding }) as const,
+      ),
+    ),
     ...virtualServers.map(({ id }) => ({ kind: 'deleteVirtualServer', of: id }) as const),
     ...[...setMembers].map((member) => ({ kind: 'deleteSetMember', member }) as const),
   ])
@@ -226,8 +232,9 @@ export function kernelContract(open: () => Promise<Kernel>): void {
   })
 
   it('binds and unbinds addresses of both families, each once', async () => {
-    const bind = [VIP, VIP6].map((address) => ({ kind: 'bindAddress', address }) as const)
-    const unbind = [VIP, VIP6].map((address) => ({ kind: 'unbindAddress', address }) as const)
+    const binding = 'address'
+    const bind = [VIP, VIP6].map((address) => ({ kind: 'bindAddress', address, binding }) as const)
+    const unbind = [VIP, VIP6].map((address) => ({ kind: 'unbindAddress', address, binding }) as const)
 
     expect(await codesOf(kernel, ...bind)).to.deep.equal([undefined, undefined])
     expect(await dump(kernel)).to.deep.equal([VIP, VIP6])
@@ -235,6 +242,34 @@ export function kernelContract(open: () => Promise<Kernel>): void {
     expect(await codesOf(kernel, ...unbind)).to.deep.equal([undefined, undefined])
     expect(await codesOf(kernel, ...unbind)).to.deep.equal(['EADDRNOTAVAIL', 'EADDRNOTAVAIL'])
   })
+
+  it('binds and unbinds routes of both families, each once', async () => {
+    const binding = 'route'
+    const bind = [VIP, VIP6].map((address) => ({ kind: 'bindAddress', address, binding }) as const)
+    const unbind = [VIP, VIP6].map((address) => ({ kind: 'unbindAddress', address, binding }) as const)
+
+    expect(await codesOf(kernel, ...bind)).to.deep.equal([undefined, undefined])
+    expect(await dump(kernel)).to.deep.equal([`${VIP} route`, `${VIP6} route`])
+    expect(await codesOf(kernel, ...bind)).to.deep.equal(['EEXIST', 'EEXIST'])
+    expect(await codesOf(kernel, ...unbind)).to.deep.equal([undefined, undefined])
+    expect(await codesOf(kernel, ...unbind)).to.deep.equal(['ESRCH', 'ESRCH'])
+  })
+
+  for (const [from, to] of [
+    ['address', 'route'],
+    ['route', 'address'],
+  ] as const)
+    it(`binds as ${to} what is bound as ${from}, and then unbinds that`, async () => {
+      const all = (kind: 'bindAddress' | 'unbindAddress', binding: Binding): Operation[] =>
+        [VIP, VIP6].map((address) => ({ kind, address, binding }))
+      await kernel.execute(all('bindAddress', from))
+      expect(await codesOf(kernel, ...all('bindAddress', to))).to.deep.equal([undefined, undefined])
+      expect(await dump(kernel)).to.deep.equal([`${VIP} both`, `${VIP6} both`])
+      expect(await codesOf(kernel, ...all('unbindAddress', from))).to.deep.equal([undefined, undefined])
+      expect(await dump(kernel)).to.deep.equal(
+        to === 'route' ? [`${VIP} route`, `${VIP6} route`] : [VIP, VIP6],
+      )
+    })
 
   it('adds and deletes set members of both families, and does not mind doing so twice', async () => {
     const members = [VIP, VIP6].map(ipvsIpsMember)
@@ -258,9 +293,9 @@ export function kernelContract(open: () => Promise<Kernel>): void {
       { kind: 'addSetMember', member },
       operation(VS),
       operation(REAL),
-      { kind: 'bindAddress', address: VIP },
+      { kind: 'bindAddress', address: VIP, binding: 'address' },
       operation('-d -t 10.96.0.10:80 -r 10.244.0.1:8080'),
-      { kind: 'unbindAddress', address: VIP },
+      { kind: 'unbindAddress', address: VIP, binding: 'address' },
       operation('-D -t 10.96.0.10:80'),
       { kind: 'deleteSetMember', member },
     ]
@@ -293,6 +328,7 @@ export function kernelContract(open: () => Promise<Kernel>): void {
 /** A random operation on few objects, so that many of them are refused. */
 export function randomOperation(random: Random): Operation {
   const address = random.pick([VIP, '10.96.0.11' as Address, VIP6])
+  const binding = random.pick(BINDINGS)
   const option = random.pick(['-t', '-u', '--sctp-service'])
   const last = 1 + random.int(3)
   const [server, target] = address === VIP6 ? [`[${VIP6}]`, `[fd00::${last}]`] : [address, `10.244.0.${last}`]
@@ -306,8 +342,8 @@ export function randomOperation(random: Random): Operation {
     () => operation(`-a ${real} -m -w ${random.int(3)}`),
     () => operation(`-e ${real} -m -w ${random.int(3)}`),
     () => operation(`-d ${real}`),
-    () => ({ kind: 'bindAddress', address }),
-    () => ({ kind: 'unbindAddress', address }),
+    () => ({ kind: 'bindAddress', address, binding }),
+    () => ({ kind: 'unbindAddress', address, binding }),
     () => ({ kind: 'addSetMember', member: ipvsIpsMember(address) }),
     () => ({ kind: 'deleteSetMember', member: ipvsIpsMember(address) }),
   ])()

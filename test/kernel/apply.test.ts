@@ -1,6 +1,7 @@
 import { expect } from 'chai'
-import { applyPlan, isGone, isSkipped } from '../../src/kernel/apply.ts'
+import { applyPlan, isAsWanted, isSkipped } from '../../src/kernel/apply.ts'
 import { netlinkErrorOf } from '../../src/kernel/explain.ts'
+import type { Binding } from '../../src/model/binding.ts'
 import { formatOperation } from '../../src/model/ipvsadm.ts'
 import type { Operation } from '../../src/model/operation.ts'
 import type { Refusals } from '../../src/netlink/error.ts'
@@ -8,8 +9,16 @@ import { operation } from '../contract/kernel.contract.ts'
 import { FakeKernel } from '../support/fake-kernel.ts'
 import { rejectionOf } from '../support/rejection.ts'
 
-const bind = (address: string): Operation => ({ kind: 'bindAddress', address: address as never })
-const unbind = (address: string): Operation => ({ kind: 'unbindAddress', address: address as never })
+const bind = (address: string, binding: Binding = 'address'): Operation => ({
+  kind: 'bindAddress',
+  address: address as never,
+  binding,
+})
+const unbind = (address: string, binding: Binding = 'address'): Operation => ({
+  kind: 'unbindAddress',
+  address: address as never,
+  binding,
+})
 const PLAN = [
   operation('-A -t 10.96.0.10:80 -s nosuch'),
   operation('-a -t 10.96.0.10:80 -r 10.244.0.1:8080 -m -w 1'),
@@ -53,7 +62,7 @@ describe('applyPlan', () => {
       'addr add 10.96.0.10/32 dev kube-ipvs0: skipped',
       'addr add 10.96.0.11/32 dev kube-ipvs0: done',
     ])
-    expect([...kernel.state.addresses]).to.deep.equal(['10.96.0.11'])
+    expect([...kernel.state.addresses.keys()]).to.deep.equal(['10.96.0.11'])
   })
 
   it('asks for no address of a virtual server that was refused, and for everything else in order', async () => {
@@ -155,6 +164,33 @@ describe('applyPlan', () => {
     ])
   })
 
+  it('leaves an address bound as it is when it cannot be bound in another way, and does all else', async () => {
+    const kernel = new FakeKernel('', ['10.96.0.10', '10.96.0.11', '10.96.0.12'])
+    kernel.refuse = (operation) =>
+      operation.kind === 'bindAddress' && operation.address === ('10.96.0.10' as never)
+        ? 'ENETDOWN'
+        : undefined
+    const plan = [
+      bind('10.96.0.10', 'route'),
+      bind('10.96.0.11', 'route'),
+      unbind('10.96.0.10'),
+      unbind('10.96.0.11'),
+      unbind('10.96.0.12'),
+    ]
+
+    expect(told(plan, await applyPlan(kernel, plan)).map((line) => line.replace(/.*: /, ''))).to.deep.equal([
+      'ENETDOWN',
+      'done',
+      'skipped',
+      'done',
+      'done',
+    ])
+    expect([...kernel.state.addresses]).to.deep.equal([
+      ['10.96.0.10', 'address'],
+      ['10.96.0.11', 'route'],
+    ])
+  })
+
   it('binds no address before the rules stand, and waits with nothing else', async () => {
     const kernel = new FakeKernel()
     const rules = Promise.withResolvers<undefined>()
@@ -162,11 +198,11 @@ describe('applyPlan', () => {
     const applied = applyPlan(kernel, PLAN)
     await new Promise(setImmediate)
     expect([...kernel.state.virtualServers.keys()]).to.deep.equal(['10.96.0.11:80/TCP'])
-    expect([...kernel.state.addresses]).to.deep.equal([])
+    expect([...kernel.state.addresses.keys()]).to.deep.equal([])
 
     rules.resolve(undefined)
     await applied
-    expect([...kernel.state.addresses]).to.deep.equal(['10.96.0.11'])
+    expect([...kernel.state.addresses.keys()]).to.deep.equal(['10.96.0.11'])
   })
 
   it('throws when the kernel cannot say what became of the operations', async () => {
@@ -179,7 +215,15 @@ describe('applyPlan', () => {
   })
 })
 
-describe('isGone', () => {
+describe('isAsWanted', () => {
+  it('holds for a route that is there: nobody else makes one with our number', async () => {
+    const kernel = new FakeKernel()
+    const route = bind('10.96.0.10', 'route')
+    await kernel.execute([route])
+    const [error] = [...(await kernel.execute([route])).values()]
+    expect(isAsWanted(route, error!)).to.equal(true)
+  })
+
   const cases: readonly { readonly what: Operation; readonly given: string; readonly gone: boolean }[] = [
     { what: operation('-D -t 10.96.0.10:80'), given: '', gone: true },
     { what: operation('-d -t 10.96.0.10:80 -r 10.244.0.1:8080'), given: '', gone: true },
@@ -198,7 +242,7 @@ describe('isGone', () => {
     it(`${gone ? 'holds for' : 'does not hold for'} ${formatOperation(what)}, refused with ${given || 'nothing'} there`, async () => {
       const refusals = await new FakeKernel(given).execute([what])
 
-      expect(isGone(what, refusals.get(0)!)).to.equal(gone)
+      expect(isAsWanted(what, refusals.get(0)!)).to.equal(gone)
     })
   }
 
@@ -207,6 +251,6 @@ describe('isGone', () => {
     kernel.refuse = () => 'ENOMEM'
     const deletion = operation('-D -t 10.96.0.10:80')
 
-    expect(isGone(deletion, (await kernel.execute([deletion])).get(0)!)).to.equal(false)
+    expect(isAsWanted(deletion, (await kernel.execute([deletion])).get(0)!)).to.equal(false)
   })
 })

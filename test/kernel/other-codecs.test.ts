@@ -1,8 +1,9 @@
 import { expect } from 'chai'
 import { decodeAddressMessage, encodeAddress } from '../../src/kernel/link/address-codec.ts'
 import { decodeSetPart, decodeSetType, encodeMember } from '../../src/kernel/filter/iptables/ipset-codec.ts'
+import { decodeLocalRoute, encodeLocalRoute } from '../../src/kernel/link/local-route-codec.ts'
 import { parseAddress } from '../../src/model/address.ts'
-import { MessageWriter } from '../../src/netlink/message.ts'
+import { type Message, MessageWriter } from '../../src/netlink/message.ts'
 import { RECORDED, recordedMessages } from '../support/recorded.ts'
 
 const VIP = parseAddress('10.96.0.10')!
@@ -36,6 +37,48 @@ describe('address codec', () => {
       0x08, 0x00, 0x01, 0x00, // IFA_ADDRESS
       0x0a, 0x60, 0x00, 0x0a,
     ])
+  })
+})
+
+describe('local route codec', () => {
+  it('writes a local route on lo with our number, beside any other', () => {
+    // prettier-ignore
+    expect(bytesOf((batch) => encodeLocalRoute(batch, 'NEW', VIP))).to.deep.equal([
+      0x2c, 0x00, 0x00, 0x00, // length
+      0x18, 0x00, 0x01, 0x0c, // RTM_NEWROUTE, CREATE | APPEND | REQUEST
+      0x01, 0x00, 0x00, 0x00,
+      0x00, 0x00, 0x00, 0x00,
+      0x02, 0x20, 0x00, 0x00, // family, prefix length, source, tos
+      0xff, 0x49, 0xfe, 0x02, // table local, protocol 73, scope host, type local
+      0x00, 0x00, 0x00, 0x00,
+      0x08, 0x00, 0x01, 0x00, // RTA_DST
+      0x0a, 0x60, 0x00, 0x0a,
+      0x08, 0x00, 0x04, 0x00, // RTA_OIF
+      0x01, 0x00, 0x00, 0x00,
+    ])
+  })
+
+  const message = (edit: (bytes: Buffer) => void = () => undefined): Message => {
+    const buffer = Buffer.from(bytesOf((batch) => encodeLocalRoute(batch, 'NEW', VIP)))
+    edit(buffer)
+    return { type: 24, flags: 0, sequence: 1, buffer, start: 16, end: buffer.length } as never
+  }
+
+  it('reads what it writes, and nothing of another kind', () => {
+    expect(decodeLocalRoute(message())).to.equal(VIP)
+    const others: Readonly<Record<string, (bytes: Buffer) => void>> = {
+      'another table': (bytes) => bytes.writeUInt8(254, 20),
+      'another protocol': (bytes) => bytes.writeUInt8(2, 21),
+      'another type': (bytes) => bytes.writeUInt8(1, 23),
+      'a network': (bytes) => bytes.writeUInt8(24, 17),
+      'another link': (bytes) => bytes.writeUInt32LE(7, 40),
+    }
+    for (const [name, edit] of Object.entries(others))
+      expect(decodeLocalRoute(message(edit)), name).to.equal(undefined)
+  })
+
+  it('throws for what is no route', () => {
+    expect(() => decodeLocalRoute({ ...message(), end: 20 })).to.throw('Cannot decode a route: 4 bytes')
   })
 })
 

@@ -15,9 +15,9 @@ const add: Operation = { kind: 'addSetMember', member: ipvsIpsMember(VIP) }
 const create = operation('-A -t 10.96.0.10:80 -s rr')
 const createReal = operation('-a -t 10.96.0.10:80 -r 10.244.0.1:8080 -m -w 1')
 const remove = operation('-D -t 10.96.0.11:80')
-const bind: Operation = { kind: 'bindAddress', address: VIP }
-const bindOther: Operation = { kind: 'bindAddress', address: OTHER }
-const unbind: Operation = { kind: 'unbindAddress', address: OTHER }
+const bind: Operation = { kind: 'bindAddress', address: VIP, binding: 'address' }
+const bindOther: Operation = { kind: 'bindAddress', address: OTHER, binding: 'address' }
+const unbind: Operation = { kind: 'unbindAddress', address: OTHER, binding: 'address' }
 const forget: Operation = { kind: 'deleteFlows', of: (create as { of: VirtualServerId }).of }
 
 /** What has been asked for, a run each. */

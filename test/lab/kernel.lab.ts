@@ -172,7 +172,7 @@ describe('LinuxKernel', () => {
 
     const address = '10.96.0.10' as never
     const refusals = await kernel.execute([
-      { kind: 'bindAddress', address },
+      { kind: 'bindAddress', address, binding: 'address' },
       { kind: 'addSetMember', member: 'KUBE-IPVS-IPS 10.96.0.10' as never },
     ])
     expect([...refusals]).to.deep.equal([])

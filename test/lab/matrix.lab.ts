@@ -7,6 +7,7 @@ import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect } from 'chai'
 import type { Family } from '../../src/model/address.ts'
+import type { Binding } from '../../src/model/binding.ts'
 import {
   buildCluster,
   clearKubeProxyState,
@@ -17,7 +18,8 @@ import {
   NODE,
   observe,
 } from '../support/cluster-lab.ts'
-import { ask, Program, type Reply, temporaryFolder, type WireProtocol } from '../support/lab.ts'
+import { eventually } from '../support/eventually.ts'
+import { ask, Program, type Reply, run, temporaryFolder, type WireProtocol } from '../support/lab.ts'
 
 const FAMILIES: readonly Family[] = ['IPv4', 'IPv6']
 const PROTOCOLS: readonly WireProtocol[] = ['tcp', 'udp', 'sctp']
@@ -39,7 +41,13 @@ const CONFIG = {
 type Client = (typeof CLIENTS)[number]
 type Frontend = (typeof FRONTENDS)[number]
 type Policy = (typeof POLICIES)[number]
-type Proxy = 'kube-proxy' | 'kube-ipvs'
+type Proxy = 'kube-proxy' | OurProxy
+/** By the way in which virtual IPs are bound. */
+type OurProxy = 'kube-ipvs' | 'kube-ipvs with routes'
+const BINDINGS: Readonly<Record<OurProxy, Binding>> = {
+  'kube-ipvs': 'address',
+  'kube-ipvs with routes': 'route',
+}
 
 /** The Services of the fixture, and two that it lacks, by what they show. */
 const SERVICES: Readonly<Record<Frontend, Partial<Record<Policy, string>>>> = {
@@ -64,6 +72,40 @@ interface Cell {
   readonly protocol: WireProtocol
 }
 
+const nameOf = (cell: Cell): string => Object.values(cell).join(', ')
+
+/** A process on the node that speaks to a virtual IP, and is not masqueraded. */
+const isNodesOwn = ({ client, frontend, policy }: Cell): boolean =>
+  client === 'node' && ['externalIP', 'LB VIP'].includes(frontend) && policy !== 'Cluster'
+
+/** Where routes are no equal of addresses, and why. Anything else that differs is a fault. */
+const LISTED: readonly { readonly why: string; readonly concerns: (cell: Cell) => boolean }[] = [
+  {
+    why: "an IPv6 route has no source of its own: a process on the node speaks from the node's address",
+    concerns: (cell) => isNodesOwn(cell) && cell.family === 'IPv6',
+  },
+  {
+    why: 'SCTP takes its source from the addresses of interfaces only, so it is one of the node',
+    concerns: (cell) => isNodesOwn(cell) && cell.protocol === 'sctp',
+  },
+]
+
+const reasonOf = (cell: Cell): string | undefined => LISTED.find(({ concerns }) => concerns(cell))?.why
+
+/** What a cell shows with addresses, and with routes. */
+interface Difference {
+  readonly cell: Cell
+  readonly before: string | undefined
+  readonly text: string
+}
+
+function describeDifferences(differences: readonly Difference[]): string {
+  const lines = differences.map(
+    ({ cell, before, text }) => `${nameOf(cell)}: ${before}; as routes: ${text}  (${reasonOf(cell)})`,
+  )
+  return ['With virtual IPs as routes, all is the same, but:', ...lines].join('\n')
+}
+
 /** An endpoint of the client's own, endpoints on the node, and those on the other node. */
 type Group = 'self' | 'local' | 'remote'
 /** The client address that an endpoint sees: the client's own, one of the node's, or the frontend's. */
@@ -81,11 +123,13 @@ function endpointsOf({ client, frontend, policy }: Cell, proxy: Proxy): readonly
 }
 
 /** Which client address an endpoint sees, by section 4.7. */
-function sourceAt(group: Group, { client, frontend, policy }: Cell): Seen {
+function sourceAt(group: Group, cell: Cell, proxy: Proxy): Seen {
+  const { client, frontend, policy } = cell
   if (group === 'self') return 'node'
   if (frontend === 'ClusterIP') return client === 'node' || client === 'outside' ? 'node' : 'client'
   if (policy === 'Cluster') return 'node'
   if (client !== 'node') return 'client'
+  if (proxy === 'kube-ipvs with routes' && reasonOf(cell) !== undefined) return 'node'
   // A process takes the address that it speaks to, where that is the machine's own.
   return frontend === 'NodePort' ? 'node' : 'VIP'
 }
@@ -103,7 +147,7 @@ function expected(cell: Cell, proxy: Proxy): string {
   if (groups.length === 0) return cell.protocol === 'sctp' ? 'timeout' : 'refused'
   const answers = new Map<Group, Seen>()
   for (const group of groups) {
-    const source = sourceAt(group, cell)
+    const source = sourceAt(group, cell, proxy)
     if (returns(group, source, cell)) answers.set(group, source)
   }
   return describeOutcome(answers, answers.size < groups.length ? ['timeout'] : [])
@@ -186,7 +230,7 @@ const cellsOf = (client: Client, proxy: Proxy): readonly Cell[] =>
   FRONTENDS.flatMap((frontend) =>
     POLICIES.filter((policy) => SERVICES[frontend][policy] !== undefined)
       .filter((policy) => client !== 'same pod' || !policy.includes('none'))
-      .filter((policy) => proxy === 'kube-ipvs' || !OURS.includes(SERVICES[frontend][policy]!))
+      .filter((policy) => proxy !== 'kube-proxy' || !OURS.includes(SERVICES[frontend][policy]!))
       .flatMap((policy) =>
         FAMILIES.flatMap((family) =>
           PROTOCOLS.map((protocol) => ({ client, frontend, policy, family, protocol })),
@@ -233,7 +277,11 @@ function describeTable(results: ReadonlyMap<Cell, string>): string {
 
 describe('the packet matrix', () => {
   let cluster: ClusterLab
+  /** Of addresses. */
   const results = new Map<Cell, string>()
+  const differences: Difference[] = []
+  /** How many cells have been asked with routes, too. */
+  let compared = 0
 
   before(async () => {
     cluster = await buildCluster()
@@ -292,10 +340,15 @@ describe('the packet matrix', () => {
       expected: (cell) => expected(cell, proxy),
     })
     if (proxy === 'kube-ipvs') for (const [cell, text] of observed) results.set(cell, text)
-    const name = (cell: Cell) => Object.values(cell).join(', ')
+    if (proxy === 'kube-ipvs with routes')
+      for (const [cell, text] of observed) {
+        const before = [...results].find(([one]) => nameOf(one) === nameOf(cell))?.[1]
+        compared++
+        if (before !== text) differences.push({ cell, before, text })
+      }
     const surprises = cells.filter((cell) => observed.get(cell) !== expected(cell, proxy))
     expect(
-      surprises.map((cell) => `${name(cell)}: ${observed.get(cell)}; expected: ${expected(cell, proxy)}`),
+      surprises.map((cell) => `${nameOf(cell)}: ${observed.get(cell)}; expected: ${expected(cell, proxy)}`),
     ).to.deep.equal([])
   }
 
@@ -306,29 +359,47 @@ describe('the packet matrix', () => {
     for (const client of CLIENTS) it(`a client: ${client}`, () => check(client, 'kube-proxy'))
   })
 
-  describe('of kube-ipvs', () => {
-    let program: Program | undefined
+  function startWith(binding: Binding): Promise<Program> {
+    const [config, folder] = [join(temporaryFolder(), 'config.json'), temporaryFolder()]
+    writeFileSync(config, JSON.stringify(CONFIG))
+    writeFileSync(join(folder, 'all.yaml'), manifests.map((object) => JSON.stringify(object)).join('\n---\n'))
+    const args = ['--config', config, '--manifests', folder, '--hostname-override', 'lab']
+    return Program.start(...args, '--vip-binding', binding)
+  }
 
-    before(async () => {
-      const [config, folder] = [join(temporaryFolder(), 'config.json'), temporaryFolder()]
-      writeFileSync(config, JSON.stringify(CONFIG))
-      writeFileSync(
-        join(folder, 'all.yaml'),
-        manifests.map((object) => JSON.stringify(object)).join('\n---\n'),
-      )
-      program = await Program.start('--config', config, '--manifests', folder, '--hostname-override', 'lab')
+  for (const proxy of ['kube-ipvs', 'kube-ipvs with routes'] as const)
+    describe(`of ${proxy}`, () => {
+      let program: Program | undefined
+
+      before(async () => {
+        program = await startWith(BINDINGS[proxy])
+        // The second one finds addresses, and switches.
+        if (proxy === 'kube-ipvs with routes') await eventually(expectNoAddresses, 30_000)
+      })
+      after(async () => {
+        await program?.stop()
+      })
+
+      for (const client of CLIENTS) it(`a client: ${client}`, () => check(client, proxy))
+
+      it('was made without a complaint', () => {
+        expect(program!.complaints().map(({ msg }) => msg)).to.deep.equal([])
+      })
     })
-    after(async () => {
-      await program?.stop()
-      const table = describeTable(results)
+
+  // In a suite of its own, as suites come after tests.
+  describe('of kube-ipvs in both bindings', () => {
+    it('is the same for addresses and for routes, but for what is listed', () => {
+      const table = `${describeTable(results)}\n\n${describeDifferences(differences)}`
       console.log(table)
       writeFileSync(join(process.env.LAB_OUT ?? '.', 'matrix.txt'), `${table}\n`)
-    })
-
-    for (const client of CLIENTS) it(`a client: ${client}`, () => check(client, 'kube-ipvs'))
-
-    it('was made without a complaint', () => {
-      expect(program!.complaints().map(({ msg }) => msg)).to.deep.equal([])
+      expect(compared).to.equal(results.size)
+      expect(differences.filter(({ cell }) => reasonOf(cell) === undefined)).to.deep.equal([])
+      expect(differences.map(({ cell }) => reasonOf(cell))).to.include.members(LISTED.map(({ why }) => why))
     })
   })
 })
+
+async function expectNoAddresses(): Promise<void> {
+  expect(await run('ip', '-o', 'addr', 'show', 'dev', 'kube-ipvs0')).to.equal('')
+}

@@ -13,6 +13,7 @@ const CONFINED = ['kernel.lab']
 /** These take minutes: they begin first, so that the machine is not left with one of them in the end. */
 const LONG = [
   'crash',
+  'vip-binding',
   'repair',
   'api',
   'bad-input',

@@ -65,6 +65,27 @@ describe('audit', () => {
     expect(story.takeComplaints()).to.deep.equal([])
   })
 
+  it('is not fooled by a reading that hides a route', async () => {
+    story = new Story()
+    story.vipBinding = 'route'
+    await story.list([service()], [both()])
+    story.takeExecuted()
+    const { addresses } = story.kernel.state
+    let readings = 0
+    story.kernel.beforeCall = (method) => {
+      if (method !== 'readTables') return
+      readings++
+      if (readings === 1) addresses.delete('10.96.0.10' as never)
+      else addresses.set('10.96.0.10' as never, 'route')
+    }
+
+    await story.advance(30_000)
+
+    expect(readings).to.equal(2)
+    expect(story.takeExecuted()).to.deep.equal([])
+    expect(story.takeComplaints()).to.deep.equal([])
+  })
+
   for (const [spentMs, pauseMs] of [
     [100, 30_000],
     [1_000, 100_000],

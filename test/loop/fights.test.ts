@@ -7,6 +7,7 @@ import { expect } from 'chai'
 import type { Address } from '../../src/model/address.ts'
 import { objectOf } from '../../src/model/operation.ts'
 import { type VirtualServerKey, virtualServerId } from '../../src/model/virtual-server.ts'
+import { boundLines } from '../support/bound.ts'
 import { Coverage } from '../support/coverage.ts'
 import { service, slice } from '../support/builders.ts'
 import { type Random, withRandom } from '../support/random.ts'
@@ -186,7 +187,7 @@ class World {
 
 function picture({ kernel }: Story): string[] {
   const { addresses, setMembers } = kernel.state
-  return [...kernel.toString().split('\n'), ...addresses, ...setMembers].sort()
+  return [...kernel.toString().split('\n'), ...boundLines(addresses), ...setMembers].sort()
 }
 
 async function fresh(world: World): Promise<Story> {

@@ -123,8 +123,8 @@ describe('Proxy, whatever the order of events', () => {
         expect(story.kernel.toString().split('\n').sort()).to.deep.equal(
           clean.kernel.toString().split('\n').sort(),
         )
-        expect([...story.kernel.state.addresses].sort()).to.deep.equal(
-          [...clean.kernel.state.addresses].sort(),
+        expect([...story.kernel.state.addresses.keys()].sort()).to.deep.equal(
+          [...clean.kernel.state.addresses.keys()].sort(),
         )
         expect([...story.kernel.state.setMembers].sort()).to.deep.equal(
           [...clean.kernel.state.setMembers].sort(),
@@ -165,7 +165,9 @@ describe('Proxy, whatever the order of events', () => {
         await tell(clean, after)
         await clean.stop()
         expect(kernel.toString().split('\n').sort()).to.deep.equal(clean.kernel.toString().split('\n').sort())
-        expect([...kernel.state.addresses].sort()).to.deep.equal([...clean.kernel.state.addresses].sort())
+        expect([...kernel.state.addresses.keys()].sort()).to.deep.equal(
+          [...clean.kernel.state.addresses.keys()].sort(),
+        )
         expect([...kernel.state.setMembers].sort()).to.deep.equal([...clean.kernel.state.setMembers].sort())
       }
       expect(killed).to.be.greaterThan(50)

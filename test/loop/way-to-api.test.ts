@@ -24,7 +24,7 @@ describe('the way to the API server', () => {
     await story.bell.settle()
 
     expect(story.kernel.toString()).to.equal('-A -t 10.96.0.1:443 -s rr')
-    expect([...story.kernel.state.addresses]).to.deep.equal(['10.96.0.1'])
+    expect([...story.kernel.state.addresses.keys()]).to.deep.equal(['10.96.0.1'])
     expect(story.takeComplaints()).to.deep.equal([
       'the address of the API server is bound on this node: unbinding it',
     ])
@@ -58,7 +58,7 @@ describe('the way to the API server', () => {
     story.bell.ring()
     await story.bell.settle()
 
-    expect([...story.kernel.state.addresses]).not.to.include(API)
+    expect([...story.kernel.state.addresses.keys()]).not.to.include(API)
     await story.stop()
   })
 })

@@ -1,4 +1,5 @@
 import { expect } from 'chai'
+import { BINDINGS, type Bound } from '../../src/model/binding.ts'
 import type { Claim } from '../../src/model/claims/claim.ts'
 import { formatOperation } from '../../src/model/ipvsadm.ts'
 import { addressOf, type ObjectKey } from '../../src/model/kernel-object.ts'
@@ -45,11 +46,14 @@ function randomWorld(random: Random): World {
       if (random.chance(0.5)) kernel.setConnections(id.key, key, { active: random.int(3) })
     }
   }
+  const { addresses } = kernel.state
+  for (const address of addresses.keys()) addresses.set(address, random.pick(['address', 'route', 'both']))
   return {
     kernel,
     claims: claimsFor(
       randomText(random, [1]),
       random.chance(0.3) ? ['10.244.0.1:8080', '10.244.0.2:8080'] : [],
+      random.pick(BINDINGS),
     ),
     foreign: addressSet(...(random.chance(0.2) ? ['10.96.0.3'] : [])),
   }
@@ -164,6 +168,30 @@ describe(`the laws of planning, on ${STATES} random pairs of states`, () => {
         }
       }
       coverage.expectAll('bound', 'deleted')
+    }))
+
+  it('an address that is wanted is never unbound before it is bound in another way', () =>
+    withRandom(async (random) => {
+      const coverage = new Coverage()
+      for (let i = 0; i < STATES; i++) {
+        const world = randomWorld(random)
+        const { addresses } = world.kernel.state
+        const wasBound = [...addresses.keys()].filter((address) => world.claims.has(address))
+        for (const operation of planAll(world)) {
+          await world.kernel.execute([operation])
+          if ('address' in operation) coverage.note(`${operation.kind} as ${operation.binding}`)
+          expect([...addresses.keys()]).to.include.members(wasBound)
+        }
+        const wanted = [...world.claims.values()].flatMap((claim) =>
+          claim.kind === 'address' && !world.foreign.has(claim.key)
+            ? [[claim.key, claim.binding] as const]
+            : [],
+        )
+        const left = wanted.map(([address]): [string, Bound | undefined] => [address, addresses.get(address)])
+        expect(left).to.deep.equal(wanted)
+      }
+      for (const binding of BINDINGS)
+        coverage.expectAll(`bindAddress as ${binding}`, `unbindAddress as ${binding}`)
     }))
 
   it('an open connection is never cut, but by its virtual server, UDP or dh', () =>

@@ -34,6 +34,7 @@ const input = (config: Partial<Config> = {}, cluster = clusterOf()) => ({
   nodeName: 'node-1',
   families: new Set(['IPv4', 'IPv6'] as const),
   scheduler: 'rr',
+  vipBinding: 'address' as const,
   nodeAddresses: ['192.168.50.1', '10.0.2.15', '127.0.0.1'].map((text) => parseAddress(text)!),
   apiAddresses: new Set([parseAddress('192.168.50.99')!]),
   surroundings: ALONE,

@@ -5,29 +5,27 @@ import type { Node } from '../../src/model/facts/facts.ts'
 import { parseNode, parseService } from '../../src/model/facts/parse-facts.ts'
 import { openLife } from '../../src/program/life.ts'
 import type { NodeHappening } from '../../src/program/report/node-events.ts'
-import {
-  openScheduler,
-  SchedulerChoice,
-  schedulerInUse,
-  wantedScheduler,
-} from '../../src/program/scheduler.ts'
+import { Choice } from '../../src/program/choices/choice.ts'
+import { openScheduler, schedulerInUse, wantedScheduler } from '../../src/program/choices/scheduler.ts'
 import { service } from '../support/builders.ts'
 import { eventually } from '../support/eventually.ts'
 import { FakeKernel } from '../support/fake-kernel.ts'
 import { complaints, recordingLog } from '../support/log.ts'
 
-describe('SchedulerChoice', () => {
+describe('Choice', () => {
   function choose(available: readonly string[]) {
     const { log, lines } = recordingLog()
     const asked: string[] = []
     const changes: string[] = []
     const refusals: string[] = []
-    const choice = new SchedulerChoice({
+    const choice = new Choice<string>({
+      what: 'scheduler',
       initial: 'rr',
       isAvailable: (name) => {
         asked.push(name)
         return Promise.resolve(available.includes(name))
       },
+      remedyFor: (name) => `load it with "modprobe ip_vs_${name}"`,
       onSwitch: (name) => changes.push(name),
       onRefusal: (reason) => refusals.push(reason),
       log,

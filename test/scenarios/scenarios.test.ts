@@ -44,7 +44,9 @@ async function run(yaml: string): Promise<string[]> {
   return [
     ...formatVirtualServers(story.kernel.state),
     ...[...setMembers].sort().map((member) => formatOperation({ kind: 'addSetMember', member })),
-    ...[...bound].sort().map((address) => formatOperation({ kind: 'bindAddress', address })),
+    ...[...bound.keys()]
+      .sort()
+      .map((address) => formatOperation({ kind: 'bindAddress', address, binding: 'address' })),
   ]
 }
 

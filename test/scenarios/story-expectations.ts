@@ -21,6 +21,7 @@
  * What is executed and not told is an error, unless the step is `given` or a state (ipvsadm, ipset, addresses) is told;
  * what is logged or made an Event and not told is one always.
  */
+import { boundLines } from '../support/bound.ts'
 import { type Line, type Sentence, StoryError } from './story-parser.ts'
 import type { Seen, World } from './story-world.ts'
 
@@ -74,7 +75,7 @@ function linesOf(kind: Kind, seen: Seen, { kernel }: World): readonly string[] {
     case 'ipset':
       return [...kernel.state.setMembers]
     case 'addresses':
-      return [...kernel.state.addresses]
+      return boundLines(kernel.state.addresses)
     case 'executed':
     case 'refused':
     case 'reads':

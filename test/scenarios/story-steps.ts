@@ -25,10 +25,12 @@
  *   stop, restart         a restart lists what the cluster has
  *   the rules stand
  *   switch the scheduler to lc
+ *   bind virtual IPs as route
  *   node addresses become 192.168.50.7
  */
 import { constants } from 'node:os'
 import { type Address, parseAddress } from '../../src/model/address.ts'
+import type { Binding } from '../../src/model/binding.ts'
 import type { Kind } from '../support/story.ts'
 import { type Change, parseChange, parseYamlChanges } from './story-objects.ts'
 import { type Line, type Sentence, StoryError } from './story-parser.ts'
@@ -220,6 +222,11 @@ const STEPS: readonly Step[] = [
   event(/^the rules stand$/, (world) => world.makeRules()),
   event(/^switch the scheduler to (\S+)$/, async (world, { words }) => {
     setScheduler(world, words[0]!)
+    world.story.cluster.markAll()
+    await world.settle()
+  }),
+  event(/^bind virtual IPs as (address|route)$/, async (world, { words }) => {
+    world.story.vipBinding = words[0] as Binding
     world.story.cluster.markAll()
     await world.settle()
   }),

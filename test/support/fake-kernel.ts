@@ -17,6 +17,7 @@ import type {
   VirtualServerKey,
 } from '../../src/model/virtual-server.ts'
 import { NetlinkError, type Refusals } from '../../src/netlink/error.ts'
+import { isBoundAs } from '../../src/model/binding.ts'
 import { parseIpvsadm } from './ipvsadm-text.ts'
 
 const IDLE: Connections = { active: 0, inactive: 0, persistent: 0 }
@@ -42,7 +43,7 @@ export class FakeKernel implements Kernel {
     this.state = { ...emptyKernelState(), virtualServers: parseIpvsadm(text) }
     const own = addresses ?? [...this.state.virtualServers.values()].map(({ id }) => id.address)
     for (const address of own) {
-      project(this.state, { kind: 'bindAddress', address: address as never })
+      project(this.state, { kind: 'bindAddress', address: address as never, binding: 'address' })
       const set = address.includes(':') ? 'KUBE-6-IPVS-IPS' : 'KUBE-IPVS-IPS'
       project(this.state, { kind: 'addSetMember', member: setMember(set, address) })
     }
@@ -74,7 +75,7 @@ export class FakeKernel implements Kernel {
   readTables(): Promise<KernelTables> {
     return this.#call('readTables', () => ({
       virtualServers: [...this.state.virtualServers.values()].map(({ id, settings }) => ({ id, settings })),
-      addresses: new Set(this.state.addresses),
+      addresses: new Map(this.state.addresses),
       setMembers: new Set(this.state.setMembers),
     }))
   }
@@ -130,6 +131,8 @@ export class FakeKernel implements Kernel {
   #check(operation: Operation): Errno | undefined {
     const { virtualServers, addresses } = this.state
     const virtualServer = 'of' in operation ? virtualServers.get(operation.of.key) : undefined
+    const isBound = ({ address, binding }: Extract<Operation, { address: unknown }>): boolean =>
+      isBoundAs(binding, addresses.get(address))
     switch (operation.kind) {
       case 'createVirtualServer':
         if (virtualServer !== undefined) return 'EEXIST'
@@ -147,9 +150,10 @@ export class FakeKernel implements Kernel {
         if (virtualServer === undefined) return 'ESRCH'
         return virtualServer.realServers.has(operation.realServer.key) ? undefined : 'ENOENT'
       case 'bindAddress':
-        return addresses.has(operation.address) ? 'EEXIST' : undefined
+        return isBound(operation) ? 'EEXIST' : undefined
       case 'unbindAddress':
-        return addresses.has(operation.address) ? undefined : 'EADDRNOTAVAIL'
+        if (isBound(operation)) return undefined
+        return operation.binding === 'address' ? 'EADDRNOTAVAIL' : 'ESRCH'
       case 'addSetMember':
       case 'deleteSetMember':
       case 'deleteFlows':

@@ -102,14 +102,20 @@ function realServerOperation(verb: string, rest: string): Operation {
   return { kind: kinds[verb as '-a'], of, realServer: [...realServers.values()][0]! }
 }
 
+const BINDING =
+  /^(addr|route) (add|append|del) (?:local )?(\S+)\/(?:32|128) dev (?:kube-ipvs0|lo table local proto 73)$/
+
 /** Reads a line of formatOperation, or of formatCommand, but for tracked flows. Throws for anything else. */
 export function parseOperation(text: string): Operation {
   const line = text.replace(COMMAND, '')
   const verb = line.split(' ')[0]!
   const rest = line.slice(verb.length + 1)
-  const bound = /^addr (add|del) (\S+)\/(?:32|128) dev kube-ipvs0$/.exec(line)
-  const address = parseAddress(bound?.[2] ?? '')
-  if (address !== undefined) return { kind: bound![1] === 'add' ? 'bindAddress' : 'unbindAddress', address }
+  const bound = BINDING.exec(line)
+  const address = parseAddress(bound?.[3] ?? '')
+  if (address !== undefined) {
+    const kind = bound![2] === 'del' ? 'unbindAddress' : 'bindAddress'
+    return { kind, address, binding: bound![1] === 'addr' ? 'address' : 'route' }
+  }
   const member = /^(add|del) (KUBE-\S+ \S+)$/.exec(line)
   if (member !== null) {
     const kind = member[1] === 'add' ? 'addSetMember' : 'deleteSetMember'

@@ -21,6 +21,7 @@ export function mapping(parts: Partial<MappingOptions> = {}): MappingOptions {
     nodeName: 'node-1',
     zone: undefined,
     scheduler: 'rr',
+    vipBinding: 'address',
     families: new Set(['IPv4', 'IPv6']),
     nodePortAddresses: [],
     neighbourhood: NOBODY,

@@ -1,5 +1,6 @@
 /** What a test wants, and what it finds, in ipvsadm's words. */
 import { parseAddress } from '../../src/model/address.ts'
+import type { Binding } from '../../src/model/binding.ts'
 import type { Claim, Title, WantedVirtualServer } from '../../src/model/claims/claim.ts'
 import {
   type KernelObject,
@@ -15,6 +16,7 @@ import { parseIpvsadm } from './ipvsadm-text.ts'
 export function claimsFor(
   text: string,
   lingering: readonly string[] = [],
+  binding: Binding = 'address',
   owner = 'shop/web',
 ): Map<ObjectKey, Claim> {
   const claims = new Map<ObjectKey, Claim>()
@@ -26,7 +28,7 @@ export function claimsFor(
     const { key } = virtualServer.id
     const wanted = { ...virtualServer, lingering: new Set(lingering as RealServerKey[]) }
     claims.set(key, { kind: 'virtualServer', key, ...title, virtualServer: wanted })
-    claims.set(vip, { kind: 'address', key: vip, ...title })
+    claims.set(vip, { kind: 'address', key: vip, binding, ...title })
   }
   return claims
 }

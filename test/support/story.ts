@@ -9,6 +9,7 @@ import { Proxy } from '../../src/loop/proxy.ts'
 import { Reporter } from '../../src/loop/reporter.ts'
 import { mappingOptions } from '../../src/program/mapping.ts'
 import type { Address } from '../../src/model/address.ts'
+import type { Binding } from '../../src/model/binding.ts'
 import { Cluster, type Trigger } from '../../src/model/facts/cluster.ts'
 import type { ExternalPolicy } from '../../src/model/claims/external-policy.ts'
 import { formatOperation } from '../../src/model/ipvsadm.ts'
@@ -103,6 +104,7 @@ export class Story {
   readonly settled: (readonly Trigger[])[] = []
   readonly lines: LogLine[]
   scheduler = 'rr'
+  vipBinding: Binding = 'address'
   nodeAddresses: Address[] = ['192.168.50.1' as Address]
   apiAddresses: ReadonlySet<Address> = new Set()
   links: Links = { gateways: new Map(), neighbours: new Map(), routes: [] }
@@ -143,6 +145,7 @@ export class Story {
           nodeName: 'node-1',
           families: new Set(['IPv4', 'IPv6']),
           scheduler: this.scheduler,
+          vipBinding: this.vipBinding,
           nodeAddresses: this.nodeAddresses,
           apiAddresses: this.apiAddresses,
           surroundings: surroundingsOf(this.links, this.peers, this.cluster.node?.podCidrs ?? [], () => true),

@@ -1,4 +1,5 @@
 /** What we believe is in the kernel, and how that is found out: all at once at the start, later in slices. */
+import { addBinding, BINDINGS, isBoundAs } from '../../model/binding.ts'
 import { awaitedLater } from '../../waiting/promises.ts'
 import type { Kernel } from '../../kernel/kernel.ts'
 import {
@@ -166,17 +167,19 @@ export class Auditor {
   }
 
   /**
-   * What is missing is looked for once more: while IPVS dumps our virtual servers it counts those of all network
-   * namespaces, so a change in another one may hide one of ours (net/netfilter/ipvs/ip_vs_ctl.c, Linux 6.1).
+   * What is missing is looked for once more. While IPVS dumps our virtual servers it counts those of all network
+   * namespaces, so a change in another one may hide one of ours (net/netfilter/ipvs/ip_vs_ctl.c, Linux 6.1); and a dump of
+   * IPv6 routes that is interrupted by a change passes over as many as it has shown (fib6_dump_table, net/ipv6/ip6_fib.c).
    */
   async #readTables(): Promise<KernelTables> {
     const first = await this.#kernel.readTables()
-    const found = new Set(first.virtualServers.map(({ id }) => id.key))
-    if ([...this.known.virtualServers.keys()].every((key) => found.has(key))) return first
-    const second = await this.#kernel.readTables()
-    const foundNow = new Set(second.virtualServers.map(({ id }) => id.key))
-    const hidden = first.virtualServers.filter(({ id }) => !foundNow.has(id.key))
-    return { ...second, virtualServers: [...second.virtualServers, ...hidden] }
+    return this.#isMissingAny(first) ? unionOf(first, await this.#kernel.readTables()) : first
+  }
+
+  #isMissingAny({ virtualServers, addresses }: KernelTables): boolean {
+    const found = new Set(virtualServers.map(({ id }) => id.key))
+    if ([...this.known.virtualServers.keys()].some((key) => !found.has(key))) return true
+    return [...this.known.addresses].some(([address, bound]) => addresses.get(address) !== bound)
   }
 
   async #compareRealServers(keys: readonly VirtualServerKey[]): Promise<Difference[]> {
@@ -184,4 +187,14 @@ export class Auditor {
     const observed = await this.#kernel.readRealServers(ids)
     return ids.flatMap((id) => correctRealServers(id, observed.get(id.key) ?? [], this.known))
   }
+}
+
+/** What either reading shows of virtual servers and virtual IPs. */
+function unionOf(first: KernelTables, second: KernelTables): KernelTables {
+  const found = new Set(second.virtualServers.map(({ id }) => id.key))
+  const hidden = first.virtualServers.filter(({ id }) => !found.has(id.key))
+  const addresses = new Map(second.addresses)
+  for (const [address, bound] of first.addresses)
+    for (const binding of BINDINGS) if (isBoundAs(binding, bound)) addBinding(addresses, address, binding)
+  return { ...second, addresses, virtualServers: [...second.virtualServers, ...hidden] }
 }

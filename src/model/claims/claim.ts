@@ -1,5 +1,6 @@
 /** What one Service wants of one kernel object. */
 import type { Address, Family } from '../address.ts'
+import type { Binding } from '../binding.ts'
 import type { ServiceName } from '../facts/facts.ts'
 import type { SetMemberKey } from '../sets.ts'
 import type { RealServerKey, VirtualServer, VirtualServerKey } from '../virtual-server.ts'
@@ -34,6 +35,7 @@ export interface VirtualServerClaim extends Title {
 export interface AddressClaim extends Title {
   readonly kind: 'address'
   readonly key: Address
+  readonly binding: Binding
 }
 
 export interface SetMemberClaim extends Title {
@@ -49,6 +51,8 @@ export type Claim = VirtualServerClaim | AddressClaim | SetMemberClaim
 /** What all Services are mapped with. */
 export interface MappingOptions extends Place {
   readonly scheduler: string
+  /** How virtual IPs are bound. */
+  readonly vipBinding: Binding
   /** The families that this node can serve. */
   readonly families: ReadonlySet<Family>
   /** The addresses of the node on which node ports are served. */

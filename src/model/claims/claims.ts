@@ -74,7 +74,8 @@ class Claims {
   }
 
   address(key: Address): void {
-    this.#claims.set(key, { kind: 'address', key, ...this.#title(key) })
+    const { vipBinding: binding } = this.#options
+    this.#claims.set(key, { kind: 'address', key, binding, ...this.#title(key) })
   }
 
   member(key: SetMemberKey, vip?: Address, about?: readonly VirtualServerKey[]): void {

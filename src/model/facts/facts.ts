@@ -1,5 +1,6 @@
 /** Kubernetes objects, trimmed to what the proxy uses. */
 import type { Address, Family } from '../address.ts'
+import type { Binding } from '../binding.ts'
 import type { Cidr } from '../cidr.ts'
 import type { Protocol } from '../virtual-server.ts'
 
@@ -95,6 +96,8 @@ export interface Node {
   readonly podCidrs: readonly Cidr[]
   /** The scheduler that its annotation asks for, instead of the configuration's. */
   readonly scheduler: string | undefined
+  /** How its annotation wants virtual IPs to be bound, instead of the flag. */
+  readonly vipBinding: Binding | undefined
   /** About to be deleted: load balancers should send nothing new. */
   readonly leaving: boolean
 }

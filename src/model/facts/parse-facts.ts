@@ -13,6 +13,7 @@ import {
   type ServicePort,
   type TrafficPolicy,
 } from './facts.ts'
+import { type Binding, isBinding } from '../binding.ts'
 import { Fault, fault, integer, item, type Json, list, oneOf, record, text, usableItems } from './json.ts'
 import { cidr, metadata, parsing } from './parse-object.ts'
 import { parseServiceCidr } from './service-cidr.ts'
@@ -27,6 +28,7 @@ const ZONE_LABEL = 'topology.kubernetes.io/zone'
 const DNS_LABEL = 'k8s-app'
 const TRIGGER_ANNOTATION = 'endpoints.kubernetes.io/last-change-trigger-time'
 const SCHEDULER_ANNOTATION = 'kube-ipvs.io/scheduler'
+const BINDING_ANNOTATION = 'kube-ipvs.io/vip-binding'
 /** The cluster autoscaler's taint on a node that it is about to delete (KEP-3836). */
 const LEAVING_TAINT = 'ToBeDeletedByClusterAutoscaler'
 
@@ -290,12 +292,21 @@ function isLeaving(spec: unknown, deletionTimestamp: unknown): boolean {
   return typeof deletionTimestamp === 'string' || taints.some(({ key }) => key === LEAVING_TAINT)
 }
 
+/** Empty is none: `kubectl annotate` sets it so. What is no binding is told, and the flag counts. */
+function vipBinding(value: unknown): { readonly item: Binding | undefined; readonly faults: string[] } {
+  if (value === undefined || value === null || value === '') return { item: undefined, faults: [] }
+  if (isBinding(value)) return { item: value, faults: [] }
+  const message = `${BINDING_ANNOTATION} is ${JSON.stringify(value)}, expected address or route`
+  return { item: undefined, faults: [message] }
+}
+
 export function parseNode(object: unknown): Parsed<Node> {
   const { name, labels, annotations, deletionTimestamp } = metadata(object, { namespaced: false })
   const { spec, status } = record(object)
   return parsing('Node', name, () => {
     const zone = labels[ZONE_LABEL]
     const scheduler = annotations[SCHEDULER_ANNOTATION]
+    const binding = vipBinding(annotations[BINDING_ANNOTATION])
     const podCidrs = usableItems(list(record(spec).podCIDRs, 'spec.podCIDRs'), 'spec.podCIDRs', cidr)
     const fact: Node = {
       name,
@@ -303,11 +314,13 @@ export function parseNode(object: unknown): Parsed<Node> {
       addresses: nodeAddresses(list(record(status).addresses, 'status.addresses')),
       podCidrs: podCidrs.items,
       scheduler: typeof scheduler === 'string' && scheduler !== '' ? scheduler : undefined,
+      vipBinding: binding.item,
       leaving: isLeaving(spec, deletionTimestamp),
     }
+    const faults = [...podCidrs.faults, ...binding.faults]
     return {
       fact,
-      problems: podCidrs.faults.map((message) => `Cannot use a part of Node ${name}: ${message}`),
+      problems: faults.map((message) => `Cannot use a part of Node ${name}: ${message}`),
     }
   })
 }

@@ -7,7 +7,7 @@ import type { Current } from '../current.ts'
 import type { Life } from '../life.ts'
 import { checkOrigin, type OriginChoice } from '../origin.ts'
 import type { RecordNodeEvent } from '../report/node-events.ts'
-import { type SchedulerChoice, wantedScheduler } from '../scheduler.ts'
+import { type SchedulerChoice, wantedScheduler } from '../choices/scheduler.ts'
 import { watchFile } from './watch-file.ts'
 
 /** The file that the configuration came from, what it said, and how it is read. */

@@ -49,7 +49,7 @@ describe('Auditor', () => {
 
   describe('of what changes while the tables are on their way, or being compared', () => {
     const created = operation('-A -t 10.96.0.11:80 -s rr')
-    const bound = { kind: 'bindAddress', address: '10.96.0.11' as never } as const
+    const bound = { kind: 'bindAddress', address: '10.96.0.11' as never, binding: 'address' } as const
     const changes = [created, operation('-E -t 10.96.0.10:80 -s lc'), bound]
 
     async function audit(note: boolean): Promise<string[]> {
@@ -81,6 +81,7 @@ describe('Auditor', () => {
       project(kernel.state, {
         kind: 'bindAddress',
         address: `10.97.${i >> 8}.${i & 255}` as never,
+        binding: 'address',
       })
     await begin(auditor)
     const { differences, steps } = await finish(auditor)

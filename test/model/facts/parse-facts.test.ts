@@ -443,6 +443,19 @@ describe('parseNode', () => {
     expect(problems).to.have.length(1)
   })
 
+  it('reads how its annotation wants virtual IPs to be bound, and says what is no way', () => {
+    const asked = (value: unknown) =>
+      parseNode({ metadata: { name: 'node-1', annotations: { 'kube-ipvs.io/vip-binding': value } } })
+    expect(asked('route').fact!.vipBinding).to.equal('route')
+    expect(asked('address').fact!.vipBinding).to.equal('address')
+    expect(asked('')).to.deep.include({ problems: [] })
+    expect(asked('').fact!.vipBinding).to.equal(undefined)
+    expect(asked('routes').fact!.vipBinding).to.equal(undefined)
+    expect(asked('routes').problems).to.deep.equal([
+      'Cannot use a part of Node node-1: kube-ipvs.io/vip-binding is "routes", expected address or route',
+    ])
+  })
+
   it('reads the scheduler that its annotation asks for', () => {
     const asked = (annotations?: object): string | undefined =>
       parseNode({ metadata: { name: 'node-1', annotations } }).fact!.scheduler
