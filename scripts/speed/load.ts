@@ -1,10 +1,13 @@
 /** The cluster that speed is measured with: as large as asked, and the same for the same seed. Objects are as an API server sends them. */
+import type { Binding } from '../../src/model/binding.ts'
 import { Random } from '../../test/support/random.ts'
 
 export interface Size {
   readonly services: number
   /** Of each Service. */
   readonly endpoints: number
+  /** How virtual IPs are bound: as addresses, unless given. */
+  readonly binding?: Binding
 }
 
 type Json = Record<string, unknown>

@@ -1,4 +1,5 @@
 /** The figures as a table of Markdown, and as a plot of cost against size. */
+import type { Binding } from '../../src/model/binding.ts'
 import type { Size } from './load.ts'
 import type { Figures } from './scenario.ts'
 
@@ -92,13 +93,16 @@ function cell({ of, unit, digits = 0 }: Row, figures: Figures): string {
   return value === undefined || Number.isNaN(value) ? '' : `${value.toFixed(digits)} ${unit}`.trim()
 }
 
-const nameOf = ({ services, endpoints }: Size): string => `${services.toLocaleString('en')} x ${endpoints}`
+const nameOf = ({ services, endpoints, binding }: Size): string =>
+  `${services.toLocaleString('en')} x ${endpoints}${binding === undefined ? '' : `, ${binding}`}`
 
 export function table(results: readonly Result[]): string {
   const lines = ROWS.map((row) => ({ row, cells: results.map(({ figures }) => cell(row, figures)) }))
     .filter(({ cells }) => cells.some((text) => text !== ''))
     .map(({ row, cells }) => `| ${row.what} | ${cells.join(' | ')} |`)
-  const [small, large] = [1_000, 10_000].map((wanted) => results.find(({ services }) => services === wanted))
+  const [small, large] = [1_000, 10_000].map((wanted) =>
+    results.find(({ services, endpoints }) => services === wanted && endpoints === 10),
+  )
   const head = [
     `| Services x endpoints | ${results.map(nameOf).join(' | ')} |`,
     `|---|${results.map(() => '---|').join('')}`,
@@ -120,36 +124,45 @@ const MARGIN = 60
 interface Line {
   readonly name: string
   readonly colour: string
+  readonly binding: Binding
   readonly of: (figures: Figures) => number | undefined
 }
 
 /** All in ms. */
 const LINES: readonly Line[] = [
-  { name: 'the whole start', colour: '#444444', of: named('ready') },
-  { name: 'cold programming', colour: '#0b6e99', of: named('cold') },
-  { name: 'floor', colour: '#7fb6cf', of: named('floor') },
-  { name: 'one change, median', colour: '#b5442b', of: named('changeMedian') },
-  { name: 'one change, 99 %', colour: '#e0a08f', of: named('change99') },
+  { name: 'cold programming, as addresses', colour: '#b5442b', binding: 'address', of: named('cold') },
+  { name: 'its floor', colour: '#e0a08f', binding: 'address', of: named('floor') },
+  { name: 'cold programming, as routes', colour: '#0b6e99', binding: 'route', of: named('cold') },
+  { name: 'its floor', colour: '#7fb6cf', binding: 'route', of: named('floor') },
+  {
+    name: 'one change, as addresses, median',
+    colour: '#886644',
+    binding: 'address',
+    of: named('changeMedian'),
+  },
+  { name: 'one change, as routes, median', colour: '#444444', binding: 'route', of: named('changeMedian') },
 ]
 
-/** Cost against size, both in powers of ten. */
-export function plot(results: readonly Result[]): string {
-  const objects = ({ services, endpoints }: Size): number => services * (endpoints + 1)
-  const x = (result: Size): number => MARGIN + (Math.log10(objects(result) / 500) / 3) * (WIDTH - 2 * MARGIN)
-  const y = (ms: number): number => HEIGHT - MARGIN - (Math.log10(ms) / 5) * (HEIGHT - 2 * MARGIN)
-  const grid = [1, 10, 100, 1_000, 10_000, 100_000].map(
+/** Cost against the number of Services of one endpoint, in both bindings; both in powers of ten. */
+export function plot(all: readonly Result[]): string {
+  const results = all.filter(({ binding }) => binding !== undefined)
+  const x = ({ services }: Size): number => MARGIN + (Math.log10(services / 1_000) / 2) * (WIDTH - 2 * MARGIN)
+  const y = (ms: number): number => HEIGHT - MARGIN - (Math.log10(ms) / 6) * (HEIGHT - 2 * MARGIN)
+  const grid = [1, 10, 100, 1_000, 10_000, 100_000, 1_000_000].map(
     (ms) =>
       `<line x1="${MARGIN}" x2="${WIDTH - MARGIN}" y1="${y(ms)}" y2="${y(ms)}" stroke="#dddddd"/><text x="${MARGIN - 6}" y="${y(ms) + 4}" text-anchor="end">${ms < 1_000 ? `${ms} ms` : `${ms / 1_000} s`}</text>`,
   )
-  const sizes = results.map(
+  const sizes = [...new Map(results.map((result) => [result.services, result])).values()].map(
     (result) =>
-      `<text x="${x(result)}" y="${HEIGHT - MARGIN + 20}" text-anchor="middle">${nameOf(result)}</text>`,
+      `<text x="${x(result)}" y="${HEIGHT - MARGIN + 20}" text-anchor="middle">${result.services.toLocaleString('en')}</text>`,
   )
-  const lines = LINES.map(({ name, colour, of }, i) => {
-    const points = results.flatMap((result) => {
-      const ms = of(result.figures)
-      return ms === undefined ? [] : [`${x(result).toFixed(1)},${y(ms).toFixed(1)}`]
-    })
+  const lines = LINES.map(({ name, colour, binding, of }, i) => {
+    const points = results
+      .filter((result) => result.binding === binding)
+      .flatMap((result) => {
+        const ms = of(result.figures)
+        return ms === undefined ? [] : [`${x(result).toFixed(1)},${y(ms).toFixed(1)}`]
+      })
     const dots = points.map(
       (point) => `<circle cx="${point.replace(',', '" cy="')}" r="3" fill="${colour}"/>`,
     )

@@ -2,6 +2,7 @@
 import { execFileSync } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { type Binding, ROUTE_PROTOCOL } from '../../src/model/binding.ts'
 import { eventually } from '../../test/support/eventually.ts'
 import { Api, type Change } from './api.ts'
 import { clusterIp, type Size } from './load.ts'
@@ -24,8 +25,10 @@ export interface Plan {
   readonly churnMinutes: number
   /** Minutes of nothing; 0: none. */
   readonly idleMinutes: number
-  /** Floods of changes, rolling restart, mass replacement. */
+  /** Floods of changes. */
   readonly isThorough: boolean
+  /** Rolling restart, mass replacement. */
+  readonly replaces: boolean
 }
 
 function percentile(sorted: readonly number[], share: number): number {
@@ -52,30 +55,31 @@ async function converged(api: Api, ms: number): Promise<void> {
   await eventually(check, ms, ASK_AGAIN_MS)
 }
 
-/** How many virtual servers, real servers, addresses and set members there are. */
-function countAll(): readonly number[] {
+/** How many virtual servers, real servers, bound virtual IPs and set members there are. */
+function countAll(binding: Binding): readonly number[] {
   const lines = readFileSync('/proc/net/ip_vs', 'utf8').split('\n')
   const count = (pattern: RegExp): number => lines.filter((line) => pattern.test(line)).length
-  const addresses = execFileSync('ip', ['-o', '-4', 'addr', 'show', 'dev', 'kube-ipvs0'], {
-    encoding: 'utf8',
-    maxBuffer: 1 << 28,
-  })
+  const what = {
+    address: ['-o', '-4', 'addr', 'show', 'dev', 'kube-ipvs0'],
+    route: ['-4', 'route', 'show', 'table', 'local', 'proto', String(ROUTE_PROTOCOL)],
+  }
+  const bound = execFileSync('ip', what[binding], { encoding: 'utf8', maxBuffer: 1 << 28 })
   const sets = execFileSync('ipset', ['save'], { encoding: 'utf8', maxBuffer: 1 << 28 })
   const members = (set: string): number => sets.match(new RegExp(`^add ${set} `, 'gm'))?.length ?? 0
   return [
     count(/^TCP/),
     count(/^ {2}->.*Masq/),
-    addresses.trim().split('\n').length,
+    bound.trim().split('\n').length,
     members('KUBE-CLUSTER-IP'),
     members('KUBE-IPVS-IPS'),
   ]
 }
 
 /** While what the floor has left is taken down, the kernel does not show all of ours: it is asked again. */
-async function checkComplete({ services, endpoints }: Size): Promise<void> {
+async function checkComplete({ services, endpoints, binding = 'address' }: Size): Promise<void> {
   const wanted = [services, services * endpoints, services, services, services].join(', ')
   const check = (): void => {
-    const found = countAll().join(', ')
+    const found = countAll(binding).join(', ')
     if (found !== wanted) throw new Error(`the kernel is not complete: ${found}, wanted ${wanted}`)
   }
   await eventually(check, MINUTE, ASK_AGAIN_MS)
@@ -103,15 +107,16 @@ interface Running {
   readonly api: Api
   readonly kubeconfig: string
   readonly program: Watched
+  readonly size: Size
 }
 
 /** The program and its API server, until `act` is over. */
 async function withProgram(size: Size, act: (running: Running) => Promise<void>): Promise<void> {
   const api = new Api()
   const kubeconfig = await api.order<string>({ do: 'start', size })
-  const program = new Watched(kubeconfig)
+  const program = new Watched(kubeconfig, size.binding)
   try {
-    await act({ api, kubeconfig, program })
+    await act({ api, kubeconfig, program, size })
   } finally {
     await program.stop(ENDING)
     api.stop()
@@ -132,10 +137,8 @@ export async function runScenario(size: Size, plan: Plan, report: (figures: Figu
     const wire = await Wire.tap()
     await settle()
     report(await single(api, program, wire, size))
-    if (plan.isThorough) {
-      report(await flood(api, program, wire))
-      report(await replace(api, wire))
-    }
+    if (plan.isThorough) report(await flood(api, program, wire))
+    if (plan.replaces) report(await replace(api, wire, size))
     await wire.close()
     if (plan.churnMinutes > 0) report(await memoryUnderChurn(api, program, plan.churnMinutes))
     if (plan.idleMinutes > 0) report(await idle(program, plan.idleMinutes))
@@ -228,18 +231,26 @@ async function flood(api: Api, program: Watched, wire: Wire): Promise<Figures> {
 }
 
 /** All endpoints of a Service, then many Services, are replaced. */
-async function replace(api: Api, wire: Wire): Promise<Figures> {
+async function replace(api: Api, wire: Wire, { endpoints }: Size): Promise<Figures> {
+  return { ...(endpoints > 1 && (await rollOver(api, wire))), ...(await swap(api, wire)) }
+}
+
+async function rollOver(api: Api, wire: Wire): Promise<Figures> {
   await wire.take()
   const roll = await api.order<{ at: number }>({ do: 'roll', endpoints: 1_000 })
   await converged(api, 5 * MINUTE)
   const ofRoll = (await wire.take()).filter(({ change }) => change.includes(`${clusterIp(0)}:80`))
-  const rollMs = Math.max(...ofRoll.map(({ at }) => at)) - roll.at
-  const swap = await api.order<{ at: number }>({ do: 'swap', services: 1_000 })
+  return { rollMs: Math.max(...ofRoll.map(({ at }) => at)) - roll.at }
+}
+
+async function swap(api: Api, wire: Wire): Promise<Figures> {
+  await wire.take()
+  const swapped = await api.order<{ at: number }>({ do: 'swap', services: 1_000 })
   await converged(api, 5 * MINUTE)
   const seen = await wire.take()
   const times = (verb: string): number[] =>
-    seen.filter(({ change }) => change.startsWith(verb)).map(({ at }) => at - swap.at)
-  return { rollMs, swapCreated: Math.max(...times('-A')), swapDeleted: Math.max(...times('-D')) }
+    seen.filter(({ change }) => change.startsWith(verb)).map(({ at }) => at - swapped.at)
+  return { swapCreated: Math.max(...times('-A')), swapDeleted: Math.max(...times('-D')) }
 }
 
 async function memoryUnderChurn(api: Api, program: Watched, minutes: number): Promise<Figures> {
@@ -269,12 +280,12 @@ async function idle(program: Watched, minutes: number): Promise<Figures> {
 }
 
 /** Killed, and started again on a kernel that is as it should be: what changed last has been drained. */
-async function restart({ api, program, kubeconfig }: Running): Promise<Figures> {
+async function restart({ api, program, kubeconfig, size }: Running): Promise<Figures> {
   await converged(api, 2 * MINUTE)
   await program.stop(ENDING)
   await api.order({ do: 'prepare' })
   const wire = await Wire.tap()
-  const again = new Watched(kubeconfig)
+  const again = new Watched(kubeconfig, size.binding)
   try {
     const restartListed = await again.logged('all facts are listed')
     const restartMs = await again.logged('first sync finished')

@@ -1,13 +1,14 @@
 /**
  * How fast the kernel is programmed, and at what cost: the program as it is, on a real kernel, against an API server
  * over TLS. docs/performance.md says what is measured.
- *   speed [SIZE ...]          all sizes unless told: 100, 1000, 10000, 44000
+ *   speed [SIZE ...]          all sizes unless told: 100x10, 1000x10, 10000x10, and 1000x1 to 100000x1 in both bindings
  */
 import { execFileSync, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { join, relative } from 'node:path'
 import { createInterface } from 'node:readline'
+import { BINDINGS } from '../../src/model/binding.ts'
 import { serve } from './api.ts'
 import { measureFloor } from './floor.ts'
 import type { Size } from './load.ts'
@@ -15,7 +16,7 @@ import { plot, type Result, table } from './report.ts'
 import { type Figures, type Plan, runRestart, runScenario, warmUp } from './scenario.ts'
 
 const OUT = join(process.env.LAB_OUT ?? '.', 'speed')
-const SHORT: Plan = { churnMinutes: 0, idleMinutes: 0, isThorough: false }
+const SHORT: Plan = { churnMinutes: 0, idleMinutes: 0, isThorough: false, replaces: false }
 
 /** What takes minutes is left out, or all but the start and single changes. */
 const LESS: Partial<Plan> =
@@ -28,11 +29,16 @@ const LESS: Partial<Plan> =
 const SIZES: readonly (Size & Plan)[] = [
   { services: 100, endpoints: 10, ...SHORT },
   { services: 1_000, endpoints: 10, ...SHORT, churnMinutes: 10 },
-  { services: 10_000, endpoints: 10, churnMinutes: 10, idleMinutes: 5, isThorough: true },
-  { services: 44_000, endpoints: 1, ...SHORT },
+  { services: 10_000, endpoints: 10, churnMinutes: 10, idleMinutes: 5, isThorough: true, replaces: true },
+  // What it costs to bind virtual IPs, with little else.
+  ...[1_000, 10_000, 44_000].flatMap((services) =>
+    BINDINGS.map((binding) => ({ services, endpoints: 1, binding, ...SHORT })),
+  ),
+  // As addresses it would take the kernel ten minutes.
+  { services: 100_000, endpoints: 1, binding: 'route', ...SHORT, replaces: true },
 ]
 
-const WARM_UP = 'warm 100 10'
+const WARM_UP = 'warm 100 10 address'
 
 /** Runs a command in a network namespace of its own. */
 const APART = `apart() {
@@ -60,13 +66,13 @@ function nodeAlone(): number {
   return Number(execFileSync(process.execPath, ['-e', script], { encoding: 'utf8' })) / 1024
 }
 
-async function measure({ services, endpoints, ...plan }: Size & Plan): Promise<Figures> {
+async function measure({ services, endpoints, binding = 'address', ...plan }: Size & Plan): Promise<Figures> {
   const figures: Figures = {}
   const heard = (more: Figures): void => {
     Object.assign(figures, more)
-    console.log(`${services} x ${endpoints}: ${JSON.stringify(more)}`)
+    console.log(`${services} x ${endpoints} ${binding}: ${JSON.stringify(more)}`)
   }
-  const size = `${services} ${endpoints}`
+  const size = `${services} ${endpoints} ${binding}`
   const asked: Plan = { ...plan, ...LESS }
   await inLab([WARM_UP, `floor ${size}`, `run ${size} '${JSON.stringify(asked)}'`], heard)
   // What has run for long before it makes the emulator slower.
@@ -74,29 +80,36 @@ async function measure({ services, endpoints, ...plan }: Size & Plan): Promise<F
   return figures
 }
 
-async function main(wanted: readonly number[]): Promise<void> {
+async function main(wanted: readonly string[]): Promise<void> {
   mkdirSync(OUT, { recursive: true })
   const results: Result[] = []
   for (const size of SIZES) {
-    if (wanted.length > 0 && !wanted.includes(size.services)) continue
+    if (wanted.length > 0 && !wanted.includes(`${size.services}x${size.endpoints}`)) continue
     results.push({ ...size, figures: await measure(size) })
+    writeReport(results)
   }
-  const report = table(results)
-  writeFileSync(join(OUT, 'report.md'), report)
+  console.log(`\n${table(results)}`)
+}
+
+/** After each size: a run takes long, and what was measured must not be lost. */
+function writeReport(results: readonly Result[]): void {
+  writeFileSync(join(OUT, 'report.md'), table(results))
   writeFileSync(join(OUT, 'cost.svg'), plot(results))
-  console.log(`\n${report}`)
 }
 
 const print = (figures: Figures): void => {
   console.log(JSON.stringify(figures))
 }
 
-const [what = '', services, endpoints, plan = '{}'] = process.argv.slice(2)
-const size = { services: Number(services), endpoints: Number(endpoints) }
+const [what = '', services, endpoints, binding, plan = '{}'] = process.argv.slice(2)
+const size: Size = {
+  ...{ services: Number(services), endpoints: Number(endpoints) },
+  binding: binding === 'route' ? 'route' : 'address',
+}
 if (what === 'api') serve()
 else if (what === 'floor')
   void measureFloor(size).then((floor) => (print({ floor, nodeAlone: nodeAlone() }), process.exit(0)))
 else if (what === 'warm') void warmUp(size).then(() => process.exit(0))
 else if (what === 'run') void runScenario(size, JSON.parse(plan) as Plan, print).then(() => process.exit(0))
 else if (what === 'restart') void runRestart(size, print).then(() => process.exit(0))
-else void main(process.argv.slice(2).map(Number))
+else void main(process.argv.slice(2))

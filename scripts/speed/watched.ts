@@ -6,6 +6,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { setTimeout as sleep } from 'node:timers/promises'
+import type { Binding } from '../../src/model/binding.ts'
 
 const PROGRAM = join(process.cwd(), 'dist/kube-ipvs.cjs')
 
@@ -21,7 +22,7 @@ export class Watched {
   /** When it was started, in ms since the epoch. */
   readonly startedAt = Date.now()
 
-  constructor(kubeconfig: string) {
+  constructor(kubeconfig: string, binding: Binding = 'address') {
     const folder = mkdtempSync(join(tmpdir(), 'speed-'))
     const [config, access] = [join(folder, 'config.conf'), join(folder, 'kubeconfig.conf')]
     writeFileSync(access, kubeconfig)
@@ -30,7 +31,7 @@ export class Watched {
     // As on a node, where its first line says how Node is to run it; otherwise to find out what would be better.
     const flags = process.env.LAB_FLAGS?.split(' ')
     const command = flags === undefined ? [PROGRAM] : [process.execPath, ...flags, PROGRAM]
-    const args = ['--config', config, '--hostname-override', 'node-1']
+    const args = ['--config', config, '--hostname-override', 'node-1', '--vip-binding', binding]
     const profiled =
       process.env.LAB_PROFILE === undefined
         ? {}
