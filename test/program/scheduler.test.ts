@@ -19,7 +19,7 @@ describe('Choice', () => {
     const changes: string[] = []
     const refusals: string[] = []
     const choice = new Choice<string>({
-      what: 'scheduler',
+      ...{ what: 'scheduler', field: 'scheduler' },
       initial: 'rr',
       isAvailable: (name) => {
         asked.push(name)

@@ -4,8 +4,9 @@ import type { Logger } from 'pino'
 const RETRY_MS = 60_000
 
 export interface ChoiceOptions<Value extends string> {
-  /** What is chosen, for the log: `scheduler`. */
+  /** What is chosen, in words, and as a field of the log: `scheduler`. */
   readonly what: string
+  readonly field: string
   /** In use until another proves available. */
   readonly initial: Value
   /** Whether the kernel has it. */
@@ -48,27 +49,27 @@ export class Choice<Value extends string> {
 
   async #want(value: Value): Promise<void> {
     if (value === this.#wanted) return
-    const { what, remedyFor, log, onRefusal } = this.#options
+    const { what, field, remedyFor, log, onRefusal } = this.#options
     this.stop()
     this.#wanted = value
     if (await this.#switch()) return
     const remedy = remedyFor(value)
-    log.error({ [what]: value, inUse: this.#current, remedy }, `the ${what} "${value}" is not available`)
+    log.error({ [field]: value, inUse: this.#current, remedy }, `the ${what} "${value}" is not available`)
     onRefusal(`The ${what} "${value}" is not available, ${this.#current} stays: ${remedy}`)
     // It may begin after `stop`: then it must not keep the process alive.
     this.#timer = setInterval(() => void this.#switch(), RETRY_MS).unref()
   }
 
   async #switch(): Promise<boolean> {
-    const { what, isAvailable, onSwitch, log } = this.#options
+    const { what, field, isAvailable, onSwitch, log } = this.#options
     const wanted = this.#wanted
     if (wanted !== this.#current) {
       const available = await isAvailable(wanted).catch((err: unknown) => {
-        log.warn({ err, [what]: wanted }, `cannot tell whether the kernel has the ${what}`)
+        log.warn({ err, [field]: wanted }, `cannot tell whether the kernel has the ${what}`)
         return false
       })
       if (!available || wanted !== this.#wanted) return false
-      log.info({ [what]: wanted, before: this.#current }, `switching the ${what}`)
+      log.info({ [field]: wanted, before: this.#current }, `switching the ${what}`)
       this.#current = wanted
       onSwitch(wanted)
     }

@@ -49,7 +49,7 @@ export async function openScheduler(input: SchedulerInput): Promise<SchedulerCho
   const { kernel, tables, cluster, current, metrics, recordNodeEvent, life, log } = input
   const isAvailable = (name: string): Promise<boolean> => hasScheduler(kernel.ipvs, name)
   const choice = new Choice({
-    what: 'scheduler',
+    ...{ what: 'scheduler', field: 'scheduler' },
     initial: await schedulerInUse(tables, current.config.scheduler, isAvailable),
     isAvailable,
     remedyFor: (name) => `load it with "modprobe ${schedulerOf(name).module}"`,

@@ -56,7 +56,7 @@ export async function openVipBinding(input: BindingInput): Promise<BindingChoice
     return true
   }
   const choice = new Choice({
-    what: 'VIP binding',
+    ...{ what: 'VIP binding', field: 'vipBinding' },
     initial: await bindingInUse(tables, vipBinding, isAvailable),
     isAvailable,
     remedyFor: () => REMEDY,
