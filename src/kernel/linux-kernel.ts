@@ -28,9 +28,7 @@ import { encodeRealServer } from './ipvs/real-server-codec.ts'
 import { encodeVirtualServer } from './ipvs/virtual-server-codec.ts'
 import type { Kernel } from './kernel.ts'
 import { executeInRuns, type Wire } from './runs.ts'
-
-/** linux/netlink.h */
-const NETLINK_ROUTE = 0
+import { NETLINK_ROUTE } from './link/rtnetlink.ts'
 
 export interface LinuxKernelOptions extends FilterOptions {
   /**

@@ -98,10 +98,13 @@ export function* compareTables(
     known.virtualServers.delete(key)
     differences.push({ object: { kind: 'virtualServer', key }, found: 'virtual server is missing' })
   }
-  yield* compareAddresses(tables.addresses, known.addresses, changed, (key, verdict) => {
+  const adoptAddress = (key: Address): string | undefined =>
+    adoptBinding(key, tables.addresses.get(key)!, known.addresses)
+  yield* compareKeys(tables.addresses, known.addresses, changed, adoptAddress, (key, verdict) => {
     differences.push({ object: { kind: 'address', key }, found: `address ${verdict}` })
   })
-  yield* compareSet(tables.setMembers, known.setMembers, changed, (key, verdict) => {
+  const adoptSetMember = (key: SetMemberKey): string | undefined => adoptMember(key, known.setMembers)
+  yield* compareKeys(tables.setMembers, known.setMembers, changed, adoptSetMember, (key, verdict) => {
     differences.push({ object: { kind: 'setMember', key }, found: `set member ${verdict}` })
   })
 }
@@ -148,38 +151,21 @@ function correctVirtualServer(
   return [{ object: { kind: 'virtualServer', key: id.key }, found }]
 }
 
-function* compareSet<Key extends ObjectKey>(
-  actual: ReadonlySet<Key>,
-  believed: Set<Key>,
-  changed: ReadonlySet<ObjectKey>,
-  report: (key: Key, verdict: 'has appeared' | 'is missing') => void,
-): Generator<void> {
-  for (const key of actual) {
-    yield
-    if (believed.has(key) || changed.has(key)) continue
-    believed.add(key)
-    report(key, 'has appeared')
-  }
-  for (const key of believed) {
-    yield
-    if (actual.has(key) || changed.has(key)) continue
-    believed.delete(key)
-    report(key, 'is missing')
-  }
-}
+/** The keys of a set or of a map. */
+type Keyed<Key> = Pick<ReadonlySet<Key>, 'has' | 'keys'>
 
-function* compareAddresses(
-  actual: ReadonlyMap<Address, Bound>,
-  believed: Map<Address, Bound>,
+/** `adopt` corrects the belief about a key that the kernel shows, and says what differs; undefined where nothing does. */
+function* compareKeys<Key extends ObjectKey>(
+  actual: Keyed<Key>,
+  believed: Keyed<Key> & Pick<Set<Key>, 'delete'>,
   changed: ReadonlySet<ObjectKey>,
-  report: (key: Address, verdict: 'has appeared' | 'is missing' | 'is bound in another way') => void,
+  adopt: (key: Key) => string | undefined,
+  report: (key: Key, verdict: string) => void,
 ): Generator<void> {
-  for (const [key, bound] of actual) {
+  for (const key of actual.keys()) {
     yield
-    const before = believed.get(key)
-    if (before === bound || changed.has(key)) continue
-    believed.set(key, bound)
-    report(key, before === undefined ? 'has appeared' : 'is bound in another way')
+    const verdict = changed.has(key) ? undefined : adopt(key)
+    if (verdict !== undefined) report(key, verdict)
   }
   for (const key of believed.keys()) {
     yield
@@ -187,6 +173,19 @@ function* compareAddresses(
     believed.delete(key)
     report(key, 'is missing')
   }
+}
+
+function adoptMember(key: SetMemberKey, believed: Set<SetMemberKey>): string | undefined {
+  if (believed.has(key)) return undefined
+  believed.add(key)
+  return 'has appeared'
+}
+
+function adoptBinding(key: Address, bound: Bound, believed: Map<Address, Bound>): string | undefined {
+  const before = believed.get(key)
+  if (before === bound) return undefined
+  believed.set(key, bound)
+  return before === undefined ? 'has appeared' : 'is bound in another way'
 }
 
 function describe(realServer: RealServer, believed: RealServer | undefined): string | undefined {

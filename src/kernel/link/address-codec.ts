@@ -1,8 +1,7 @@
 /** Addresses of one interface to and from rtnetlink (linux/if_addr.h). */
-import { type Address, addressFromBytes, familyOf } from '../../model/address.ts'
+import { type Address, familyOf } from '../../model/address.ts'
 import { fullPrefix } from '../../model/virtual-server.ts'
 import { visitAttributes } from '../../netlink/attribute.ts'
-import { DecodeError } from '../../netlink/error.ts'
 import {
   type Message,
   type MessageWriter,
@@ -12,6 +11,7 @@ import {
 } from '../../netlink/message.ts'
 import { putIp } from '../ip-attribute.ts'
 import { AF_INET6, familyNumber } from '../address-family.ts'
+import { decodeIp, expectHeader } from './rtnetlink.ts'
 
 const RTM_NEWADDR = 20
 const RTM_DELADDR = 21
@@ -59,8 +59,9 @@ export interface AddressHeader {
 }
 
 /** Cheap: it reads no attribute. Throws DecodeError. */
-export function decodeAddressHeader({ buffer, start, end }: Message): AddressHeader {
-  if (end - start < IFADDRMSG_BYTES) throw new DecodeError(`Cannot decode an address: ${end - start} bytes`)
+export function decodeAddressHeader(message: Message): AddressHeader {
+  expectHeader('an address', message, IFADDRMSG_BYTES)
+  const { buffer, start } = message
   return {
     interfaceIndex: buffer.readUInt32LE(start + 4),
     isLinkLocal: buffer.readUInt8(start) === AF_INET6 && buffer.readUInt8(start + 3) === RT_SCOPE_LINK,
@@ -73,13 +74,9 @@ export function decodeAddressMessage(message: Message, interfaceIndex: number): 
   const { buffer, start, end } = message
   let local: Address | undefined
   let peer: Address | undefined
-  const decode = (at: number, length: number): Address => {
-    if (length !== 4 && length !== 16) throw new DecodeError(`Cannot decode an address: ${length} bytes`)
-    return addressFromBytes(buffer, at, length)
-  }
   visitAttributes(buffer, start + IFADDRMSG_BYTES, end, (type, at, length) => {
-    if (type === IFA_LOCAL) local = decode(at, length)
-    if (type === IFA_ADDRESS) peer = decode(at, length)
+    if (type === IFA_LOCAL) local = decodeIp(buffer, at, length)
+    if (type === IFA_ADDRESS) peer = decodeIp(buffer, at, length)
   })
   return local ?? peer
 }

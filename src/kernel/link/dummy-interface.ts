@@ -6,10 +6,10 @@ import { NetlinkError } from '../../netlink/error.ts'
 import type { Socket } from '../../netlink/socket.ts'
 import { mapInTurns } from '../../waiting/turns.ts'
 import { decodeAddressMessage, encodeAddressDump } from './address-codec.ts'
+import { NETLINK_ROUTE } from './rtnetlink.ts'
 
 export const INTERFACE_NAME = 'kube-ipvs0'
 
-const NETLINK_ROUTE = 0
 const IFLA_INFO_KIND = 1
 const LINK_TIMEOUT_MS = 10_000
 const NLM_F_CREATE_EXCL = 0x600

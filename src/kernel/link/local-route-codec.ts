@@ -1,9 +1,8 @@
 /** Virtual IPs as routes of table `local` on lo, to and from rtnetlink (linux/rtnetlink.h). */
-import { type Address, addressFromBytes, familyOf } from '../../model/address.ts'
+import { type Address, familyOf } from '../../model/address.ts'
 import { ROUTE_PROTOCOL } from '../../model/binding.ts'
 import { fullPrefix } from '../../model/virtual-server.ts'
 import { readU32, visitAttributes } from '../../netlink/attribute.ts'
-import { DecodeError } from '../../netlink/error.ts'
 import {
   type Message,
   type MessageWriter,
@@ -13,17 +12,20 @@ import {
 } from '../../netlink/message.ts'
 import { AF_UNSPEC, familyNumber } from '../address-family.ts'
 import { putIp } from '../ip-attribute.ts'
+import {
+  decodeIp,
+  expectHeader,
+  RT_TABLE_LOCAL,
+  RTA_DST,
+  RTA_OIF,
+  RTM_GETROUTE,
+  RTMSG_BYTES,
+} from './rtnetlink.ts'
 
 const RTM_NEWROUTE = 24
 const RTM_DELROUTE = 25
-const RTM_GETROUTE = 26
-/** struct rtmsg: family, lengths of destination and source, tos, table, protocol, scope, type, flags. */
-const RTMSG_BYTES = 12
-const RT_TABLE_LOCAL = 255
 const RT_SCOPE_HOST = 254
 const RTN_LOCAL = 2
-const RTA_DST = 1
-const RTA_OIF = 4
 /** lo has it in every network namespace (LOOPBACK_IFINDEX, net/net_namespace.h). */
 const LOOPBACK_INDEX = 1
 
@@ -68,15 +70,13 @@ function isOurs({ buffer, start }: Message): boolean {
 /** The address of a route that is ours; undefined for any other route. Throws DecodeError. */
 export function decodeLocalRoute(message: Message): Address | undefined {
   const { buffer, start, end } = message
-  if (end - start < RTMSG_BYTES) throw new DecodeError(`Cannot decode a route: ${end - start} bytes`)
+  expectHeader('a route', message, RTMSG_BYTES)
   if (!isOurs(message)) return undefined
   let address: Address | undefined
   let link = 0
   visitAttributes(buffer, start + RTMSG_BYTES, end, (type, at, length) => {
-    if (type === RTA_DST) {
-      if (length !== 4 && length !== 16) throw new DecodeError(`Cannot decode an address: ${length} bytes`)
-      address = addressFromBytes(buffer, at, length)
-    } else if (type === RTA_OIF) link = readU32(buffer, at, length, 'RTA_OIF')
+    if (type === RTA_DST) address = decodeIp(buffer, at, length)
+    else if (type === RTA_OIF) link = readU32(buffer, at, length, 'RTA_OIF')
   })
   return link === LOOPBACK_INDEX ? address : undefined
 }

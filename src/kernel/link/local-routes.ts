@@ -5,9 +5,7 @@ import { isAlreadyExists, isNotFound } from '../../netlink/error.ts'
 import type { Socket } from '../../netlink/socket.ts'
 import { mapInTurns } from '../../waiting/turns.ts'
 import { decodeLocalRoute, encodeLocalRoute, encodeLocalRouteDump } from './local-route-codec.ts'
-
-/** linux/netlink.h */
-const NETLINK_ROUTE = 0
+import { NETLINK_ROUTE } from './rtnetlink.ts'
 
 /** Every address of 127.0.0.0/8 is local, and so is ::1: a route to it changes nothing. */
 const PROBES: Readonly<Record<Family, Address>> = {

@@ -9,9 +9,8 @@ import { type Message, readMessages } from '../../netlink/message.ts'
 import type { Multicast, Socket } from '../../netlink/socket.ts'
 import { decodeAddressHeader, decodeAddressMessage, encodeAddressDump } from './address-codec.ts'
 import { findInterface, INTERFACE_NAME } from './dummy-interface.ts'
+import { NETLINK_ROUTE } from './rtnetlink.ts'
 
-/** linux/netlink.h and linux/rtnetlink.h. */
-const NETLINK_ROUTE = 0
 /** RTNLGRP_IPV4_IFADDR and RTNLGRP_IPV6_IFADDR. */
 const GROUPS = [5, 9]
 const ALL_INTERFACES = 0
@@ -224,7 +223,7 @@ class Follower {
 }
 
 /**
- * Reads the addresses, hands them to `changed`, and resolves; from then on `changed` hears of every change, until
+ * Reads the addresses, hands them to `onChange`, and resolves; from then on `onChange` hears of every change, until
  * the signal aborts. Throws when the first reading fails. Later errors, and notifications that were lost, lead to
  * another reading with backoff: what was read last stays until then.
  */

@@ -2,15 +2,23 @@
  * Links, routes, next hops and neighbours from rtnetlink (linux/rtnetlink.h, linux/nexthop.h, linux/neighbour.h). Each
  * decoder throws DecodeError for bytes that are not what the protocol says.
  */
-import { type Address, addressFromBytes, type Family } from '../../model/address.ts'
+import type { Address, Family } from '../../model/address.ts'
 import { type Cidr, parseCidr } from '../../model/cidr.ts'
 import { readString, readU32, visitAttributes } from '../../netlink/attribute.ts'
 import { DecodeError } from '../../netlink/error.ts'
 import { type Message, type MessageWriter, NLM_F_DUMP } from '../../netlink/message.ts'
 import { AF_INET, AF_INET6 } from '../address-family.ts'
+import {
+  decodeIp,
+  expectHeader,
+  RT_TABLE_LOCAL,
+  RTA_DST,
+  RTA_OIF,
+  RTM_GETROUTE,
+  RTMSG_BYTES,
+} from './rtnetlink.ts'
 
 const RTM_GETLINK = 18
-const RTM_GETROUTE = 26
 const RTM_GETNEIGH = 30
 const RTM_GETNEXTHOP = 106
 
@@ -22,14 +30,9 @@ const IFLA_EXT_MASK = 29
 /** Statistics are half of what is said of a link (Linux 4.6 and later). */
 const RTEXT_FILTER_SKIP_STATS = 0x8
 
-/** struct rtmsg: family, lengths of destination and source, tos, table, protocol, scope, type, flags. */
-const RTMSG_BYTES = 12
 const RTN_UNICAST = 1
-const RT_TABLE_LOCAL = 255
 /** No route, but what a redirect or a smaller MTU has made of one. */
 const RTM_F_CLONED = 0x200
-const RTA_DST = 1
-const RTA_OIF = 4
 const RTA_GATEWAY = 5
 const RTA_MULTIPATH = 9
 const RTA_TABLE = 15
@@ -122,15 +125,6 @@ export function encodeNextHopDump(batch: MessageWriter): void {
 export function encodeNeighbourDump(batch: MessageWriter): void {
   encodeDump(batch, RTM_GETNEIGH, NDMSG_BYTES)
   batch.end()
-}
-
-function expectHeader(what: string, { start, end }: Message, bytes: number): void {
-  if (end - start < bytes) throw new DecodeError(`Cannot decode ${what}: ${end - start} bytes`)
-}
-
-function decodeIp(buffer: Buffer, start: number, length: number): Address {
-  if (length !== 4 && length !== 16) throw new DecodeError(`Cannot decode an address: ${length} bytes`)
-  return addressFromBytes(buffer, start, length)
 }
 
 export function decodeLink(message: Message): Link {

@@ -20,9 +20,8 @@ import {
   type NextHopObject,
   type Route,
 } from './route-codec.ts'
+import { NETLINK_ROUTE } from './rtnetlink.ts'
 
-/** linux/netlink.h. */
-const NETLINK_ROUTE = 0
 const CANNOT_READ = 'Cannot read the routes and neighbours of the node'
 
 /** What the kernel says, decoded. */
