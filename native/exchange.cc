@@ -31,7 +31,7 @@ struct Exchange {
   Socket* socket;
   uint8_t* requests;
   size_t length;
-  int64_t deadline_ms;
+  int64_t timeout_ms;       // the longest silence of the kernel
   int error = 0;            // errno of the step that failed, 0 when every answer is in
   const char* step = "";    // the step that failed
   uint32_t sent = 0;        // messages handed to the kernel
@@ -100,9 +100,11 @@ bool Collect(Exchange* exchange, const uint8_t* data, size_t length, uint32_t fi
   return true;
 }
 
+// A table of any size may take its time, as long as the answers keep coming.
 bool Receive(Exchange* exchange, uint8_t (&buffer)[kReceiveBytes], uint32_t first, uint32_t last) {
+  int64_t deadline_ms = NowMs() + exchange->timeout_ms;
   for (bool done = false; !done;) {
-    int64_t left = exchange->deadline_ms - NowMs();
+    int64_t left = deadline_ms - NowMs();
     struct pollfd ready = {exchange->socket->fd, POLLIN, 0};
     int polled = left > 0 ? poll(&ready, 1, static_cast<int>(left)) : 0;
     if (polled < 0 && errno == EINTR) continue;
@@ -120,7 +122,9 @@ bool Receive(Exchange* exchange, uint8_t (&buffer)[kReceiveBytes], uint32_t firs
     if (length < 0) return Fail(exchange, "receive", errno);
     if (message.msg_flags & MSG_TRUNC) return Fail(exchange, "receive", EMSGSIZE);
     if (from.nl_pid != 0) continue;  // not from the kernel
+    size_t known = exchange->replies.size();
     if (!Collect(exchange, buffer, length, first, last, &done)) return false;
+    if (exchange->replies.size() > known) deadline_ms = NowMs() + exchange->timeout_ms;
   }
   return true;
 }
@@ -226,7 +230,7 @@ napi_value StartExchange(napi_env env, napi_callback_info info) {
   exchange->socket = opened;
   exchange->requests = static_cast<uint8_t*>(requests);
   exchange->length = length;
-  exchange->deadline_ms = NowMs() + timeout_ms;
+  exchange->timeout_ms = timeout_ms;
   napi_create_reference(env, arguments[0], 1, &exchange->socket_ref);
   napi_create_reference(env, arguments[1], 1, &exchange->requests_ref);
   napi_create_promise(env, &exchange->deferred, &promise);

@@ -26,7 +26,8 @@ export interface NetlinkAddon {
   open(protocol: number, receiveBytes: number): NativeSocket
   /**
    * Sends packed messages, whose sequence numbers ascend, and gathers the answers on a worker thread.
-   * Sets NLM_F_ACK on the last message of each datagram. `requests` must not change meanwhile.
+   * Sets NLM_F_ACK on the last message of each datagram. `requests` must not change meanwhile. It fails with
+   * ETIMEDOUT when no answer comes for `timeoutMs`: all together may take longer.
    */
   exchange(socket: NativeSocket, requests: Buffer, timeoutMs: number): Promise<NativeExchange>
   /** Closes the socket, after the exchange under way if there is one. */

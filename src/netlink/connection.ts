@@ -1,4 +1,4 @@
-/** Requests and their answers on one netlink socket: sequence numbers, refusals by request, a deadline. */
+/** Requests and their answers on one netlink socket: sequence numbers, refusals by request, a limit of silence. */
 import type { NativeExchange, NativeSocket } from '../../native/index.d.ts'
 import { readString, readU32, visitAttributes } from './attribute.ts'
 import { DecodeError, isInterrupted, NetlinkError, type Refusals } from './error.ts'
@@ -14,9 +14,11 @@ import {
   NLMSG_ERROR,
   readMessages,
 } from './message.ts'
+import { oneAtATime } from '../waiting/turns.ts'
 import type { Socket } from './socket.ts'
 
 const RECEIVE_BYTES = 4 * 1024 * 1024
+/** Without an answer. */
 const TIMEOUT_MS = 30_000
 const DUMP_ATTEMPTS = 5
 /** Batches are numbered when they are begun, before it is known how long they will be. */
@@ -87,7 +89,7 @@ export class NetlinkConnection {
   #nextSequence = 1
   /** Buffers of batches that have been answered. */
   readonly #buffers: Buffer[] = []
-  #tail: Promise<unknown> = Promise.resolve()
+  readonly #inTurn = oneAtATime()
 
   constructor(addon: Socket, protocol: number, timeoutMs = TIMEOUT_MS) {
     this.#addon = addon
@@ -108,9 +110,7 @@ export class NetlinkConnection {
    * NetlinkError when the exchange itself failed (ENOBUFS, ETIMEDOUT, EMSGSIZE): what the batch did is then unknown.
    */
   async exchange(batch: MessageWriter, action: string): Promise<Reply> {
-    const turn = this.#tail.then(() => this.#run(batch, action))
-    this.#tail = turn.catch(() => undefined)
-    return turn
+    return this.#inTurn(() => this.#run(batch, action))
   }
 
   /**

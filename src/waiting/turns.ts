@@ -5,6 +5,16 @@ const ITEMS_PER_TURN = 200
 /** Lets everything else that waits have its turn. */
 export const breathe = (): Promise<void> => new Promise(setImmediate)
 
+/** Runs tasks one after the other, in the order they come in. What a task throws is thrown to whom it belongs. */
+export function oneAtATime(): <Result>(task: () => Promise<Result>) => Promise<Result> {
+  let last: Promise<unknown> = Promise.resolve()
+  return (task) => {
+    const result = last.then(task)
+    last = result.catch(() => undefined)
+    return result
+  }
+}
+
 /** Maps a list of any length. */
 export async function mapInTurns<Item, Result>(
   items: readonly Item[],

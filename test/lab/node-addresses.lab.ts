@@ -179,13 +179,14 @@ describe('followNodeAddresses', () => {
     expect(complaints(followed.lines)).to.deep.equal([])
   })
 
-  it('survives a socket that overflows all the time, and misses nothing', async () => {
+  it('survives a socket that overflows, and misses nothing', async () => {
     const real = loadAddon()
     // The kernel makes of it the least that there is: one notification or two.
     const listen: Addon['listen'] = (protocol, groups, _, heard) => real.listen(protocol, groups, 1, heard)
     followed = await Followed.start({ ...real, listen })
 
-    await run('ip', '-batch', batchFile('add', 98, 'addr add 192.0.2.7/24 dev eth0'))
+    // The event loop is held up: nobody takes what is heard, and after a few notifications nothing more is read.
+    execFileSync('ip', ['-batch', batchFile('add', 98, 'addr add 192.0.2.7/24 dev eth0')])
     await eventually(() => expect(followed.lost()).to.be.at.least(1), LIMIT_MS)
     await followed.sees('127.0.0.1', '192.0.2.1', '192.0.2.7', '2001:db8::1', '::1')
     await run('ip', '-batch', batchFile('del', 98, 'addr del 192.0.2.7/24 dev eth0'))

@@ -5,7 +5,7 @@ import { NetlinkConnection } from '../../../netlink/connection.ts'
 import { isNotFound, NetlinkError, type Refusals } from '../../../netlink/error.ts'
 import type { MessageWriter } from '../../../netlink/message.ts'
 import type { Socket } from '../../../netlink/socket.ts'
-import { mapInTurns } from '../../../waiting/turns.ts'
+import { mapInTurns, oneAtATime } from '../../../waiting/turns.ts'
 import {
   decodeSetPart,
   decodeSetType,
@@ -71,6 +71,8 @@ export class Ipset {
   readonly #revisions = new Map<string, number | Error>()
   /** By name. A set that cannot be used is here with the reason. */
   readonly #sets = new Map<string, OpenSet | Error>()
+  /** Changes: none comes between a set and the one that takes its place, and there is one KUBE-NEW-SET. */
+  readonly #inTurn = oneAtATime()
   /** Sets that were not there when last read. */
   #missing: readonly SetSpec[] = []
 
@@ -123,6 +125,10 @@ export class Ipset {
    * Executes changes in order, each on its own. Throws when it cannot say what became of them.
    */
   async execute(changes: readonly MemberChange[]): Promise<Refusals> {
+    return this.#inTurn(() => this.#execute(changes))
+  }
+
+  async #execute(changes: readonly MemberChange[]): Promise<Refusals> {
     await this.#makeRoom(changes)
     const refusals = new Map<number, Error>()
     const batch = this.#connection.batch()
@@ -188,10 +194,9 @@ export class Ipset {
   }
 
   async #grow({ spec, maxElements }: OpenSet, needed: number): Promise<void> {
-    const listed = (await this.#list([spec.name])).get(spec.name)
     let larger = maxElements
     while (larger < needed + needed / 4) larger *= 2
-    this.#sets.set(spec.name, await this.#makeAnew(spec, listed?.elements ?? [], larger))
+    this.#sets.set(spec.name, await this.#makeAnew(spec, larger))
   }
 
   async #list(names: readonly string[]): Promise<Map<string, Listed>> {
@@ -221,7 +226,7 @@ export class Ipset {
       return this.#createOne(spec, MAX_ELEMENTS)
     }
     const { isOdd, maxElements } = found.header
-    if (isOdd) return this.#makeAnew(spec, found.elements, Math.max(maxElements, MAX_ELEMENTS))
+    if (isOdd) return this.#inTurn(() => this.#makeAnew(spec, Math.max(maxElements, MAX_ELEMENTS)))
     return { spec, maxElements, size: found.elements.length }
   }
 
@@ -275,8 +280,9 @@ export class Ipset {
     }
   }
 
-  /** Makes a set with these elements, and lets it take the place of the one of its name, which rules may ask meanwhile. */
-  async #makeAnew(spec: SetSpec, elements: readonly string[], maxElements: number): Promise<OpenSet> {
+  /** Makes a set with the same members, and lets it take the place of the old one, which rules may ask meanwhile. */
+  async #makeAnew(spec: SetSpec, maxElements: number): Promise<OpenSet> {
+    const elements = (await this.#list([spec.name])).get(spec.name)?.elements ?? []
     const destroy = (batch: MessageWriter): void => {
       encodeSetDestroy(batch, NEW_SET)
     }
