@@ -1,4 +1,7 @@
 /** Our sets in the real kernel: made, adopted, made anew, grown; and what becomes of those that cannot be used. */
+import { type ChildProcessByStdio, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import type { Readable } from 'node:stream'
 import { expect } from 'chai'
 import type { MemberChange } from '../../src/kernel/filter/filter.ts'
 import { Ipset } from '../../src/kernel/filter/iptables/ipset.ts'
@@ -16,6 +19,23 @@ const add = (members: readonly string[]): MemberChange[] =>
   members.map((member) => ({ verb: 'ADD', member: member as never }))
 const counted = (set: string, count: number): string[] =>
   Array.from({ length: count }, (_, i) => setMember(set, `10.${i >> 16}.${(i >> 8) & 255}.${i & 255},tcp:80`))
+
+/** Begins to list a set, as `ipset list | less` does, and says so. */
+function listSlowly(set: string): ChildProcessByStdio<null, Readable, null> {
+  const name = `${set}\\0`
+  const script = `
+import socket, struct, time
+name = b'${name}'
+def attribute(kind, data): return struct.pack('HH', 4 + len(data), kind) + data + b'\\0' * (-len(data) % 4)
+body = struct.pack('BBH', 2, 0, 0) + attribute(1, b'\\7') + attribute(2, name)
+request = struct.pack('IHHII', 16 + len(body), 6 << 8 | 7, 0x301, 1, 0) + body
+netfilter = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 12)
+netfilter.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+netfilter.send(request)
+print('listing', flush=True)
+time.sleep(300)`
+  return spawn('python3', ['-c', script], { stdio: ['ignore', 'pipe', 'inherit'] })
+}
 
 describe('Ipset', () => {
   let ipset: Ipset
@@ -103,6 +123,29 @@ describe('Ipset', () => {
     expect(header).to.include('Number of entries: 70000').and.include('References: 1')
     expect((await open().read(true)).size).to.equal(70_000)
     expect(await run('ipset', 'list', '-n')).not.to.contain('KUBE-NEW-SET')
+  }).timeout(600_000)
+
+  it('while somebody lists a set it cannot grow: new members wait, others and other sets go on', async () => {
+    await ipset.read(false)
+    const members = counted('KUBE-CLUSTER-IP', 65_537)
+    for (let start = 0; start < 65_000; start += 5_000)
+      await ipset.execute(add(members.slice(start, start + 5_000)))
+    const lister = listSlowly('KUBE-CLUSTER-IP')
+    await once(lister.stdout, 'data')
+
+    const fresh = members.slice(65_000)
+    const refusals = await ipset.execute([
+      { verb: 'ADD', member: portMember('KUBE-EXTERNAL-IP', VIP, 'TCP', 80) },
+      ...add(fresh),
+    ])
+    expect(refusals.size).to.equal(fresh.length)
+    expect(refusals.get(1)!.message).to.contain('somebody reads the set')
+    expect(await save('KUBE-EXTERNAL-IP')).to.deep.equal([`add KUBE-EXTERNAL-IP ${VIP},tcp:80`])
+
+    lister.kill()
+    await once(lister, 'exit')
+    expect([...(await ipset.execute(add(fresh)))]).to.deep.equal([])
+    expect((await open().read(true)).size).to.equal(65_538)
   }).timeout(600_000)
 
   it('adopts a set that is larger, and makes one anew whose members expire', async () => {

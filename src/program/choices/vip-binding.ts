@@ -12,7 +12,8 @@ import type { RecordNodeEvent } from '../report/node-events.ts'
 
 export type BindingChoice = Choice<Binding>
 
-const REMEDY = 'lo has to be up ("ip link set lo up"), and the kernel to take local routes of every family'
+const REMEDY =
+  'lo has to be up ("ip link set lo up") and to have IPv6 (net.ipv6.conf.lo.disable_ipv6), and the kernel to take local routes'
 
 /** What this node's annotation asks for, or else the flag. */
 export function wantedBinding({ node }: Pick<Cluster, 'node'>, flag: Binding): Binding {

@@ -18,6 +18,7 @@ import {
   MAX_ELEMENTS,
   type SetHeader,
 } from './ipset-codec.ts'
+import { explainSetError, SET_IS_FULL, withMeaning } from './ipset-errors.ts'
 import { familyNumber } from '../../address-family.ts'
 import type { MemberChange } from '../filter.ts'
 import { NETLINK_NETFILTER } from '../../netfilter.ts'
@@ -29,27 +30,6 @@ const CHANGE = 'Cannot change sets'
 const BATCH_MEMBERS = 5_000
 /** Parts of a list, each with hundreds of members, that are decoded in one go. */
 const PARTS_PER_TURN = 2
-
-/** IPSET_ERR_* are errnos of their own (linux/netfilter/ipset/ip_set.h). */
-const IPSET_ERRORS: ReadonlyMap<number, string> = new Map([
-  [4097, 'the kernel speaks another protocol'],
-  [4100, 'rules or other sets ask it'],
-  [4102, 'the set has another type'],
-  [4352, 'the set is full'],
-])
-
-function explainSetError(error: NetlinkError): Error {
-  const words = IPSET_ERRORS.get(error.errno)
-  return words === undefined ? error : new Error(`${error.message}: ${words}`, { cause: error })
-}
-
-/** The refusal of a change, with the meaning of an errno of ipset's own. */
-function withMeaning(error: NetlinkError): NetlinkError {
-  const meaning = IPSET_ERRORS.get(error.errno)
-  if (meaning === undefined) return error
-  const { errno, kernelMessage, offset } = error
-  return new NetlinkError(CHANGE, errno, { kernelMessage, offset, meaning })
-}
 
 /** A set that we can use. */
 interface OpenSet {
@@ -129,13 +109,13 @@ export class Ipset {
   }
 
   async #execute(changes: readonly MemberChange[]): Promise<Refusals> {
-    await this.#makeRoom(changes)
+    const cramped = await this.#makeRoom(changes)
     const refusals = new Map<number, Error>()
     const batch = this.#connection.batch()
     const attempted: number[] = []
     for (const [i, { verb, member }] of changes.entries()) {
       const { set: name, element } = splitSetMember(member)
-      const set = this.#sets.get(name)
+      const set = (verb === 'ADD' ? cramped.get(name) : undefined) ?? this.#sets.get(name)
       if (set === undefined || set instanceof Error)
         refusals.set(i, set ?? new Error(`There is no set for ${member}`))
       else {
@@ -147,8 +127,8 @@ export class Ipset {
     const reply = await this.#connection.exchange(batch, CHANGE)
     for (const [n, error] of reply.refusals) {
       const i = attempted[n]!
-      refusals.set(i, withMeaning(error))
-      this.#uncount(changes[i]!)
+      refusals.set(i, withMeaning(error, CHANGE))
+      this.#uncount(changes[i]!, error.errno === SET_IS_FULL)
     }
     return refusals
   }
@@ -172,14 +152,20 @@ export class Ipset {
     this.#reader.close()
   }
 
-  #uncount({ verb, member }: MemberChange): void {
+  /** A set that is full is so whatever we have counted, as while it was read: the next attempt makes it larger. */
+  #uncount({ verb, member }: MemberChange, isFull: boolean): void {
     const set = this.#sets.get(splitSetMember(member).set)
     if (set === undefined || set instanceof Error) return
     set.size -= verb === 'ADD' ? 1 : -1
+    if (isFull) set.size = Math.max(set.size, set.maxElements)
   }
 
-  /** Sets that would become too full for these changes are made anew, larger, before they are. */
-  async #makeRoom(changes: readonly MemberChange[]): Promise<void> {
+  /**
+   * Sets that would become too full for these changes are made anew, larger, before they are. Returns why some cannot be:
+   * while somebody lists a set, it cannot be replaced.
+   */
+  async #makeRoom(changes: readonly MemberChange[]): Promise<Map<string, Error>> {
+    const cramped = new Map<string, Error>()
     const added = new Map<string, number>()
     for (const { verb, member } of changes) {
       if (verb !== 'ADD') continue
@@ -189,8 +175,10 @@ export class Ipset {
     for (const [name, count] of added) {
       const set = this.#sets.get(name)
       if (set === undefined || set instanceof Error || set.maxElements === 0) continue
-      if (set.size + count > set.maxElements) await this.#grow(set, set.size + count)
+      if (set.size + count > set.maxElements)
+        await this.#grow(set, set.size + count).catch((error: unknown) => cramped.set(name, error as Error))
     }
+    return cramped
   }
 
   async #grow({ spec, maxElements }: OpenSet, needed: number): Promise<void> {

@@ -21,7 +21,8 @@ const OPTIONS: RuleOptions = {
 const VIP = '10.96.0.10' as never
 
 const IPSET = 6 << 8
-const [CREATE, DESTROY, LIST, ADD, TYPE] = [2, 3, 7, 9, 13].map((command) => IPSET | command) as [
+const [CREATE, DESTROY, SWAP, LIST, ADD, TYPE] = [2, 3, 6, 7, 9, 13].map((command) => IPSET | command) as [
+  number,
   number,
   number,
   number,
@@ -29,6 +30,7 @@ const [CREATE, DESTROY, LIST, ADD, TYPE] = [2, 3, 7, 9, 13].map((command) => IPS
   number,
 ]
 const EBUSY = 4100
+const EBUSY_READ = 16
 const FULL = 4352
 const ENOENT = 2
 
@@ -136,6 +138,40 @@ describe('openIptablesFilter', () => {
     expect([...refusals.keys()]).to.deep.equal([1, 3])
     expect(refusals.get(1)!.message).to.equal('Cannot create set KUBE-LOOP-BACK: ENOMEM')
     expect(refusals.get(3)).to.include({ errno: FULL, meaning: 'the set is full' })
+  })
+
+  it('a set that cannot be replaced by a larger one costs its own new members, and nothing else', async () => {
+    open((command) => (command === SWAP ? EBUSY_READ : 0))
+    await filter.read()
+    const many = Array.from({ length: 65_537 }, (_, i) => i).map((i) => ({
+      verb: 'ADD' as const,
+      member: portMember('KUBE-CLUSTER-IP', `10.96.${i >> 8}.${i & 255}` as never, 'TCP', 80),
+    }))
+    const other = { verb: 'ADD', member: portMember('KUBE-EXTERNAL-IP', VIP, 'TCP', 80) } as const
+    const gone = { verb: 'DEL', member: many[0]!.member } as const
+
+    const refusals = await filter.execute([other, gone, ...many])
+
+    expect(refusals.size).to.equal(many.length)
+    expect([0, 1].map((place) => refusals.has(place))).to.deep.equal([false, false])
+    expect(refusals.get(2)!.message).to.match(/^Cannot replace set KUBE-CLUSTER-IP: .*somebody reads the set/)
+  })
+
+  it('a set that is full, whatever has been counted, is made larger by the next attempt', async () => {
+    const made: string[] = []
+    let isFull = true
+    open((command, set) => {
+      if (command === CREATE) made.push(set)
+      return command === ADD && isFull ? FULL : 0
+    })
+    await filter.read()
+    const change = { verb: 'ADD', member: portMember('KUBE-CLUSTER-IP', VIP, 'TCP', 80) } as const
+    expect((await filter.execute([change])).size).to.equal(1)
+    expect(made).not.to.include('KUBE-NEW-SET')
+    isFull = false
+
+    expect((await filter.execute([change])).size).to.equal(0)
+    expect(made).to.include('KUBE-NEW-SET')
   })
 })
 
