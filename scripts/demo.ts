@@ -109,6 +109,14 @@ const showSources = ({ sources }: Traffic): void => {
 const start = (): Promise<Program> =>
   Program.start('--config', config, '--manifests', folder, '--hostname-override', 'node-1')
 
+/** What the running program says of a client. */
+async function explain(what: string, from: string): Promise<void> {
+  console.log(dim(`\n   # kube-ipvs explain ${what} --from ${from}`))
+  const explained = new Program(['explain', what, '--from', from])
+  await explained.ended()
+  for (const line of explained.stdout.trimEnd().split('\n')) console.log(`   ${line}`)
+}
+
 const until = (text: string, isThere = true): Promise<void> =>
   eventually(
     async () => {
@@ -199,6 +207,10 @@ async function main(): Promise<void> {
   publish(pods.slice(0, 2))
   await sleep(3_000)
   await show(`ipvsadm -Ln -u ${VIP}:80`)
+
+  tell('Why all that?', 'kube-ipvs explain: which endpoints get traffic, and whose address they see.')
+  await explain(`${NODE_IP}:${NODE_PORT}`, OUTSIDE_IP)
+  await explain(`${VIP}:80/TCP`, client.ipv4)
 
   await program.stop()
   console.log(

@@ -11,6 +11,7 @@ const DOORS: Readonly<Record<string, readonly string[]>> = {
   'model/facts': ['model'],
   'model/claims': ['model', 'model/facts'],
   plan: ['model', 'model/claims'],
+  view: ['model', 'model/facts', 'model/claims'],
   config: ['model', 'model/claims', 'yaml', 'zod'],
   waiting: ['node:timers/promises'],
   netlink: ['waiting', 'native', 'node:fs', 'node:module', 'node:os', 'node:path'],
@@ -43,6 +44,7 @@ const DOORS: Readonly<Record<string, readonly string[]>> = {
   ],
   'source/pages': ['source', 'model', 'model/facts', 'node:*'],
   loop: [
+    'view',
     'loop/intake',
     'loop/audit',
     'waiting',
@@ -58,17 +60,7 @@ const DOORS: Readonly<Record<string, readonly string[]>> = {
   ],
   'loop/intake': ['loop', 'waiting', 'model', 'model/facts', 'model/claims', 'pino'],
   'loop/audit': ['loop', 'waiting', 'model', 'model/claims', 'plan', 'kernel', 'serve', 'pino'],
-  serve: [
-    'waiting',
-    'model',
-    'model/facts',
-    'source',
-    'package.json',
-    'prom-client',
-    'pino',
-    'node:http',
-    'node:perf_hooks',
-  ],
+  serve: ['waiting', 'model', 'model/facts', 'source', 'package.json', 'prom-client', 'pino', 'node:*'],
   program: ['*'],
   'program/choices': [
     'program',
@@ -95,8 +87,22 @@ const DOORS: Readonly<Record<string, readonly string[]>> = {
     'pino',
     'node:*',
   ],
-  'program/report': ['program', 'waiting', 'model', 'model/facts', 'model/claims', 'serve', 'source', 'pino'],
+  'program/report': [
+    'program',
+    'waiting',
+    'model',
+    'model/facts',
+    'model/claims',
+    'view',
+    'kernel/filter',
+    'loop',
+    'serve',
+    'source',
+    'pino',
+  ],
+  doctor: ['*'],
   commands: ['*'],
+  'commands/look': ['*'],
 }
 /** More is not one room any more. */
 const FILES_IN_ROOM = 14
@@ -104,7 +110,7 @@ const FILES_IN_HALL = 4
 const LINES_IN_FILE = 350
 /** What pure rooms never say. */
 const IMPURE = /\b(?:async|await|Date\.now|Math\.random|performance\.now|process\.|console\.|setTimeout)\b/
-const PURE = ['model', 'model/facts', 'model/claims', 'plan', 'config']
+const PURE = ['model', 'model/facts', 'model/claims', 'plan', 'view', 'config']
 const IMPORT = /^(?:import|export)\s[^'"]*?from\s+'([^']+)'|^import\s+'([^']+)'/gm
 
 function files(folder: string): string[] {

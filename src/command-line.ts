@@ -1,7 +1,7 @@
 /** The command line: kube-proxy's flags, and the commands that they and their own names ask for. */
 import { Command as Parser, Option } from 'commander'
 import packageJson from '../package.json' with { type: 'json' }
-import type { Command, CommandLine } from './commands/command.ts'
+import type { Command, CommandLine, CommandOption } from './commands/command.ts'
 import { COMMANDS, DEFAULT_COMMAND } from './commands/commands.ts'
 import { expected } from './config/config-error.ts'
 import {
@@ -21,6 +21,8 @@ interface Flag {
   readonly help: string
 }
 
+const LOCAL_SOCKET = '/run/kube-ipvs/socket'
+
 /** Flags that are no field of the configuration, beside those of commands. */
 const OWN_FLAGS: readonly Flag[] = [
   {
@@ -38,6 +40,11 @@ const OWN_FLAGS: readonly Flag[] = [
     name: 'vip-binding',
     kind: 'text',
     help: 'how virtual IPs are bound: address (on kube-ipvs0) or route (on lo); the annotation of the Node wins (address)',
+  },
+  {
+    name: 'local-socket',
+    kind: 'text',
+    help: `where the running program answers get and explain; empty: nowhere (${LOCAL_SOCKET})`,
   },
   { name: 'master', kind: 'text', help: "the API server's URL, instead of the kubeconfig's" },
 ]
@@ -74,10 +81,14 @@ function optionOf({ name, kind, help }: Flag): Option {
 }
 
 /** The program itself, and every subcommand, takes all flags. */
-function parserOf(name: string, { description, operands = [] }: Command): Parser {
+function parserOf(name: string, { description, operands = [], options = [] }: Command): Parser {
   const parser = new Parser(name).description(description).allowExcessArguments(false)
   for (const flag of FLAGS) parser.addOption(optionOf(flag))
   for (const operand of operands) parser.argument(operand)
+  for (const { flags, help, choices } of options) {
+    const option = new Option(flags, help)
+    parser.addOption(choices === undefined ? option : option.choices([...choices]))
+  }
   return parser
 }
 
@@ -140,7 +151,12 @@ export function parseCommandLine(
   for (const command of commands.filter(({ flag }) => flag === undefined)) {
     const subcommand = parserOf(command.name, command)
     subcommand.action(() => {
-      parsed = commandLineOf(command, valuesOf(subcommand.optsWithGlobals()), subcommand.args)
+      parsed = commandLineOf(
+        command,
+        valuesOf(subcommand.optsWithGlobals()),
+        subcommand.args,
+        subcommand.opts(),
+      )
     })
     program.addCommand(subcommand)
   }
@@ -154,9 +170,10 @@ export function parseCommandLine(
 }
 
 function commandLineOf(
-  { name: action }: Command,
+  { name: action, options = [] }: Command,
   values: FlagValues,
   operands: readonly string[] = [],
+  given: Readonly<Record<string, unknown>> = {},
 ): CommandLine {
   const last = (name: string): string | undefined => values[name]?.at(-1)
   return {
@@ -165,8 +182,21 @@ function commandLineOf(
     manifests: last('manifests'),
     master: last('master'),
     vipBinding: bindingOf(last('vip-binding')),
+    localSocket: last('local-socket') ?? LOCAL_SOCKET,
+    options: ownOptions(options, given),
     hostnameOverride: hostnameOf(last('hostname-override')),
   }
+}
+
+/** What was given of a subcommand's own options. */
+function ownOptions(
+  options: readonly CommandOption[],
+  given: Readonly<Record<string, unknown>>,
+): Record<string, string> {
+  const names = options.map(({ flags }) => new Option(flags).attributeName())
+  return Object.fromEntries(
+    names.flatMap((name) => (typeof given[name] === 'string' ? [[name, given[name]]] : [])),
+  )
 }
 
 function bindingOf(given = 'address'): Binding {

@@ -46,6 +46,7 @@ async function main(argv: readonly string[]): Promise<void> {
   try {
     const commandLine = parseCommandLine(argv)
     const ending = await commandOf(commandLine).run({ commandLine, log, signal: abort.signal })
+    if (typeof ending === 'number') process.exitCode = ending
     if (ending === 'restart' && !abort.signal.aborted) startAnew()
   } catch (error) {
     const [message, ...because] = reasons(error)

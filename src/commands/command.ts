@@ -19,6 +19,10 @@ export interface CommandLine {
   readonly hostnameOverride: string | undefined
   /** How virtual IPs are bound where the Node does not say it. */
   readonly vipBinding: Binding
+  /** Where the running program answers; empty: nowhere. */
+  readonly localSocket: string
+  /** A subcommand's own options, by their long names. */
+  readonly options: Readonly<Record<string, string>>
   /** All flags, by name. */
   readonly values: FlagValues
 }
@@ -30,6 +34,17 @@ export interface CommandContext {
   readonly signal: AbortSignal
 }
 
+/** An option of one subcommand, as the help shows it: `-o, --output <format>`. */
+export interface CommandOption {
+  readonly flags: string
+  readonly help: string
+  /** What it may be; anything, unless given. */
+  readonly choices?: readonly string[]
+}
+
+/** The exit code of a command that compares or looks. */
+export type ExitCode = 0 | 1 | 2
+
 /** Something that the program can be asked to do. */
 export interface Command {
   readonly name: string
@@ -39,6 +54,7 @@ export interface Command {
   readonly flag?: { readonly name: string; readonly kind: FlagKind }
   /** What a subcommand takes after its name, as the help shows it: `<what>`, `[name]`. */
   readonly operands?: readonly string[]
+  readonly options?: readonly CommandOption[]
   /** Throws an Error with a remedy. */
-  readonly run: (context: CommandContext) => Promise<Ending>
+  readonly run: (context: CommandContext) => Promise<Ending | ExitCode>
 }

@@ -1,7 +1,12 @@
 /** All commands. A new one is a file beside this one, and a line here. */
 import { CLEANUP } from './cleanup.ts'
 import type { Command } from './command.ts'
+import { DIFF } from './look/diff.ts'
+import { DOCTOR } from './look/doctor.ts'
+import { EXPLAIN } from './look/explain.ts'
+import { GET } from './look/get.ts'
 import { INIT } from './init.ts'
+import { REPORT } from './look/report.ts'
 import { PLAN } from './plan.ts'
 import { RUN } from './run.ts'
 import { WRITE_CONFIG } from './write-config.ts'
@@ -10,4 +15,14 @@ import { WRITE_CONFIG } from './write-config.ts'
 export const DEFAULT_COMMAND = RUN
 
 /** The others. Of several that flags ask for, the first counts. */
-export const COMMANDS: readonly Command[] = [WRITE_CONFIG, CLEANUP, INIT, PLAN]
+export const COMMANDS: readonly Command[] = [
+  WRITE_CONFIG,
+  CLEANUP,
+  INIT,
+  PLAN,
+  GET,
+  EXPLAIN,
+  DIFF,
+  DOCTOR,
+  REPORT,
+]

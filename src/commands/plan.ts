@@ -1,36 +1,5 @@
 /** `kube-ipvs plan`: what a start would change on this node, as commands that can be run. Nothing is changed. */
-import type { Config } from '../config/config.ts'
-import { findBridgeFault, readBridging } from '../kernel/host/bridges.ts'
-import { supportedFamilies } from '../kernel/host/families.ts'
-import type { Filter } from '../kernel/filter/filter.ts'
-import type { LinuxKernel } from '../kernel/linux-kernel.ts'
-import { kubeProxyTables, tableDeletion } from '../kernel/filter/kube-proxy-tables.ts'
-import { followNodeAddresses } from '../kernel/link/node-addresses.ts'
-import { differingSysctls, formatSysctl } from '../kernel/host/sysctl.ts'
-import { dryRun, type DryRunOptions } from '../loop/dry-run.ts'
-import { Reporter } from '../loop/reporter.ts'
-import { type FollowedFacts, openFacts } from '../program/facts.ts'
-import { type Life, openLife } from '../program/life.ts'
-import { type MappingInput, mappingOptions, ruleOptions } from '../program/mapping.ts'
-import type { Address, Family } from '../model/address.ts'
-import { contains } from '../model/cidr.ts'
-import { formatCommand } from '../model/ipvsadm.ts'
-import type { Operation } from '../model/operation.ts'
-import { explainMissingNode } from '../program/missing-node.ts'
-import { loadAddon } from '../netlink/socket.ts'
-import {
-  bridgeRemedy,
-  openKernel,
-  type IpvsTimeouts,
-  timeoutsToWrite,
-  wantedSysctls,
-} from '../program/node-setup.ts'
-import { checkOrigin } from '../program/origin.ts'
-import type { ProgramOptions } from '../program/program.ts'
-import { addressBook } from '../program/proxy.ts'
-import { wantedScheduler } from '../program/choices/scheduler.ts'
-import { wantedBinding } from '../program/choices/vip-binding.ts'
-import { Metrics } from '../serve/metrics.ts'
+import { preview } from '../program/preview.ts'
 import type { Command } from './command.ts'
 import { readProgramOptions } from './configuration.ts'
 
@@ -41,107 +10,6 @@ export function formatPlan(commands: readonly string[]): string {
   return [...commands, `# ${verdict}`].map((line) => `${line}\n`).join('')
 }
 
-/** The settings of the kernel that differ. */
-async function settingCommands(kernel: LinuxKernel, config: Config): Promise<string[]> {
-  const sysctls = await differingSysctls(wantedSysctls(config))
-  const timeouts = timeoutsToWrite(config, await kernel.ipvs.readTimeouts())
-  return [...sysctls.map(formatSysctl), ...(timeouts === undefined ? [] : [formatTimeouts(timeouts)])]
-}
-
-function formatTimeouts({ tcp, tcpFin, udp }: IpvsTimeouts): string {
-  return `ipvsadm --set ${tcp} ${tcpFin} ${udp}`
-}
-
-/** Services between Pods on one bridge take a module. What somebody has switched off stays as it is. */
-function bridgeCommands(families: ReadonlySet<Family>): string[] {
-  const fault = findBridgeFault(readBridging(), families)
-  return fault === undefined || fault.sysctls !== undefined ? [] : [bridgeRemedy(fault).command]
-}
-
-/** The rules, as they will be when all sets are there. */
-async function ruleCommands(
-  filter: Filter,
-  families: ReadonlySet<Family>,
-  input: Parameters<typeof ruleOptions>[0],
-): Promise<string[]> {
-  const commands = await Promise.all(
-    [...families].map((family) => filter.preview(family, ruleOptions(input, family))),
-  )
-  return commands.flat()
-}
-
-interface DryParts {
-  readonly facts: FollowedFacts
-  readonly metrics: Metrics
-  readonly kernel: LinuxKernel
-  readonly node: Pick<MappingInput, 'families' | 'nodeAddresses'>
-}
-
-/** The scheduler is taken at its word: looking for it would change the kernel. */
-function dryRunOptions(
-  { naming, log, policy, vipBinding, loaded: { config } }: ProgramOptions,
-  { facts, metrics, kernel, node }: DryParts,
-  signal: AbortSignal,
-): DryRunOptions {
-  const { cluster, doorbell, origin, lookout } = facts
-  return {
-    ...{ cluster, doorbell, kernel, log },
-    reporter: new Reporter({ log, metrics, recordEvent: () => undefined }),
-    hasLookedAround: () => lookout.isDone,
-    onNodeListed: () => explainMissingNode({ naming, cluster, origin, log, signal }),
-    mapping: () =>
-      mappingOptions({
-        ...{ ...node, config, cluster, nodeName: naming.name, policy: policy?.policy },
-        ...addressBook(facts),
-        scheduler: wantedScheduler(cluster, config),
-        vipBinding: wantedBinding(cluster, vipBinding),
-      }),
-    isExcluded: (address) => config.excludeCidrs.some((cidr) => contains(cidr, address)),
-  }
-}
-
-/** Everything that a start would do, in its order. Throws an Error with a remedy when it cannot be found out. */
-async function preview(options: ProgramOptions): Promise<string[]> {
-  const life = openLife(options.signal)
-  try {
-    return await previewUntil(life, options)
-  } finally {
-    await life.end()
-  }
-}
-
-async function previewUntil(life: Life, options: ProgramOptions): Promise<string[]> {
-  const { naming, choice, log, signal, loaded } = options
-  const { config } = loaded
-  const addon = loadAddon()
-  const families = await supportedFamilies()
-  checkOrigin(choice)
-  const kernel = await openKernel({ addon, families, readOnly: true, signal: life.signal }, log)
-  life.atEnd(() => {
-    kernel.close()
-  })
-  const metrics = new Metrics({ defaults: false })
-  const facts = openFacts({ nodeName: naming.name, choice, addon, metrics, life, log })
-  const node = { families, nodeAddresses: [] as readonly Address[] }
-  const onChange = (addresses: readonly Address[]): void => {
-    node.nodeAddresses = addresses
-  }
-  await followNodeAddresses({ addon, log, signal: life.signal, onChange })
-  const wanted = dryRunOptions(options, { facts, metrics, kernel, node }, life.signal)
-  const followed = facts.origin.follow(facts.cluster, life.signal)
-  const operations = await Promise.race([dryRun(wanted, life.signal), followed.then((): Operation[] => [])])
-  // What is missing in an unfinished list would be deleted.
-  if (signal.aborted) throw new Error('Stopped before the plan was complete')
-  return [
-    ...(await settingCommands(kernel, config)),
-    ...bridgeCommands(families),
-    ...kernel.creations,
-    ...(await kubeProxyTables(addon)).map(tableDeletion),
-    ...(await ruleCommands(kernel.filter, families, { config, cluster: facts.cluster })),
-    ...operations.map(formatCommand),
-  ]
-}
-
 export const PLAN: Command = {
   name: 'plan',
   description: 'print what would change, as commands that can be run, and change nothing',
@@ -149,7 +17,7 @@ export const PLAN: Command = {
     const options = await readProgramOptions(context)
     // What is printed is the result: the log is for what goes wrong.
     if (options.loaded.config.verbosity === 0) context.log.level = 'warn'
-    process.stdout.write(formatPlan(await preview(options)))
+    process.stdout.write(formatPlan((await preview(options)).commands))
     return 'stopped'
   },
 }

@@ -3,7 +3,7 @@ import type { Kernel } from '../kernel/kernel.ts'
 import type { Ledger } from '../model/claims/ledger.ts'
 import type { KernelState } from '../model/kernel-object.ts'
 import { objectOf, type Operation } from '../model/operation.ts'
-import type { VirtualServerKey } from '../model/virtual-server.ts'
+import type { RealServerKey, VirtualServerKey } from '../model/virtual-server.ts'
 import type { Metrics } from '../serve/metrics.ts'
 import { type GoneSince, isDraining, planDrain } from '../plan/drain.ts'
 import type { Applier } from './applier.ts'
@@ -40,6 +40,12 @@ export class Drainer {
   /** When to call `drain` next; Infinity while nothing drains. */
   get dueAt(): number {
     return this.#dueAt
+  }
+
+  /** When those of a virtual server whose Pods are gone are deleted at the latest, in ms of the clock. */
+  endsOf(key: VirtualServerKey): ReadonlyMap<RealServerKey, number> {
+    const since = this.#draining.get(key) ?? NONE
+    return new Map([...since].map(([real, from]) => [real, from + this.#options.drainDeadlineMs]))
   }
 
   /** Notices real servers of a virtual server that have begun to drain. State is derived: weight 0 and not wanted. */

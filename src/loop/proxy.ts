@@ -3,6 +3,7 @@
  * step. While there is nothing to apply it drains and audits.
  */
 import type { KernelTables } from '../model/kernel-object.ts'
+import type { Inspection } from './inspection.ts'
 import { openParts, type Parts, type ProxyOptions } from './parts.ts'
 import { guarded } from './recovery.ts'
 import { start } from './start.ts'
@@ -19,6 +20,11 @@ export class Proxy {
   /** The kernel has once been brought to what the facts want. */
   get synced(): boolean {
     return this.#synced
+  }
+
+  /** What the loop goes by: to be read, not to be changed. */
+  get inspection(): Inspection {
+    return this.#parts
   }
 
   /** Runs until `signal` aborts, and leaves the kernel as it then is. */

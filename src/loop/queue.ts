@@ -29,6 +29,15 @@ interface Task {
   retryAt: number
 }
 
+/** An object that the kernel has refused, and has not taken since. */
+export interface Failure {
+  readonly object: KernelObject
+  /** Empty when it only depends on another object that was refused. */
+  readonly reason: string
+  /** 0 when it is tried now. */
+  readonly retryInMs: number
+}
+
 export class Queue {
   readonly #now: () => number
   /** In the order in which they became ready. */
@@ -57,9 +66,12 @@ export class Queue {
   }
 
   /** The objects that are failing, and why. */
-  *failures(): Generator<readonly [KernelObject, string]> {
+  *failures(): Generator<Failure> {
     if (this.#failing === 0) return
-    for (const { object, refusals, reason } of this.#tasks.values()) if (refusals > 0) yield [object, reason]
+    const now = this.#now()
+    for (const { object, refusals, reason, state, retryAt } of this.#tasks.values())
+      if (refusals > 0)
+        yield { object, reason, retryInMs: state === 'retry' ? Math.max(0, retryAt - now) : 0 }
   }
 
   /** Something about the object may have to change. */

@@ -107,7 +107,7 @@ export class Round {
     if (queue.failing === 0 && this.#reported === 0) return
     this.#reported = queue.failing
     metrics.setFailing(queue.failing)
-    const refused = [...queue.failures()].flatMap(([{ kind, key }, reason]) =>
+    const refused = [...queue.failures()].flatMap(({ object: { kind, key }, reason }) =>
       kind === 'address' && ledger.wanted(key) !== undefined ? [[key, reason] as const] : [],
     )
     onAddressesRefused(new Map(refused))

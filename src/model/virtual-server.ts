@@ -98,6 +98,13 @@ export function virtualServerId(address: Address, port: number, protocol: Protoc
   return { key, address, protocol, port }
 }
 
+/** The virtual server that a key names. */
+export function virtualServerIdOf(key: VirtualServerKey): VirtualServerId {
+  const [colon, slash] = [key.lastIndexOf(':'), key.lastIndexOf('/')]
+  const [port, protocol] = [Number(key.slice(colon + 1, slash)), key.slice(slash + 1) as Protocol]
+  return { key, address: addressOfVirtualServer(key), protocol, port }
+}
+
 /** The address in a key. */
 export function addressOfVirtualServer(key: VirtualServerKey): Address {
   return withoutBrackets(key.slice(0, key.lastIndexOf(':'))) as Address

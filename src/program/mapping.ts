@@ -26,7 +26,10 @@ export interface MappingInput {
   readonly policy: ExternalPolicy | undefined
 }
 
-type RulesInput = Pick<MappingInput, 'config' | 'cluster'>
+interface RulesInput {
+  readonly config: Config
+  readonly cluster: Pick<Cluster, 'node'>
+}
 
 /** The node's addresses, the primary one of each family first: a bindAddress, else as the Node object says. */
 function nodeIpsOf({ bindAddress }: Config, node: Node | undefined): readonly Address[] {

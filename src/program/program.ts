@@ -6,6 +6,7 @@ import { supportedFamilies } from '../kernel/host/families.ts'
 import type { Binding } from '../model/binding.ts'
 import type { Proxy } from '../loop/proxy.ts'
 import { loadAddon } from '../netlink/socket.ts'
+import { serveLocally } from '../serve/local-socket.ts'
 import { Metrics } from '../serve/metrics.ts'
 import { Doorbell } from '../waiting/doorbell.ts'
 import { awaitedLater } from '../waiting/promises.ts'
@@ -24,6 +25,7 @@ import { openFaultJudge } from './report/faults.ts'
 import { openHealthNodePorts } from './report/health-node-ports.ts'
 import { openHealth, reportChanges } from './report/health.ts'
 import { serveHttp } from './report/http.ts'
+import { inspectionRoutes } from './report/inspection.ts'
 import { nodeEvents } from './report/node-events.ts'
 import { keepRules } from './rules.ts'
 import { openScheduler } from './choices/scheduler.ts'
@@ -39,6 +41,8 @@ export interface ProgramOptions {
   readonly choice: OriginChoice
   /** Of --vip-binding; the Node's annotation wins. */
   readonly vipBinding: Binding
+  /** Where commands ask the running program; empty: nowhere. */
+  readonly localSocket: string
   /** Called with every new configuration, before it is applied. */
   readonly reportConfig: (loaded: LoadedConfig) => void
   readonly log: Logger
@@ -73,7 +77,7 @@ interface Opened {
 
 /** Everything in order: the facts, the kernel, the rules, then what Services want. */
 async function open(options: ProgramOptions, life: Life): Promise<Opened> {
-  const { loaded, naming, choice, vipBinding, log } = options
+  const { loaded, naming, choice, vipBinding, localSocket, log } = options
   const { signal } = life
   const { name: nodeName } = naming
   const families = await supportedFamilies()
@@ -116,6 +120,7 @@ async function open(options: ProgramOptions, life: Life): Promise<Opened> {
   ])
 
   serveHttp({ ...common, health, recordNodeEvent })
+  await serveLocally(localSocket, inspectionRoutes({ inspection: proxy.inspection, current }), common)
   const setUp = (config: Config): Promise<void> => setUpNode(kernel, config, log)
   followFiles(options, { ...common, rulesBell, scheduler, recordNodeEvent, readdress, setUpNode: setUp })
   log.info({ version: packageJson.version, nodeName, node: process.version }, 'kube-ipvs has started')

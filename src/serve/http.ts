@@ -7,7 +7,7 @@ import type { HealthReport, ProxyHealth } from './health.ts'
 import type { Metrics } from './metrics.ts'
 
 const BIND_RETRY_MS = 5_000
-const PLAIN = 'text/plain; charset=utf-8'
+export const PLAIN = 'text/plain; charset=utf-8'
 
 export interface Answer {
   readonly status: number
@@ -30,7 +30,7 @@ async function answerOf(routes: Routes, url = '/'): Promise<Answer> {
 }
 
 /** Never throws: nobody would catch it, and the program would end. */
-async function answer(
+export async function answer(
   routes: Routes,
   request: IncomingMessage,
   response: ServerResponse,

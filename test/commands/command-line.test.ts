@@ -16,7 +16,18 @@ describe('the table of commands', () => {
     const all = [DEFAULT_COMMAND, ...COMMANDS]
     const names = all.map(({ name }) => name)
     const flags = all.flatMap(({ flag }) => flag?.name ?? [])
-    expect(names).to.have.members(['run', 'plan', 'cleanup', 'init', 'writeConfig'])
+    expect(names).to.have.members([
+      'run',
+      'plan',
+      'get',
+      'explain',
+      'diff',
+      'doctor',
+      'report',
+      'cleanup',
+      'init',
+      'writeConfig',
+    ])
     expect(flags).to.have.members(['cleanup', 'init-only', 'write-config-to'])
   })
 
@@ -51,7 +62,7 @@ describe('the table of commands', () => {
       operands: ['<what>', '[name]'],
       run: () => Promise.resolve('stopped'),
     }
-    const commands = [...COMMANDS, get]
+    const commands = [...COMMANDS.filter(({ name }) => name !== 'get'), get]
     const { action, operands, configFile } = parse(['get', 'services', 'shop/web', '--config=/c'], commands)
     expect({ action, operands, configFile }).to.deep.equal({
       action: 'get',

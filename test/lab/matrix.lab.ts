@@ -7,7 +7,9 @@ import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect } from 'chai'
 import type { Family } from '../../src/model/address.ts'
+import { ask as askProgram } from '../../src/commands/look/ask.ts'
 import type { Binding } from '../../src/model/binding.ts'
+import type { Explanation, SeenAs } from '../../src/view/documents.ts'
 import {
   buildCluster,
   clearKubeProxyState,
@@ -153,6 +155,19 @@ function expected(cell: Cell, proxy: Proxy): string {
   return describeOutcome(answers, answers.size < groups.length ? ['timeout'] : [])
 }
 
+const SEEN: Readonly<Record<SeenAs, Seen>> = { client: 'client', node: 'node', virtualIp: 'VIP' }
+
+/** The address of `10.244.1.2:80` or `[fd00::2]:80`. */
+const hostOfSocket = (socket: string): string => socket.replace(/:\d+$/, '').replace(/^\[|\]$/g, '')
+
+/** In the order of the table. */
+const inOrder = (seen: ReadonlyMap<Group, Seen>): Map<Group, Seen> =>
+  new Map(
+    (['self', 'local', 'remote'] as const).flatMap((group) =>
+      seen.has(group) ? [[group, seen.get(group)!]] : [],
+    ),
+  )
+
 /** `local + remote see client; timeout`. */
 function describeOutcome(answers: ReadonlyMap<string, string>, errors: readonly string[]): string {
   const sources = [...new Set(answers.values())]
@@ -282,6 +297,8 @@ describe('the packet matrix', () => {
   const differences: Difference[] = []
   /** How many cells have been asked with routes, too. */
   let compared = 0
+  /** How many cells have been explained. */
+  let told = 0
 
   before(async () => {
     cluster = await buildCluster()
@@ -331,6 +348,30 @@ describe('the packet matrix', () => {
     )
   }
 
+  /** What `kube-ipvs explain` says of a cell, in the words of the table. */
+  async function explained(cell: Cell): Promise<string> {
+    const { address, port } = targetOf(cell)
+    const host = hostOf(cell.client)
+    const of = `${address.includes(':') ? `[${address}]` : address}:${port}/${cell.protocol}`
+    const from = host === undefined ? 'node' : cell.family === 'IPv4' ? host.ipv4 : host.ipv6
+    const { frontends } = await askProgram<Explanation>('/run/kube-ipvs/socket', '/v1/explanation', {
+      of,
+      from,
+    })
+    const groupOf = (address: string): Group =>
+      [host?.ipv4, host?.ipv6].includes(address)
+        ? 'self'
+        : cluster.local.some(({ ipv4, ipv6 }) => [ipv4, ipv6].includes(address))
+          ? 'local'
+          : 'remote'
+    const seen = new Map<Group, Seen>()
+    for (const { endpoint, isIn, seenAs } of frontends[0]!.endpoints)
+      if (isIn) seen.set(groupOf(hostOfSocket(endpoint)), SEEN[seenAs!])
+    if (seen.size === 0) return cell.protocol === 'sctp' ? 'timeout' : 'refused'
+    const answers = [...seen].filter(([group, source]) => returns(group, source, cell))
+    return describeOutcome(inOrder(new Map(answers)), answers.length < seen.size ? ['timeout'] : [])
+  }
+
   async function check(client: Client, proxy: Proxy): Promise<void> {
     const cells = cellsOf(client, proxy)
     const observed = await observe(cells, {
@@ -346,6 +387,16 @@ describe('the packet matrix', () => {
         compared++
         if (before !== text) differences.push({ cell, before, text })
       }
+    if (proxy !== 'kube-proxy') {
+      const lies: string[] = []
+      for (const cell of cells) {
+        const said = await explained(cell)
+        told++
+        if (said !== observed.get(cell))
+          lies.push(`${nameOf(cell)}: ${observed.get(cell)}; explained: ${said}`)
+      }
+      expect(lies).to.deep.equal([])
+    }
     const surprises = cells.filter((cell) => observed.get(cell) !== expected(cell, proxy))
     expect(
       surprises.map((cell) => `${nameOf(cell)}: ${observed.get(cell)}; expected: ${expected(cell, proxy)}`),
@@ -394,6 +445,7 @@ describe('the packet matrix', () => {
       console.log(table)
       writeFileSync(join(process.env.LAB_OUT ?? '.', 'matrix.txt'), `${table}\n`)
       expect(compared).to.equal(results.size)
+      expect(told).to.equal(2 * results.size)
       expect(differences.filter(({ cell }) => reasonOf(cell) === undefined)).to.deep.equal([])
       expect(differences.map(({ cell }) => reasonOf(cell))).to.include.members(LISTED.map(({ why }) => why))
     })

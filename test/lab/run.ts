@@ -57,6 +57,14 @@ function tellFailure(text: string): void {
   failures.push(text)
 }
 
+/** Each file is a node, and has a /run/kube-ipvs of its own: `ip netns exec` mounts in a namespace of its own. */
+const OWN_RUN = [
+  'sh',
+  '-c',
+  'mkdir -p /run/kube-ipvs && mount -t tmpfs tmpfs /run/kube-ipvs && exec "$@"',
+  'sh',
+]
+
 async function runFile(name: string): Promise<void> {
   const namespace = `lab-${name}`
   const output = join(OUT, `${name}.json`)
@@ -80,6 +88,7 @@ async function runFile(name: string): Promise<void> {
       'netns',
       'exec',
       namespace,
+      ...OWN_RUN,
       ...(CONFINED.includes(name) ? confined([]) : []),
       process.execPath,
       mocha,

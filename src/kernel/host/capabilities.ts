@@ -2,7 +2,7 @@
 import { readFileSync } from 'node:fs'
 
 /** linux/capability.h */
-const NUMBERS = { SYS_ADMIN: 21n } as const
+const NUMBERS = { NET_ADMIN: 12n, NET_RAW: 13n, SYS_ADMIN: 21n } as const
 
 /** Whether a capability is effective, by the text of /proc/self/status. */
 export function hasCapability(

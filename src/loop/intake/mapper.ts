@@ -5,7 +5,7 @@ import { buildClaims, refusalsOf } from '../../model/claims/claims.ts'
 import { localLacks } from '../../model/claims/local-endpoints.ts'
 import type { Cluster } from '../../model/facts/cluster.ts'
 import { isExposed, type ServiceName } from '../../model/facts/facts.ts'
-import { checkEndpoints } from '../../model/claims/endpoints.ts'
+import { type Checked, checkEndpoints } from '../../model/claims/endpoints.ts'
 import type { KernelObject } from '../../model/kernel-object.ts'
 import type { Ledger } from '../../model/claims/ledger.ts'
 import { mapInTurns } from '../../waiting/turns.ts'
@@ -105,13 +105,19 @@ export class Mapper {
     await mapInTurns(names, (name) => this.#map(name, options), perTurn)
   }
 
+  /** The slices of a Service without endpoints that are not served, and why these are not. */
+  check(name: ServiceName, options: MappingOptions): Checked {
+    return checkEndpoints(this.#options.cluster.slicesOf(name), (address) =>
+      this.#isVirtual(address, options),
+    )
+  }
+
   /** Returns the objects that may have to be changed. */
   #map(name: ServiceName, options: MappingOptions): Iterable<KernelObject> {
     const { cluster, onServiceMapped, reporter, queue } = this.#options
     this.#unmapped.delete(name)
     const service = cluster.service(name)
-    const isVirtual = (address: Address): boolean => this.#isVirtual(address, options)
-    const { slices, refusals } = checkEndpoints(cluster.slicesOf(name), isVirtual)
+    const { slices, refusals } = this.check(name, options)
     const claims = service === undefined ? [] : buildClaims(service, slices, options)
     const objects = this.#claim(name, claims)
     for (const object of objects) queue.add(object)

@@ -154,3 +154,25 @@ export function selectBackends(
   const lingering = backends.filter((backend) => !chosen.has(backend)).map(({ realServer }) => realServer.key)
   return { inService, lingering: new Set(lingering) }
 }
+
+/** Why a backend was not chosen, as a sentence without its subject; undefined when it was. */
+export function whyOut(
+  backend: Backend,
+  policy: EndpointPolicy,
+  place: Place,
+  { inService }: Pick<Selection, 'inService'>,
+): string | undefined {
+  const isIn = ({ realServer }: Backend): boolean => realServer.key === backend.realServer.key
+  if (inService.some(isIn)) return undefined
+  const { ready, serving, terminating, nodeName, zoneHints, nodeHints } = backend.endpoint
+  if (!ready && !terminating) return 'not ready'
+  const isLocalOnly =
+    policy === 'Local' || (policy === 'PreferLocal' && inService.some((one) => isLocal(one, place)))
+  if (isLocalOnly && !isLocal(backend, place))
+    return `on node ${nodeName ?? '(none)'}, and the traffic policy is Local`
+  if (!ready)
+    return serving ? 'terminating, and others are ready' : 'terminating, and does not serve any more'
+  if (nodeHints !== undefined && !nodeHints.includes(place.nodeName))
+    return `meant for node ${nodeHints.join(', ')}`
+  return `meant for zone ${zoneHints?.join(', ') ?? '(none)'}, and this node is in ${place.zone ?? 'none'}`
+}

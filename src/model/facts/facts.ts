@@ -67,6 +67,8 @@ export interface Endpoint {
   readonly serving: boolean
   readonly terminating: boolean
   readonly nodeName: string | undefined
+  /** The name of its Pod; undefined when it is none. */
+  readonly pod: string | undefined
   /** Zones, and nodes, that the control plane wants to use this endpoint; undefined for no hint. */
   readonly zoneHints: readonly string[] | undefined
   readonly nodeHints: readonly string[] | undefined

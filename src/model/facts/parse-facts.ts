@@ -196,7 +196,8 @@ function hints(value: unknown, path: string): readonly string[] | undefined {
 
 /** `undefined` and `null` conditions mean: ready and serving yes, terminating no (EndpointConditions, discovery/v1). */
 function endpoint(value: unknown, family: Family): Endpoint {
-  const { addresses, conditions, nodeName, hints: hinted } = record(value)
+  const { addresses, conditions, nodeName, hints: hinted, targetRef } = record(value)
+  const { kind, name } = record(targetRef)
   const { ready, serving, terminating } = record(conditions)
   const first = address(list(addresses, '.addresses')[0], '.addresses[0]')
   if (familyOf(first) !== family) fault('.addresses[0]', first, `an ${family} address`)
@@ -206,6 +207,7 @@ function endpoint(value: unknown, family: Family): Endpoint {
     serving: serving !== false,
     terminating: terminating === true,
     nodeName: typeof nodeName === 'string' ? interned(nodeName) : undefined,
+    pod: kind === 'Pod' && typeof name === 'string' ? name : undefined,
     zoneHints: hints(record(hinted).forZones, '.hints.forZones'),
     nodeHints: hints(record(hinted).forNodes, '.hints.forNodes'),
   }
@@ -264,12 +266,13 @@ export function parseEndpointSlice(object: unknown): Parsed<EndpointSlice> {
 /** The same slice, but for the memory that its names take. */
 export function withInternedNames(slice: EndpointSlice): EndpointSlice {
   const endpoints = slice.endpoints.map(
-    ({ address, ready, serving, terminating, nodeName, zoneHints, nodeHints }) => ({
+    ({ address, ready, serving, terminating, nodeName, pod, zoneHints, nodeHints }) => ({
       address,
       ready,
       serving,
       terminating,
       nodeName: nodeName === undefined ? undefined : interned(nodeName),
+      pod,
       zoneHints: zoneHints?.map(interned),
       nodeHints: nodeHints?.map(interned),
     }),

@@ -300,6 +300,7 @@ describe('parseEndpointSlice', () => {
           endpoint('10.244.0.7', {
             conditions: { ready: false, serving: true, terminating: true },
             hints: { forZones: [{ name: 'a' }], forNodes: [{ name: 'node-1' }] },
+            targetRef: { kind: 'Pod', namespace: 'shop', name: 'web-5d8f' },
           }),
         ],
       }),
@@ -320,6 +321,7 @@ describe('parseEndpointSlice', () => {
           serving: true,
           terminating: true,
           nodeName: 'node-2',
+          pod: 'web-5d8f',
           zoneHints: ['a'],
           nodeHints: ['node-1'],
         },

@@ -1,0 +1,54 @@
+/** Asks the running program over its local socket. */
+import { request } from 'node:http'
+import { text } from 'node:stream/consumers'
+
+/** A program that says nothing for so long is frozen, or too busy to wait for. */
+const SILENCE_MS = 5_000
+
+/** Nobody answers: what is asked for has to be found in another way. */
+export class NoAnswerError extends Error {
+  override readonly name = 'NoAnswerError'
+}
+
+const REASONS: Readonly<Record<string, string>> = {
+  ENOENT: 'there is no such socket: kube-ipvs does not run here, or has another --local-socket',
+  ECONNREFUSED: 'its process has ended',
+  EACCES: 'run this as root',
+  EPERM: 'run this as root',
+}
+
+interface Answered {
+  readonly status: number
+  readonly body: string
+}
+
+async function send(socketPath: string, path: string, silenceMs: number): Promise<Answered> {
+  return new Promise((resolve, reject) => {
+    const asked = request({ socketPath, path, timeout: silenceMs }, (response) => {
+      text(response).then((body) => {
+        resolve({ status: response.statusCode!, body })
+      }, reject)
+    })
+    asked.on('timeout', () => asked.destroy(new Error(`it said nothing for ${silenceMs / 1_000} s`)))
+    asked.on('error', reject)
+    asked.end()
+  })
+}
+
+/** The document at a path. Throws NoAnswerError, or an Error with what the program says. */
+export async function ask<Document>(
+  socketPath: string,
+  path: string,
+  query: Readonly<Record<string, string>>,
+  silenceMs = SILENCE_MS,
+): Promise<Document> {
+  if (socketPath === '') throw new NoAnswerError('--local-socket is empty')
+  const url = `${path}?${String(new URLSearchParams(query))}`
+  const answered = await send(socketPath, url, silenceMs).catch((cause: unknown) => {
+    const { code = '', message } = cause as NodeJS.ErrnoException
+    const reason = REASONS[code] ?? message
+    throw new NoAnswerError(`kube-ipvs does not answer on ${socketPath}: ${reason}`, { cause })
+  })
+  if (answered.status !== 200) throw new Error(answered.body.trim())
+  return JSON.parse(answered.body) as Document
+}

@@ -1,0 +1,30 @@
+/** How the commands that look print what they have found. */
+import type { CommandContext, CommandOption } from '../command.ts'
+
+export const OUTPUT: CommandOption = {
+  flags: '-o, --output <format>',
+  help: 'table, for people, or json: docs/inspection.md has its fields',
+  choices: ['table', 'json'],
+}
+
+/** Prints a document as text, or as JSON where that is asked for. */
+export function print<Document extends object>(
+  { commandLine: { options } }: Pick<CommandContext, 'commandLine'>,
+  document: Document,
+  format: (document: Document) => readonly string[],
+): void {
+  const lines = options.output === 'json' ? [JSON.stringify(document, undefined, 2)] : format(document)
+  process.stdout.write(lines.map((line) => `${line}\n`).join(''))
+}
+
+/** For people: what went wrong, and what caused it. */
+export function printError(error: unknown): void {
+  const { message, cause } = error as Error
+  const because = cause instanceof Error ? `: ${cause.message}` : ''
+  process.stderr.write(`kube-ipvs: ${message}${because}\n`)
+}
+
+/** Beside the result, and no part of it. */
+export function printNote(text: string): void {
+  process.stderr.write(`# ${text}\n`)
+}

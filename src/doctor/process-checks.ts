@@ -1,0 +1,30 @@
+/** Whether the proxy runs on this node, answers, and gets what it wants from the kernel. */
+import type { VirtualServerList } from '../view/documents.ts'
+import { type Check, finding, type Finding } from './check.ts'
+
+/** So many are told one by one. */
+const TOLD = 10
+
+function failuresOf({ virtualServers }: VirtualServerList): Finding[] {
+  const failing = virtualServers.flatMap(({ service, virtualServer, failures }) =>
+    failures.map(({ object, reason }) => `${object} of ${service ?? virtualServer} fails: ${reason}`),
+  )
+  const told = [...new Set(failing)]
+  const more = told.length > TOLD ? [`${told.length - TOLD} more objects fail`] : []
+  return [...told.slice(0, TOLD), ...more].map((what) =>
+    finding(what, 'it is tried again; see "kube-ipvs get" for all of them'),
+  )
+}
+
+/** `ask` throws when the process does not answer. */
+export function processChecks(ask: () => Promise<VirtualServerList>): Check[] {
+  const run = async (): Promise<Finding[]> => {
+    try {
+      return failuresOf(await ask())
+    } catch (error) {
+      const remedy = 'start it: this node serves on as it is, and learns of no change'
+      return [finding((error as Error).message, remedy)]
+    }
+  }
+  return [{ category: 'process', run }]
+}

@@ -1,0 +1,142 @@
+/** What the loop knows of virtual servers, beside what the kernel has now. Nothing is changed. */
+import type { Claim, VirtualServerClaim } from '../model/claims/claim.ts'
+import type { ServiceName } from '../model/facts/facts.ts'
+import type { ObjectKey } from '../model/kernel-object.ts'
+import {
+  type RealServerKey,
+  type VirtualServerId,
+  virtualServerIdOf,
+  type VirtualServerKey,
+} from '../model/virtual-server.ts'
+import { isForeign } from '../plan/plan.ts'
+import type { FailureView } from '../view/documents.ts'
+import { type Inspected, podsOf } from '../view/virtual-server-view.ts'
+import { breathe } from '../waiting/turns.ts'
+import type { Parts } from './parts.ts'
+import type { Failure, Queue } from './queue.ts'
+
+/** Virtual servers whose real servers are read before anything else gets its turn. */
+const VIRTUAL_SERVERS_PER_STEP = 100
+
+const DEPENDS = 'it depends on another object that was refused'
+
+export type Inspection = Pick<Parts, 'options' | 'ledger' | 'queue' | 'auditor' | 'drainer' | 'mapper'>
+
+/** Services that want something of the kernel. */
+export function serviceNames({ ledger }: Inspection): ServiceName[] {
+  return [...ledger.owners()]
+}
+
+/** The virtual servers that a Service claims, whoever has them. */
+export function claimedBy({ ledger }: Pick<Inspection, 'ledger'>, name: ServiceName): VirtualServerClaim[] {
+  return ledger.claimsOf(name).filter((claim) => claim.kind === 'virtualServer')
+}
+
+/** Why a Service does not have what it claims: a sentence each. */
+export function conflictsOf({ ledger, auditor }: Inspection, name: ServiceName): string[] {
+  return claimedBy({ ledger }, name).flatMap((claim) => {
+    if (isForeign(claim, auditor.foreign))
+      return `${claim.key}: somebody else has virtual servers on its address`
+    const lost = ledger.conflicts(claim.key).find(({ loser }) => loser === name)
+    return lost === undefined ? [] : `${claim.key}: ${lost.reason}`
+  })
+}
+
+/** All virtual servers that are wanted or there, ours or not, that `isAsked` picks. */
+export function virtualServerKeys(
+  { ledger, auditor }: Inspection,
+  isAsked: (key: VirtualServerKey) => boolean,
+): VirtualServerKey[] {
+  const keys = new Set<VirtualServerKey>()
+  for (const { kind, key } of ledger.objects()) if (kind === 'virtualServer' && isAsked(key)) keys.add(key)
+  for (const key of auditor.known.virtualServers.keys()) if (isAsked(key)) keys.add(key)
+  for (const key of auditor.foreign) if (isVirtualServer(key) && isAsked(key)) keys.add(key)
+  return [...keys]
+}
+
+/** Only theirs end in a protocol. */
+function isVirtualServer(key: ObjectKey): key is VirtualServerKey {
+  return /\/(?:TCP|UDP|SCTP)$/.test(key)
+}
+
+/** The virtual servers of Services of which the kernel refuses something. */
+export function failingKeys({ ledger, queue }: Inspection): VirtualServerKey[] {
+  const owners = [...queue.failures()].flatMap(({ object }) => ledger.wanted(object.key)?.owner ?? [])
+  return [...new Set(owners)].flatMap((owner) => claimedBy({ ledger }, owner).map(({ key }) => key))
+}
+
+/**
+ * Looks at virtual servers, a few at a time, and returns what `view` makes of what is known of each. Their real servers are
+ * read from the kernel. Throws when it cannot be read.
+ */
+export async function inspect<View>(
+  inspection: Inspection,
+  keys: readonly VirtualServerKey[],
+  view: (inspected: Inspected) => View,
+): Promise<View[]> {
+  const { kernel } = inspection.options
+  const failing = new Map([...inspection.queue.failures()].map((failure) => [failure.object.key, failure]))
+  const views: View[] = []
+  for (let start = 0; start < keys.length; start += VIRTUAL_SERVERS_PER_STEP) {
+    const ids = keys.slice(start, start + VIRTUAL_SERVERS_PER_STEP).map(virtualServerIdOf)
+    const observed = await kernel.readRealServers(ids)
+    for (const id of ids) views.push(view(inspectOne(inspection, id, observed.get(id.key), failing)))
+    await breathe()
+  }
+  return views
+}
+
+function inspectOne(
+  { options: { cluster, now }, ledger, queue, auditor, drainer }: Inspection,
+  id: VirtualServerId,
+  observed: Inspected['observed'],
+  failing: ReadonlyMap<ObjectKey, Failure>,
+): Inspected {
+  const wanted = ledger.wanted(id.key)
+  const claim = wanted?.kind === 'virtualServer' ? wanted : undefined
+  const known = auditor.known.virtualServers.get(id.key)
+  const isTaken = claim === undefined ? auditor.foreign.has(id.key) : isForeign(claim, auditor.foreign)
+  return {
+    ...{ id, claim },
+    service: claim && cluster.service(claim.owner),
+    scheduler: known?.settings.scheduler,
+    observed: known === undefined && !isTaken ? undefined : observed,
+    isForeign: isTaken,
+    isPending: known === undefined || isInQueue(queue, id.key) || isInQueue(queue, claim?.vip),
+    failures: failing.size === 0 ? [] : failuresOf(id, claim && ledger.claimsOf(claim.owner), failing),
+    pods: claim === undefined ? new Map() : podsOf(cluster.slicesOf(claim.owner)),
+    drainEndsInSeconds: secondsUntil(drainer.endsOf(id.key), now()),
+  }
+}
+
+function isInQueue(queue: Queue, key: ObjectKey | undefined): boolean {
+  return key !== undefined && queue.stateOf(key) !== undefined
+}
+
+function secondsUntil(ends: ReadonlyMap<RealServerKey, number>, now: number): Map<RealServerKey, number> {
+  return new Map([...ends].map(([key, end]) => [key, Math.max(0, Math.round((end - now) / 1_000))]))
+}
+
+/** What the kernel refuses of a virtual server: itself, its address, set members about it. */
+function failuresOf(
+  { key, address }: VirtualServerId,
+  claims: readonly Claim[] | undefined,
+  failing: ReadonlyMap<ObjectKey, Failure>,
+): FailureView[] {
+  const isAbout = (claim: Claim): boolean => {
+    if (claim.kind === 'virtualServer') return claim.key === key
+    if (claim.kind === 'setMember' && claim.about !== undefined) return claim.about.includes(key)
+    return claim.vip === undefined || claim.vip === address
+  }
+  const keys: readonly ObjectKey[] = claims?.filter(isAbout).map((claim) => claim.key) ?? [key]
+  return keys.flatMap((one) => {
+    const failure = failing.get(one)
+    if (failure === undefined) return []
+    const { reason, retryInMs } = failure
+    return {
+      object: one,
+      reason: reason === '' ? DEPENDS : reason,
+      retryInSeconds: Math.ceil(retryInMs / 1_000),
+    }
+  })
+}

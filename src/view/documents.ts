@@ -1,0 +1,121 @@
+/** What the commands show, as JSON: `-o json` prints these. A field may be added in v1, none changes its meaning. */
+import type { Right } from '../model/claims/claim.ts'
+
+export const API_VERSION = 'kube-ipvs.io/v1'
+
+/** Where a document comes from: the running process, which knows why, or the kernel alone. */
+export type Source = 'process' | 'kernel'
+
+/**
+ * wanted, and in the kernel: `programmed`; wanted, and on its way there: `pending`; refused by the kernel, and tried again:
+ * `failing`; not wanted any more, with connections: `draining`; not wanted: `unwanted`; somebody else's: `foreign`; only
+ * the kernel was asked, and nobody knows: `unknown`.
+ */
+export type State = 'programmed' | 'pending' | 'failing' | 'draining' | 'unwanted' | 'foreign' | 'unknown'
+
+/** What the kernel refuses. */
+export interface FailureView {
+  /** In the words of its tool: a virtual server, an address, a set and its member. */
+  readonly object: string
+  /** The kernel's answer. */
+  readonly reason: string
+  readonly retryInSeconds: number
+}
+
+export interface RealServerView {
+  readonly realServer: string
+  /** `namespace/name`. */
+  readonly pod?: string
+  readonly node?: string
+  readonly state: State
+  /** What a Service wants, and what the kernel has. */
+  readonly weight: { readonly wanted?: number; readonly programmed?: number }
+  readonly connections?: { readonly active: number; readonly inactive: number }
+  /** Of one that drains: when it is deleted at the latest; without it, when its last connection ends. */
+  readonly drainEndsInSeconds?: number
+}
+
+export interface VirtualServerView {
+  readonly virtualServer: string
+  /** `namespace/name` of the Service that has it. */
+  readonly service?: string
+  /** The name of the Service's port. */
+  readonly port?: string
+  /** What the Service has the address as. */
+  readonly role?: Right
+  readonly state: State
+  readonly scheduler: { readonly wanted?: string; readonly programmed?: string }
+  /** Of it, its address and its set members. */
+  readonly failures: readonly FailureView[]
+  readonly realServers: readonly RealServerView[]
+}
+
+/** What `kube-ipvs get` shows. */
+export interface VirtualServerList {
+  readonly apiVersion: typeof API_VERSION
+  readonly kind: 'VirtualServerList'
+  readonly source: Source
+  readonly node?: string
+  readonly virtualServers: readonly VirtualServerView[]
+}
+
+/** Whose address an endpoint sees. */
+export type SeenAs = 'client' | 'node' | 'virtualIp'
+
+export interface EndpointView {
+  readonly endpoint: string
+  readonly pod?: string
+  readonly node?: string
+  /** It gets new connections. */
+  readonly isIn: boolean
+  /** Why it is out. */
+  readonly reason?: string
+  /** Of one that is in, for the client that was asked about. */
+  readonly seenAs?: SeenAs
+}
+
+export interface FrontendView {
+  readonly virtualServer: string
+  readonly port?: string
+  readonly role: Right
+  readonly state: State
+  readonly failures: readonly FailureView[]
+  /** The traffic policy that chooses its endpoints. */
+  readonly policy: 'Cluster' | 'Local'
+  readonly scheduler: string
+  readonly affinitySeconds: number
+  /** Undefined: the client that was asked about is let in. */
+  readonly refused?: string
+  /** What becomes of the client's address, and the rule that says so. */
+  readonly clientAddress: { readonly seenAs: SeenAs; readonly reason: string }
+  readonly endpoints: readonly EndpointView[]
+  /** What else there is to know. */
+  readonly notes: readonly string[]
+}
+
+/** What `kube-ipvs explain` shows. */
+export interface Explanation {
+  readonly apiVersion: typeof API_VERSION
+  readonly kind: 'Explanation'
+  readonly source: 'process'
+  readonly node: string
+  readonly service: string
+  /** In words. */
+  readonly client: string
+  readonly frontends: readonly FrontendView[]
+  /** What of the Service is not served, and why. */
+  readonly notServed: readonly string[]
+}
+
+/** What `kube-ipvs diff` shows. */
+export interface Difference {
+  readonly apiVersion: typeof API_VERSION
+  readonly kind: 'Difference'
+  readonly source: Source
+  /** Commands that would make the kernel what the API wants; none: nothing differs. */
+  readonly changes: readonly string[]
+  /** Virtual servers and addresses of somebody else: they stay. */
+  readonly foreign: readonly string[]
+  /** What Services want and somebody else has: a sentence each. */
+  readonly blocked: readonly string[]
+}

@@ -1,0 +1,135 @@
+/** Documents as text, for people: columns that line up, nothing cut off. */
+import type {
+  Difference,
+  EndpointView,
+  Explanation,
+  FailureView,
+  FrontendView,
+  RealServerView,
+  SeenAs,
+  VirtualServerList,
+  VirtualServerView,
+} from './documents.ts'
+
+/** Rows of cells as lines; the last cell of a row is not padded. */
+export function formatColumns(rows: readonly (readonly string[])[]): string[] {
+  const widths: number[] = []
+  for (const row of rows)
+    for (const [i, { length }] of row.entries()) widths[i] = Math.max(widths[i] ?? 0, length)
+  return rows.map((row) =>
+    row
+      .map((cell, i) => cell.padEnd(widths[i]!))
+      .join('  ')
+      .trimEnd(),
+  )
+}
+
+const ROLES = {
+  clusterIp: 'cluster IP',
+  nodePort: 'node port',
+  externalIp: 'external IP',
+  loadBalancer: 'load balancer',
+} as const
+
+function failureLines(failures: readonly FailureView[], indent: string): string[] {
+  return failures.map(({ object, reason, retryInSeconds }) => {
+    const retry = retryInSeconds > 0 ? `tried again in ${retryInSeconds} s` : 'tried again now'
+    return `${indent}! ${object}: ${reason} (${retry})`
+  })
+}
+
+/** `1`, or `1 (kernel: 0)` where the two are not the same. */
+function weightOf({ wanted, programmed }: RealServerView['weight']): string {
+  if (wanted === undefined) return String(programmed ?? '-')
+  if (programmed === wanted) return String(wanted)
+  return `${wanted} (kernel: ${programmed ?? 'none'})`
+}
+
+function stateOfReal({ state, drainEndsInSeconds }: RealServerView): string {
+  return drainEndsInSeconds === undefined ? state : `${state}, ${drainEndsInSeconds} s at most`
+}
+
+function schedulerOf({ wanted, programmed }: VirtualServerView['scheduler']): string {
+  if (wanted === undefined || programmed === undefined || wanted === programmed)
+    return wanted ?? programmed ?? '-'
+  return `${wanted} (kernel: ${programmed})`
+}
+
+function virtualServerRows(view: VirtualServerView): string[][] {
+  const { virtualServer, service, port, role, state, scheduler, realServers } = view
+  const name = service === undefined ? '-' : port === undefined ? service : `${service}:${port}`
+  return [
+    [virtualServer, name, role === undefined ? '' : ROLES[role], schedulerOf(scheduler), '', state],
+    ...realServers.map((real) => [
+      `  -> ${real.realServer}`,
+      real.pod ?? '',
+      real.node ?? '',
+      weightOf(real.weight),
+      real.connections === undefined ? '' : `${real.connections.active} + ${real.connections.inactive}`,
+      stateOfReal(real),
+    ]),
+  ]
+}
+
+const HEAD = [
+  ['VIRTUAL SERVER', 'SERVICE', 'ROLE', 'SCHEDULER', '', 'STATE'],
+  ['  -> REAL SERVER', 'POD', 'NODE', 'WEIGHT', 'ACTIVE + INACTIVE', 'STATE'],
+]
+
+/** What `kube-ipvs get` prints. */
+export function formatVirtualServers({ virtualServers }: VirtualServerList): string[] {
+  const rows = virtualServers.map(virtualServerRows)
+  const lines = formatColumns([...HEAD, ...rows.flat()])
+  const body = lines.slice(HEAD.length)
+  const failing = virtualServers.flatMap(({ failures }) => failureLines(failures, ''))
+  return [
+    ...lines.slice(0, HEAD.length),
+    ...body,
+    ...(failing.length > 0 ? ['', 'Failing:', ...new Set(failing)] : []),
+  ]
+}
+
+const SEEN: Readonly<Record<SeenAs, string>> = {
+  client: "the client's own address",
+  node: "the node's address",
+  virtualIp: 'the virtual IP itself',
+}
+
+function endpointRow({ endpoint, pod, node, isIn, reason, seenAs }: EndpointView): string[] {
+  const verdict = isIn ? `in: it sees ${SEEN[seenAs!]}` : `out: ${reason!}`
+  return [`    ${endpoint}`, pod ?? '', node ?? '', verdict]
+}
+
+function frontendLines(view: FrontendView): string[] {
+  const { virtualServer, port, role, state, policy, scheduler, refused, clientAddress, endpoints } = view
+  return [
+    `${virtualServer}${port === undefined ? '' : ` (${port})`}, ${ROLES[role]}: ${state}`,
+    ...failureLines(view.failures, '  '),
+    ...(refused === undefined ? [] : [`  ${refused}`]),
+    `  endpoints see ${SEEN[clientAddress.seenAs]}: ${clientAddress.reason}`,
+    `  scheduler ${scheduler} chooses among these endpoints (traffic policy ${policy}):`,
+    ...formatColumns(endpoints.map(endpointRow)),
+    ...view.notes.map((note) => `  note: ${note}`),
+  ]
+}
+
+/** What `kube-ipvs explain` prints. */
+export function formatExplanation({ service, node, client, frontends, notServed }: Explanation): string[] {
+  return [
+    `Service ${service} on node ${node}, asked by ${client}`,
+    ...frontends.flatMap((frontend) => ['', ...frontendLines(frontend)]),
+    ...(notServed.length === 0 ? [] : ['', 'Not served:', ...notServed.map((text) => `  ${text}`)]),
+  ]
+}
+
+/** What `kube-ipvs diff` prints: as `kube-ipvs plan` does, and what is somebody else's. */
+export function formatDifference({ changes, foreign, blocked }: Difference): string[] {
+  const count = changes.length + blocked.length
+  const verdict = count === 1 ? '1 difference' : `${count} differences`
+  return [
+    ...changes,
+    ...blocked.map((sentence) => `# ${sentence}`),
+    ...(foreign.length === 0 ? [] : ['# not ours, and left alone:', ...foreign.map((key) => `#   ${key}`)]),
+    count === 0 ? '# no difference: the kernel is as the API wants it' : `# ${verdict}`,
+  ]
+}
