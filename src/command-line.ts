@@ -173,7 +173,7 @@ function commandLineOf(
   { name: action, options = [] }: Command,
   values: FlagValues,
   operands: readonly string[] = [],
-  given: Readonly<Record<string, unknown>> = {},
+  given: Given = {},
 ): CommandLine {
   const last = (name: string): string | undefined => values[name]?.at(-1)
   return {
@@ -188,14 +188,14 @@ function commandLineOf(
   }
 }
 
+/** Commander's: an option without a value is true. */
+type Given = Readonly<Record<string, string | boolean | undefined>>
+
 /** What was given of a subcommand's own options. */
-function ownOptions(
-  options: readonly CommandOption[],
-  given: Readonly<Record<string, unknown>>,
-): Record<string, string> {
+function ownOptions(options: readonly CommandOption[], given: Given): Record<string, string> {
   const names = options.map(({ flags }) => new Option(flags).attributeName())
   return Object.fromEntries(
-    names.flatMap((name) => (typeof given[name] === 'string' ? [[name, given[name]]] : [])),
+    names.flatMap((name) => (given[name] === undefined ? [] : [[name, String(given[name])]])),
   )
 }
 

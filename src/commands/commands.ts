@@ -7,6 +7,7 @@ import { EXPLAIN } from './look/explain.ts'
 import { GET } from './look/get.ts'
 import { INIT } from './init.ts'
 import { REPORT } from './look/report.ts'
+import { TOP } from './look/top.ts'
 import { PLAN } from './plan.ts'
 import { RUN } from './run.ts'
 import { WRITE_CONFIG } from './write-config.ts'
@@ -24,5 +25,6 @@ export const COMMANDS: readonly Command[] = [
   EXPLAIN,
   DIFF,
   DOCTOR,
+  TOP,
   REPORT,
 ]

@@ -24,6 +24,7 @@ describe('the table of commands', () => {
       'diff',
       'doctor',
       'report',
+      'top',
       'cleanup',
       'init',
       'writeConfig',

@@ -29,6 +29,7 @@ export const IPVS_SVC_ATTR_FLAGS = 7
 export const IPVS_SVC_ATTR_TIMEOUT = 8
 export const IPVS_SVC_ATTR_NETMASK = 9
 export const IPVS_SVC_ATTR_PE_NAME = 11
+export const IPVS_SVC_ATTR_STATS64 = 12
 
 export const IPVS_DEST_ATTR_ADDR = 1
 export const IPVS_DEST_ATTR_PORT = 2
@@ -40,6 +41,7 @@ export const IPVS_DEST_ATTR_ACTIVE_CONNS = 7
 export const IPVS_DEST_ATTR_INACT_CONNS = 8
 export const IPVS_DEST_ATTR_PERSIST_CONNS = 9
 export const IPVS_DEST_ATTR_ADDR_FAMILY = 11
+export const IPVS_DEST_ATTR_STATS64 = 12
 export const IPVS_DEST_ATTR_TUN_TYPE = 13
 export const IPVS_DEST_ATTR_TUN_PORT = 14
 export const IPVS_DEST_ATTR_TUN_FLAGS = 15

@@ -8,12 +8,24 @@ import type { Socket } from '../../netlink/socket.ts'
 import { mapInTurns } from '../../waiting/turns.ts'
 import { IPVS_GENL_NAME } from './ipvs-constants.ts'
 import { encodeRealServerDump, realServerDecoder } from './real-server-codec.ts'
+import { decodeStats, type Stats } from './stats-codec.ts'
 import { decodeTimeouts, encodeTimeouts, encodeTimeoutsGet, type Timeouts } from './timeouts-codec.ts'
 import {
   encodeVirtualServerDump,
   type ObservedVirtualServer,
   virtualServerDecoder,
 } from './virtual-server-codec.ts'
+
+export interface CountedRealServer extends ObservedRealServer {
+  readonly stats: Stats
+}
+
+/** A virtual server, with what the kernel counts. */
+export interface CountedVirtualServer {
+  readonly id: VirtualServerId
+  readonly stats: Stats
+  readonly realServers: readonly CountedRealServer[]
+}
 
 /** IPVS of the network namespace in which it was opened. */
 export class Ipvs {
@@ -62,6 +74,38 @@ export class Ipvs {
     for (const message of messages) {
       const of = ids[message.place]!
       found.get(of.key)!.push(decode(message, familyOf(of.address)))
+    }
+    return found
+  }
+
+  /** Everybody's virtual servers and their real servers, with what the kernel counts of them. */
+  async readTraffic(): Promise<CountedVirtualServer[]> {
+    const messages = await this.#reader.read((batch) => {
+      encodeVirtualServerDump(batch, this.genlFamilyId)
+    }, 'Cannot read the virtual servers')
+    const decode = virtualServerDecoder()
+    const counted = messages.flatMap((message) => {
+      const virtualServer = decode(message)
+      return virtualServer === undefined
+        ? []
+        : [{ id: virtualServer.id, stats: decodeStats(message, 'virtualServer') }]
+    })
+    const realServers = await this.#readRealServerTraffic(counted.map(({ id }) => id))
+    return counted.map((one) => ({ ...one, realServers: realServers.get(one.id.key)! }))
+  }
+
+  async #readRealServerTraffic(
+    ids: readonly VirtualServerId[],
+  ): Promise<Map<VirtualServerKey, CountedRealServer[]>> {
+    const messages = await this.#reader.read((batch) => {
+      for (const id of ids) encodeRealServerDump(batch, this.genlFamilyId, id)
+    }, 'Cannot read the real servers')
+    const decode = realServerDecoder()
+    const found = new Map(ids.map(({ key }) => [key, [] as CountedRealServer[]]))
+    for (const message of messages) {
+      const of = ids[message.place]!
+      const realServer = decode(message, familyOf(of.address))
+      found.get(of.key)!.push({ ...realServer, stats: decodeStats(message, 'realServer') })
     }
     return found
   }

@@ -1,0 +1,103 @@
+/** What `top` shows under steady load is what ipvsadm shows. */
+import { spawn } from 'node:child_process'
+import { writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { expect } from 'chai'
+import type { Load } from '../../src/view/top.ts'
+import { endpoint, node, service, slice } from '../support/builders.ts'
+import { clearNode, Host, prepareNode, Program, run, sh, temporaryFolder } from '../support/lab.ts'
+
+const VIP = '10.96.0.10'
+const folder = temporaryFolder()
+/** Datagrams of 100 bytes, at a steady rate, for 60 s at most. */
+const SENDER = `
+import socket, time
+sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+start = time.monotonic()
+for i in range(6000):
+    sock.sendto(b'x' * 100, ('${VIP}', 80))
+    time.sleep(max(0, start + (i + 1) / 100 - time.monotonic()))`
+
+async function top(...args: readonly string[]): Promise<readonly Load[]> {
+  const program = new Program(['top', '-o', 'json', ...args])
+  expect(await program.ended(), JSON.stringify(program.lines)).to.equal(0)
+  return (JSON.parse(program.stdout) as { loads: Load[] }).loads
+}
+
+/** Packets and bytes a second, in and out, of the virtual server, as ipvsadm prints them. */
+async function ipvsadmRates(): Promise<number[]> {
+  const text = await run('ipvsadm', '-Ln', '--rate', '--exact', '-u', `${VIP}:80`)
+  const line = text.split('\n').find((one) => one.startsWith('UDP'))!
+  return line.trim().split(/\s+/).slice(3).map(Number)
+}
+
+describe('top', () => {
+  let program: Program
+  let sender: ReturnType<typeof spawn>
+
+  before(async () => {
+    await prepareNode()
+    const pods = [await Host.add('pod1', 1), await Host.add('pod2', 2)]
+    const client = await Host.add('client', 100)
+    await Promise.all(pods.map((pod) => pod.serve()))
+    const ports = [{ name: 'dns', port: 80, protocol: 'UDP' }]
+    const pod = (ip: string, name: string): Record<string, unknown> =>
+      endpoint(ip, { nodeName: 'node-1', targetRef: { kind: 'Pod', name } })
+    const objects = [
+      node(),
+      service({ clusterIP: VIP, ports }),
+      service({ name: 'idle', clusterIP: '10.96.0.11' }),
+      slice({
+        ports: [{ name: 'dns', port: 8080, protocol: 'UDP' }],
+        endpoints: pods.map(({ ipv4, name }) => pod(ipv4, name)),
+      }),
+    ]
+    writeFileSync(join(folder, 'all.yaml'), objects.map((object) => JSON.stringify(object)).join('\n---\n'))
+    program = await Program.start('--manifests', folder, '--hostname-override', 'node-1')
+    sender = spawn('ip', ['netns', 'exec', client.namespace, 'python3', '-c', SENDER], { stdio: 'inherit' })
+    // The kernel's averages take some rounds of two seconds to settle.
+    await sleep(25_000)
+  })
+  after(async () => {
+    sender.kill()
+    await program.stop()
+    await clearNode()
+  })
+
+  it('shows the rates of ipvsadm, within 5 %, by Service', async () => {
+    const before = await ipvsadmRates()
+    const [first, second] = await top()
+    const after = await ipvsadmRates()
+
+    expect(first!.name).to.equal('shop/web')
+    expect(second).to.include({ name: 'shop/idle', inPackets: 0 })
+    const shown = [first!.inPackets, first!.outPackets, first!.inBytes, first!.outBytes]
+    for (const [i, value] of shown.entries()) {
+      const [low, high] = [Math.min(before[i]!, after[i]!), Math.max(before[i]!, after[i]!)]
+      expect(value, `figure ${i}: ${before[i]}, ${value}, ${after[i]}`).to.be.within(low * 0.95, high * 1.05)
+    }
+    // Not all zeros: some 100 datagrams a second.
+    expect(first!.inPackets).to.be.within(30, 200)
+  })
+
+  it('shows them by Pod, by server, and for people', async () => {
+    const pods = await top('--by', 'pod', '--sort', 'name')
+    expect(pods.map(({ name }) => name)).to.deep.equal(['shop/pod1', 'shop/pod2'])
+    expect(pods.some(({ inPackets }) => inPackets > 0)).to.equal(true)
+    expect((await top('--by', 'server')).map(({ name }) => name)).to.include(`${VIP}:80/UDP`)
+    const table = new Program(['top', '--once'])
+    await table.ended()
+    expect(table.stdout).to.match(/^SERVICE +OPEN +NEW\/s[^]*\nshop\/web +\d/)
+  })
+
+  it('says that rates stand still where the kernel does not count', async () => {
+    await sh('sysctl -qw net.ipv4.vs.run_estimation=0 2>/dev/null || true')
+    const isOff = (await run('sysctl', '-n', 'net.ipv4.vs.run_estimation').catch(() => '')).trim() === '0'
+    const table = new Program(['top', '--once'])
+    await table.ended()
+    const notes = table.lines.map(({ msg }) => msg).join()
+    await sh('sysctl -qw net.ipv4.vs.run_estimation=1 2>/dev/null || true')
+    expect(notes.includes('rates stand still')).to.equal(isOff)
+  })
+})
