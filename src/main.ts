@@ -40,9 +40,18 @@ function heedSignals(log: Logger): AbortController {
   return abort
 }
 
+/** Who reads what a command prints may have seen enough, as `head` has. */
+function endWithReader(): void {
+  process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+    if (error.code !== 'EPIPE') throw error
+    process.exit()
+  })
+}
+
 async function main(argv: readonly string[]): Promise<void> {
   const log = openLog()
   const abort = heedSignals(log)
+  endWithReader()
   try {
     const commandLine = parseCommandLine(argv)
     const ending = await commandOf(commandLine).run({ commandLine, log, signal: abort.signal })

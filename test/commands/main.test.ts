@@ -2,6 +2,7 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { createServer } from 'node:http'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { text } from 'node:stream/consumers'
@@ -55,6 +56,27 @@ describe('the program', () => {
     expect(msg).to.match(/^Cannot write configuration .*written\.yaml: ENOENT/)
     expect(because).to.have.length(1)
     expect(because[0]).to.match(/^ENOENT/)
+  })
+
+  it('ends with its reader, who may have seen enough', async () => {
+    const virtualServers = Array.from({ length: 5_000 }, (_, i) => ({
+      virtualServer: `10.96.0.1:${i}/TCP`,
+      state: 'unknown',
+      scheduler: {},
+      failures: [],
+      realServers: [],
+    }))
+    const server = createServer((_, response) => response.end(JSON.stringify({ virtualServers })))
+    const socket = join(folder, 'socket')
+    await new Promise<void>((resolve) => server.listen(socket, resolve))
+    const command = `"${process.execPath}" "${MAIN}" get --local-socket="${socket}" | head -1`
+    const child = spawn('bash', ['-c', command], { stdio: ['ignore', 'pipe', 'pipe'] })
+    const [stdout, stderr] = await Promise.all([text(child.stdout), text(child.stderr)])
+    server.close()
+    server.closeAllConnections()
+
+    expect(stdout).to.match(/^VIRTUAL SERVER .*\n$/)
+    expect(stderr).to.equal('')
   })
 
   it('ends with 0 when it has done what it was asked for', async () => {

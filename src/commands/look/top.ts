@@ -101,6 +101,8 @@ async function watch(context: CommandContext, ipvs: Ipvs, { group, sort, isOnce 
 
 async function top(context: CommandContext): Promise<ExitCode> {
   const { by, sort, once, output } = context.commandLine.options
+  // It ends when it is stopped: nothing to tell.
+  context.log.level = 'silent'
   const options: Options = {
     group: (by ?? 'service') as Group,
     sort: (sort ?? 'bytes') as Sort,
