@@ -78,13 +78,9 @@ const HEAD = [
 
 /** What `kube-ipvs get` prints. */
 export function formatVirtualServers({ virtualServers }: VirtualServerList): string[] {
-  const rows = virtualServers.map(virtualServerRows)
-  const lines = formatColumns([...HEAD, ...rows.flat()])
-  const body = lines.slice(HEAD.length)
   const failing = virtualServers.flatMap(({ failures }) => failureLines(failures, ''))
   return [
-    ...lines.slice(0, HEAD.length),
-    ...body,
+    ...formatColumns([...HEAD, ...virtualServers.flatMap(virtualServerRows)]),
     ...(failing.length > 0 ? ['', 'Failing:', ...new Set(failing)] : []),
   ]
 }
