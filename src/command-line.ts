@@ -83,12 +83,12 @@ function optionOf({ name, kind, help }: Flag): Option {
 /** The program itself, and every subcommand, takes all flags. */
 function parserOf(name: string, { description, operands = [], options = [] }: Command): Parser {
   const parser = new Parser(name).description(description).allowExcessArguments(false)
-  for (const flag of FLAGS) parser.addOption(optionOf(flag))
   for (const operand of operands) parser.argument(operand)
   for (const { flags, help, choices } of options) {
     const option = new Option(flags, help)
     parser.addOption(choices === undefined ? option : option.choices([...choices]))
   }
+  for (const flag of FLAGS) parser.addOption(optionOf(flag))
   return parser
 }
 

@@ -55,7 +55,8 @@ async function main(argv: readonly string[]): Promise<void> {
   try {
     const commandLine = parseCommandLine(argv)
     const ending = await commandOf(commandLine).run({ commandLine, log, signal: abort.signal })
-    if (typeof ending === 'number') process.exitCode = ending
+    // At once: something that hangs may be what it has found.
+    if (typeof ending === 'number') process.exit(ending)
     if (ending === 'restart' && !abort.signal.aborted) startAnew()
   } catch (error) {
     const [message, ...because] = reasons(error)

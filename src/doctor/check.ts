@@ -26,6 +26,8 @@ export interface Finding {
   readonly remedy: string
   /** Where that is explained. */
   readonly docs: string
+  /** Nothing is wrong: something could not be looked at. */
+  readonly isNote?: boolean
 }
 
 export interface Check {
@@ -41,12 +43,17 @@ export interface Diagnosis {
 }
 
 /** A check that takes longer hangs. */
-const LIMIT_MS = 20_000
+const LIMIT_MS = 8_000
 
 const DOCS = 'docs/operations.md#when-something-fails'
 
 export function finding(what: string, remedy: string, docs = DOCS): Finding {
   return { what, remedy, docs }
+}
+
+/** Of what could not be looked at. */
+export function note(what: string, remedy: string): Finding {
+  return { ...finding(what, remedy), isNote: true }
 }
 
 function reasonOf(error: unknown): string {
@@ -68,6 +75,11 @@ async function runOne({ category, run }: Check): Promise<readonly Finding[]> {
   }
 }
 
+/** Several checks may come to the same. */
+function unique(findings: readonly Finding[]): Finding[] {
+  return [...new Map(findings.map((one) => [one.what, one])).values()]
+}
+
 /** Runs checks side by side; the categories are in their order. */
 export async function diagnose(checks: readonly Check[]): Promise<Diagnosis[]> {
   const found = await Promise.all(
@@ -76,7 +88,7 @@ export async function diagnose(checks: readonly Check[]): Promise<Diagnosis[]> {
   return CATEGORIES.filter((category) => checks.some((check) => check.category === category)).map(
     (category) => ({
       category,
-      findings: found.filter((one) => one.category === category).flatMap(({ findings }) => findings),
+      findings: unique(found.filter((one) => one.category === category).flatMap(({ findings }) => findings)),
     }),
   )
 }

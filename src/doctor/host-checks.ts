@@ -53,10 +53,20 @@ function checkConntrackRoom(): Finding[] {
   ]
 }
 
-function checkSysctls({ config, families }: HostChecksOptions): Finding[] {
-  const forwarding = { path: 'net/ipv6/conf/all/forwarding', value: '1' }
-  const wanted = [...wantedSysctls(config), ...(families.has('IPv6') ? [forwarding] : [])]
-  return [...wanted.flatMap(checkSysctl), ...checkConntrackRoom()]
+/** That of IPv6 is the network plug-in's to set: it is looked at where Pods have IPv6 addresses. */
+function checkIpv6Forwarding({ clusterCidrs }: Config): Finding[] {
+  if (!clusterCidrs.some(({ family }) => family === 'IPv6')) return []
+  const found = checkSysctl({ path: 'net/ipv6/conf/all/forwarding', value: '1' })
+  const more = ' (first accept_ra=2 on interfaces that have their routes from router advertisements)'
+  return found.map((one) => ({ ...one, remedy: one.remedy + more }))
+}
+
+function checkSysctls({ config }: HostChecksOptions): Finding[] {
+  return [
+    ...wantedSysctls(config).flatMap(checkSysctl),
+    ...checkIpv6Forwarding(config),
+    ...checkConntrackRoom(),
+  ]
 }
 
 /** By what is there only while a module is loaded, or built in. */

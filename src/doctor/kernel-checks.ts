@@ -21,9 +21,10 @@ interface Shown {
 }
 
 function checkParts({ kernel }: Shown): Finding[] {
-  return kernel.creations.map((command) =>
-    finding(`missing: ${command.split(' ').slice(0, 4).join(' ')}`, 'kube-ipvs makes it: see that it runs'),
-  )
+  const [first, ...more] = kernel.creations.map((command) => command.split(' ').slice(0, 4).join(' '))
+  if (first === undefined) return []
+  const others = more.length === 0 ? '' : `, and ${more.length} more`
+  return [finding(`missing: ${first}${others}`, 'kube-ipvs makes it: see that it runs')]
 }
 
 function checkSets({ kernel }: Shown): Finding[] {
@@ -76,13 +77,15 @@ async function checkKubeProxyTables(addon: Socket): Promise<Finding[]> {
 
 export interface KernelChecks {
   readonly checks: readonly Check[]
-  readonly close: () => Promise<void>
+  /** What has not been opened by now is left to the end of the process. */
+  readonly close: () => void
 }
 
 export function kernelChecks(options: KernelChecksOptions): KernelChecks {
   const { addon, config, families } = options
+  let found: LinuxKernel | undefined
   const open = async (): Promise<Shown> => {
-    const kernel = await LinuxKernel.open({ addon, families, readOnly: true })
+    const kernel = (found = await LinuxKernel.open({ addon, families, readOnly: true }))
     await kernel.readTables()
     return { kernel }
   }
@@ -103,6 +106,8 @@ export function kernelChecks(options: KernelChecksOptions): KernelChecks {
       { category: 'iptables', run: ifOpen((one) => checkRules(one, options)) },
       { category: 'conflicts', run: () => checkKubeProxyTables(addon) },
     ],
-    close: async () => (await opened)?.kernel.close(),
+    close: () => {
+      found?.close()
+    },
   }
 }

@@ -2,39 +2,82 @@
 import { execFile } from 'node:child_process'
 import { readdirSync, readFileSync } from 'node:fs'
 import { promisify } from 'node:util'
-import { type Check, finding, type Finding } from './check.ts'
+import type { Config } from '../config/config.ts'
+import { type Check, finding, type Finding, note } from './check.ts'
 
-/** Programs that write what is ours, or answer for the same addresses. */
-const RIVALS: Readonly<Record<string, string>> = {
-  'kube-proxy': 'both write the same tables: stop it on this node (docs/operations.md#install)',
-  keepalived: 'its virtual servers stay; list its addresses in ipvs.excludeCIDRs',
-  'kube-vip':
-    'its addresses are served, and not bound; list them in ipvs.excludeCIDRs where it balances with IPVS',
-  'kube-router': 'run it with --run-service-proxy=false',
-  'cilium-agent': 'set kubeProxyReplacement: false, or do not run kube-ipvs',
+const NFT_MS = 5_000
+const NFT_BYTES = 64 * 1024 * 1024
+
+interface Running {
+  readonly name: string
+  readonly commandLine: string
 }
 
-/** /proc/PID/comm has 15 characters at most. */
-const COMM_LENGTH = 15
+/** A program that writes what is ours, or answers for the same addresses. */
+interface Rival {
+  readonly name: string
+  readonly remedy: string
+  /** It has been told to leave our part alone, or we know of its addresses. */
+  readonly isTamed: (running: Running, config: Pick<Config, 'excludeCidrs'>) => boolean
+}
 
-/** The processes of this machine, by their names. `proc` is for tests. */
-function processNames(proc: string): string[] {
+const hasItsAddresses: Rival['isTamed'] = (_, { excludeCidrs }) => excludeCidrs.length > 0
+
+const RIVALS: readonly Rival[] = [
+  {
+    name: 'kube-proxy',
+    remedy: 'both write the same tables: stop it on this node (docs/operations.md#install)',
+    isTamed: () => false,
+  },
+  {
+    name: 'keepalived',
+    remedy: 'its virtual servers stay; list its addresses in ipvs.excludeCIDRs',
+    isTamed: hasItsAddresses,
+  },
+  {
+    name: 'kube-vip',
+    remedy: 'list its addresses in ipvs.excludeCIDRs',
+    isTamed: hasItsAddresses,
+  },
+  {
+    name: 'kube-router',
+    remedy: 'run it with --run-service-proxy=false',
+    isTamed: ({ commandLine }) => commandLine.includes('--run-service-proxy=false'),
+  },
+]
+
+/** The kernel's own second process: who sees it sees all processes of the machine. */
+const KERNEL_THREADS = 'kthreadd'
+
+/** The processes that can be seen. */
+function processes(proc: string): Running[] {
+  const read = (pid: string, file: string): string => readFileSync(`${proc}/${pid}/${file}`, 'utf8')
   return readdirSync(proc)
     .filter((name) => /^\d+$/.test(name))
     .flatMap((pid) => {
       try {
-        return [readFileSync(`${proc}/${pid}/comm`, 'utf8').trim()]
+        return [{ name: read(pid, 'comm').trim(), commandLine: read(pid, 'cmdline').replaceAll('\0', ' ') }]
       } catch {
         return []
       }
     })
 }
 
-export function checkRivals(proc = '/proc'): Finding[] {
-  const running = new Set(processNames(proc))
-  return Object.entries(RIVALS)
-    .filter(([name]) => running.has(name.slice(0, COMM_LENGTH)))
-    .map(([name, remedy]) => finding(`${name} runs on this node`, remedy, 'docs/operations.md#install'))
+/** `proc` is for tests. */
+export function checkRivals(config: Pick<Config, 'excludeCidrs'>, proc = '/proc'): Finding[] {
+  const running = processes(proc)
+  if (!running.some(({ name }) => name === KERNEL_THREADS))
+    return [
+      note(
+        'processes of the host cannot be seen from here: other proxies are not looked for',
+        'run it on the host',
+      ),
+    ]
+  return RIVALS.flatMap(({ name, remedy, isTamed }) =>
+    running.some((one) => one.name === name && !isTamed(one, config))
+      ? [finding(`${name} runs on this node`, remedy, 'docs/operations.md#install')]
+      : [],
+  )
 }
 
 interface NftChain {
@@ -63,11 +106,21 @@ export function droppingChains(text: string): Finding[] {
 }
 
 async function checkFirewall(): Promise<readonly Finding[]> {
-  const listed = await promisify(execFile)('nft', ['-j', 'list', 'chains']).catch(() => undefined)
-  return listed === undefined ? [] : droppingChains(listed.stdout)
+  const options = { timeout: NFT_MS, maxBuffer: NFT_BYTES }
+  const listed = await promisify(execFile)('nft', ['-j', 'list', 'chains'], options).catch(() => undefined)
+  return listed === undefined
+    ? [
+        note(
+          'nft does not work here: chains of nftables are not looked at',
+          'install nftables, or run it on the host',
+        ),
+      ]
+    : droppingChains(listed.stdout)
 }
 
-export const NEIGHBOUR_CHECKS: readonly Check[] = [
-  { category: 'conflicts', run: () => Promise.resolve(checkRivals()) },
-  { category: 'firewall', run: checkFirewall },
-]
+export function neighbourChecks(config: Pick<Config, 'excludeCidrs'>): Check[] {
+  return [
+    { category: 'conflicts', run: () => Promise.resolve(checkRivals(config)) },
+    { category: 'firewall', run: checkFirewall },
+  ]
+}

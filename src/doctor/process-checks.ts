@@ -22,7 +22,8 @@ export function processChecks(ask: () => Promise<VirtualServerList>): Check[] {
     try {
       return failuresOf(await ask())
     } catch (error) {
-      const remedy = 'start it: this node serves on as it is, and learns of no change'
+      const remedy =
+        'start it, or end it where it is frozen: this node serves on as it is, and learns of no change'
       return [finding((error as Error).message, remedy)]
     }
   }

@@ -15,8 +15,8 @@ import { breathe } from '../waiting/turns.ts'
 import type { Parts } from './parts.ts'
 import type { Failure, Queue } from './queue.ts'
 
-/** Virtual servers whose real servers are read before anything else gets its turn. */
-const VIRTUAL_SERVERS_PER_STEP = 100
+/** Virtual servers whose real servers are read before anything else gets its turn: changes wait for the answer. */
+const VIRTUAL_SERVERS_PER_STEP = 20
 
 const DEPENDS = 'it depends on another object that was refused'
 

@@ -1,4 +1,5 @@
 /** What a start would change on this node, as commands that can be run. Nothing is changed. */
+import type { Logger } from 'pino'
 import type { Config } from '../config/config.ts'
 import { findBridgeFault, readBridging } from '../kernel/host/bridges.ts'
 import { supportedFamilies } from '../kernel/host/families.ts'
@@ -92,6 +93,20 @@ export interface Preview {
   readonly foreign: readonly string[]
   /** What Services want and somebody else has: a sentence each. */
   readonly blocked: readonly string[]
+  /** So many objects, or manifests, could not be used, which the log has told: what they want is unknown. */
+  readonly problems: number
+}
+
+/** A log that counts the errors it tells. */
+function countErrors(log: Logger): { readonly log: Logger; readonly count: () => number } {
+  let count = 0
+  const counting = log.child({})
+  const tell = counting.error.bind(counting)
+  counting.error = (...told: Parameters<typeof tell>) => {
+    count++
+    tell(...told)
+  }
+  return { log: counting, count: () => count }
 }
 
 /** Throws an Error with a remedy when it cannot be found out. */
@@ -115,7 +130,8 @@ async function previewUntil(life: Life, options: ProgramOptions): Promise<Previe
     kernel.close()
   })
   const metrics = new Metrics({ defaults: false })
-  const facts = openFacts({ nodeName: naming.name, choice, addon, metrics, life, log })
+  const counted = countErrors(log)
+  const facts = openFacts({ nodeName: naming.name, choice, addon, metrics, life, log: counted.log })
   const node = { families, nodeAddresses: [] as readonly Address[] }
   const onChange = (addresses: readonly Address[]): void => {
     node.nodeAddresses = addresses
@@ -134,5 +150,6 @@ async function previewUntil(life: Life, options: ProgramOptions): Promise<Previe
     ...(await ruleCommands(kernel.filter, families, { config, cluster: facts.cluster })),
     ...found.operations.map(formatCommand),
   ]
-  return { commands, foreign: [...found.foreign], blocked: found.blocked }
+  const { foreign, blocked } = found
+  return { commands, foreign: [...foreign], blocked, problems: counted.count() }
 }

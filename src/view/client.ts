@@ -42,12 +42,12 @@ const NODE = 'node'
 
 function sightAtClusterIp({ kind }: Client, { masqueradeAll, knowsPods }: ClientRules): Sight {
   if (masqueradeAll) return { seenAs: NODE, reason: 'masqueradeAll is set' }
-  if (kind === 'pod')
-    return { seenAs: CLIENT, reason: 'a Pod keeps its address (clusterCIDR, detectLocalMode)' }
   if (kind === 'node') return { seenAs: NODE, reason: 'the node speaks to a cluster IP with its own address' }
-  return knowsPods
-    ? { seenAs: NODE, reason: 'the client is no Pod (clusterCIDR, detectLocalMode): it is masqueraded' }
-    : { seenAs: CLIENT, reason: 'nothing says which addresses are Pods: no clusterCIDR is set' }
+  if (!knowsPods)
+    return { seenAs: CLIENT, reason: 'nothing says which addresses are Pods: no clusterCIDR is set' }
+  return kind === 'pod'
+    ? { seenAs: CLIENT, reason: 'a Pod keeps its address (clusterCIDR, detectLocalMode)' }
+    : { seenAs: NODE, reason: 'the client is no Pod (clusterCIDR, detectLocalMode): it is masqueraded' }
 }
 
 /**

@@ -1,5 +1,5 @@
 /** The way of a packet to a Service, and why each endpoint gets traffic or none. */
-import { type Address, familyOf } from '../model/address.ts'
+import { familyOf } from '../model/address.ts'
 import type { Binding } from '../model/binding.ts'
 import type { MappingOptions, Right, VirtualServerClaim } from '../model/claims/claim.ts'
 import {
@@ -54,16 +54,18 @@ function bindingOf({ claim }: Claimed, { vipBinding }: MappingOptions): Binding 
 }
 
 function endpointView(
-  backend: Backend,
-  reason: string | undefined,
+  { realServer: { key } }: Backend,
+  out: string | undefined,
   at: PodAt | undefined,
+  open: number,
   { seenAs }: Sight,
 ): EndpointView {
+  if (out === undefined) return { endpoint: key, ...at, isIn: true, seenAs }
   return {
-    endpoint: backend.realServer.key,
+    endpoint: key,
     ...at,
-    isIn: reason === undefined,
-    ...(reason === undefined ? { seenAs } : { reason }),
+    isIn: false,
+    reason: open === 0 ? out : `${out}; it drains, with ${open} connections`,
   }
 }
 
@@ -79,7 +81,7 @@ function leftovers({ observed, claim, pods }: Claimed, backends: readonly Backen
 
 function notesOf(claimed: Claimed, inService: readonly Backend[], subject: Subject): string[] {
   const { right } = claimed.claim
-  const { service, options } = subject
+  const { service, options, client } = subject
   const isLocal = ({ endpoint }: Backend): boolean => endpoint.nodeName === options.nodeName
   const notes: string[] = []
   if (inService.length === 0) notes.push('no endpoint gets traffic: connections are refused')
@@ -93,6 +95,7 @@ function notesOf(claimed: Claimed, inService: readonly Backend[], subject: Subje
       'externalTrafficPolicy is Local, and no endpoint is on this node: those of other nodes are used, ' +
         'and a client from outside hears nothing from them, as they answer it directly',
     )
+  if (inService.some(({ endpoint }) => isItself(endpoint, client, options))) notes.push(HAIRPIN.reason)
   if (service.affinitySeconds > 0)
     notes.push(`a client keeps its endpoint for ${service.affinitySeconds} s (sessionAffinity)`)
   return notes
@@ -106,13 +109,16 @@ export function frontendView(claimed: Claimed, subject: Subject): FrontendView {
   const policy = policyOf(right, service)
   const backends = collectBackends(slices, portOf(service, claimed), familyOf(id.address))
   const selection = selectBackends(backends, policy, options)
+  const out = whyOut(backends, policy, options, selection)
+  const open = new Map(
+    claimed.observed?.map(({ key, connections: { active, inactive } }) => [key, active + inactive]),
+  )
   const frontend: Frontend = {
     ...{ id, right, policy: policy === 'PreferLocal' ? 'Local' : policy },
     binding: bindingOf(claimed, options),
   }
   const sight = sightAt(frontend, client, rules)
-  const sightOf = ({ endpoint }: Backend): Sight =>
-    isItself(endpoint.address, client, options, endpoint.nodeName) ? HAIRPIN : sight
+  const sightOf = ({ endpoint }: Backend): Sight => (isItself(endpoint, client, options) ? HAIRPIN : sight)
   const refused = refusalAt(frontend, service, client, options.neighbourhood.nodeIps)
   const port = portNameOf(claimed)
   return {
@@ -130,8 +136,9 @@ export function frontendView(claimed: Claimed, subject: Subject): FrontendView {
       ...backends.map((backend) =>
         endpointView(
           backend,
-          whyOut(backend, policy, options, selection),
+          out.get(backend.realServer.key),
           claimed.pods.get(backend.endpoint.address),
+          open.get(backend.realServer.key) ?? 0,
           sightOf(backend),
         ),
       ),
@@ -143,10 +150,9 @@ export function frontendView(claimed: Claimed, subject: Subject): FrontendView {
 
 /** Only endpoints of this node are in KUBE-LOOP-BACK. */
 function isItself(
-  address: Address,
+  { address, nodeName }: Backend['endpoint'],
   client: Client,
-  { nodeName }: MappingOptions,
-  endpointNode: string | undefined,
+  place: Pick<MappingOptions, 'nodeName'>,
 ): boolean {
-  return client.kind !== 'node' && client.address === address && endpointNode === nodeName
+  return client.kind !== 'node' && client.address === address && nodeName === place.nodeName
 }

@@ -97,6 +97,17 @@ describe('kubectl ipvs', function () {
     expect(stdout).to.contain('node-3  cannot be asked: kube-ipvs: Cannot read configuration')
   })
 
+  it('takes no failure of kubectl for an answer', async () => {
+    await start({
+      'pod-node-1': healthy,
+      'pod-node-2': () => ({ stderr: 'error: unable to upgrade connection\n', code: -1 }),
+    })
+
+    const { code, stdout } = await plugin('diff')
+    expect(code).to.equal(2)
+    expect(stdout).to.contain('node-2  cannot be asked:')
+  })
+
   it('50 nodes, five of them frozen: those are lines that say so, and nobody waits longer for them', async () => {
     const names = Array.from({ length: 50 }, (_, i) => `node-${i}`)
     const isFrozen = (name: string): boolean => /^node-[1-5]$/.test(name)

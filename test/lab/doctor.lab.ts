@@ -21,7 +21,7 @@ interface Doctored {
 
 const HEAD = 'apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\nmode: ipvs\n'
 /** No audit repairs what is damaged here. */
-const CONFIG = `${HEAD}clusterCIDR: 10.244.0.0/16\nipvs:\n  strictARP: true\n  syncPeriod: 1h\n`
+const CONFIG = `${HEAD}clusterCIDR: 10.244.0.0/16,fd00:10:244::/48\nipvs:\n  strictARP: true\n  syncPeriod: 1h\n`
 
 function configured(name: string, text: string): string {
   writeFileSync(join(files, name), text)
@@ -232,7 +232,7 @@ describe('the doctor', () => {
       for (const { remedy } of found.findings) expect(remedy).not.to.equal('')
     })
 
-  for (const name of ['kube-proxy', 'keepalived', 'kube-vip', 'kube-router', 'cilium-agent'])
+  for (const name of ['kube-proxy', 'keepalived', 'kube-vip', 'kube-router'])
     it(`names it alone: ${name} runs`, async () => {
       const running = rival(name)
       const found = await doctor()

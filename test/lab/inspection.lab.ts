@@ -1,5 +1,5 @@
 /** What an operator sees of a node: get, explain and diff, beside a program that runs, is frozen, or is gone. */
-import { writeFileSync } from 'node:fs'
+import { rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect } from 'chai'
 import type { Difference, VirtualServerList } from '../../src/view/documents.ts'
@@ -229,6 +229,19 @@ describe('what an operator sees', () => {
     expect(code).to.equal(1)
     expect(lines.join('\n')).to.match(/# 192\.0\.2\.1:30080\/TCP of shop\/web is not served: somebody else/)
     expect(lines.join('\n')).to.match(/not ours, and left alone:[^]*192\.0\.2\.1:30080\/TCP/)
+  })
+
+  it('diff: an object that cannot be used makes it unknown, and nothing is said to be deleted', async () => {
+    const broken = join(folder, 'broken.yaml')
+    writeFileSync(
+      broken,
+      JSON.stringify(service({ name: 'broken', spec: { externalTrafficPolicy: 'Sometimes' } })),
+    )
+    const { code, lines, notes } = await command('diff', ...ARGS)
+    rmSync(broken)
+
+    expect({ code, lines }).to.deep.equal({ code: 2, lines: [] })
+    expect(notes).to.contain('cannot be told: see above')
   })
 
   it('diff: nothing is left of all that, and it does not know what it cannot find out', async () => {

@@ -221,13 +221,22 @@ describe('the answers to commands', () => {
     expect(await clientOf('node')).to.equal('a process on this node')
     expect(await clientOf('node-1')).to.equal('a process on this node')
     expect(await clientOf('192.168.50.1')).to.contain('a process on this node')
-    expect(await clientOf('198.51.100.9')).to.equal('a client that is no Pod, 198.51.100.9')
+    expect(await clientOf('198.51.100.9')).to.equal('a client, 198.51.100.9')
     expect(await clientOf('shop/web-a')).to.contain('10.244.1.7')
     const [itself] = (await explain('web', 'web-a')).frontends
     expect(itself!.endpoints[0]).to.deep.include({ isIn: true, seenAs: 'node' })
     const nobody = await answer('/v1/explanation', { of: 'web', from: 'shop/nobody' })
     expect(nobody).to.include({ status: 404 })
     expect(nobody.body).to.contain('shop/nobody')
+  })
+
+  it('explain: an endpoint that is out and has connections drains, with so many', async () => {
+    await tell(new FakeKernel(), [web()], [slice({ endpoints: ['10.244.2.1', '10.244.2.2'] })])
+    story.kernel.setConnections('10.96.0.10:80/TCP', '10.244.2.1:8080', { active: 2, inactive: 1 })
+    await story.put(slice({ endpoints: [endpoint('10.244.2.1', { conditions: UNREADY }), '10.244.2.2'] }))
+
+    const [frontend] = (await explain('web')).frontends
+    expect(frontend!.endpoints[0]!.reason).to.equal('not ready; it drains, with 3 connections')
   })
 
   it('explain: a name that may mean two Services is asked back', async () => {

@@ -6,7 +6,7 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import type { AddressInfo } from 'node:net'
 import { WebSocketServer } from 'ws'
 
-/** What a Pod's command prints, and its exit code; undefined: it never answers. */
+/** What a Pod's command prints, and its exit code (-1: it could not be run); undefined: it never answers. */
 export interface Answered {
   readonly stdout?: string
   readonly stderr?: string
@@ -22,6 +22,14 @@ const PROTOCOL = 'v5.channel.k8s.io'
 /** How the API server tells an exit code (k8s.io/apimachinery/pkg/util/remotecommand). */
 function statusOf(code: number): object {
   if (code === 0) return { metadata: {}, status: 'Success' }
+  if (code < 0)
+    return {
+      metadata: {},
+      status: 'Failure',
+      reason: 'InternalError',
+      message: 'unable to upgrade',
+      code: 500,
+    }
   const causes = [{ reason: 'ExitCode', message: String(code) }]
   return {
     metadata: {},

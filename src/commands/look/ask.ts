@@ -47,7 +47,7 @@ export async function ask<Document>(
   const answered = await send(socketPath, url, silenceMs).catch((cause: unknown) => {
     const { code = '', message } = cause as NodeJS.ErrnoException
     const reason = REASONS[code] ?? message
-    throw new NoAnswerError(`kube-ipvs does not answer on ${socketPath}: ${reason}`, { cause })
+    throw new NoAnswerError(`kube-ipvs does not answer on ${socketPath}: ${reason}`)
   })
   if (answered.status !== 200) throw new Error(answered.body.trim())
   return JSON.parse(answered.body) as Document

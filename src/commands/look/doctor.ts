@@ -12,7 +12,7 @@ import {
 } from '../../doctor/check.ts'
 import { hostChecks } from '../../doctor/host-checks.ts'
 import { kernelChecks } from '../../doctor/kernel-checks.ts'
-import { NEIGHBOUR_CHECKS } from '../../doctor/neighbour-checks.ts'
+import { neighbourChecks } from '../../doctor/neighbour-checks.ts'
 import { processChecks } from '../../doctor/process-checks.ts'
 import { supportedFamilies } from '../../kernel/host/families.ts'
 import { loadAddon } from '../../netlink/socket.ts'
@@ -20,7 +20,7 @@ import { API_VERSION, type VirtualServerList } from '../../view/documents.ts'
 import { ask } from './ask.ts'
 import type { Command, CommandContext, ExitCode } from '../command.ts'
 import { nameNode, readConfig } from '../configuration.ts'
-import { OUTPUT, print } from './output.ts'
+import { OUTPUT, print, printError } from './output.ts'
 
 interface Doctored {
   readonly apiVersion: typeof API_VERSION
@@ -55,8 +55,8 @@ export function formatDiagnosis({ categories }: Doctored): string[] {
   const width = Math.max(...categories.map(({ category }) => category.length)) + 2
   return categories.flatMap(({ category, findings }) => {
     if (findings.length === 0) return [`${category.padEnd(width)}ok`]
-    return findings.flatMap(({ what, remedy, docs }) => [
-      `${category.padEnd(width)}! ${what}`,
+    return findings.flatMap(({ what, remedy, docs, isNote }) => [
+      `${category.padEnd(width)}${isNote === true ? '-' : '!'} ${what}`,
       `${' '.repeat(width + 2)}remedy: ${remedy}`,
       `${' '.repeat(width + 2)}see ${docs}`,
     ])
@@ -79,22 +79,28 @@ export async function examine(context: CommandContext): Promise<Doctored> {
     ...processChecks(question),
     ...hostChecks({ config, families }),
     ...kernel.checks,
-    ...NEIGHBOUR_CHECKS,
+    ...neighbourChecks(config),
     ...apiChecks({ config, nodeName, manifests: commandLine.manifests, master: commandLine.master }),
   ]
   const { only } = commandLine.options
   const isAsked = ({ category }: Check): boolean =>
     (only === undefined || category === only) && !(isBroken && CONFIGURED.has(category))
   const categories = await diagnose(all.filter(isAsked))
-  await kernel.close()
+  kernel.close()
   return { apiVersion: API_VERSION, kind: 'Diagnosis', categories }
 }
 
 async function doctor(context: CommandContext): Promise<ExitCode> {
   context.log.level = 'error'
-  const diagnosis = await examine(context)
-  print(context, diagnosis, formatDiagnosis)
-  return diagnosis.categories.every(({ findings }) => findings.length === 0) ? 0 : 1
+  try {
+    const diagnosis = await examine(context)
+    print(context, diagnosis, formatDiagnosis)
+    const isWell = ({ findings }: Diagnosis): boolean => findings.every(({ isNote }) => isNote === true)
+    return diagnosis.categories.every(isWell) ? 0 : 1
+  } catch (error) {
+    printError(error)
+    return 2
+  }
 }
 
 export const DOCTOR: Command = {

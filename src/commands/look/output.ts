@@ -20,7 +20,8 @@ export function print<Document extends object>(
 /** For people: what went wrong, and what caused it. */
 export function printError(error: unknown): void {
   const { message, cause } = error as Error
-  const because = cause instanceof Error ? `: ${cause.message}` : ''
+  const isNew = cause instanceof Error && !message.includes(cause.message)
+  const because = isNew ? `: ${cause.message}` : ''
   process.stderr.write(`kube-ipvs: ${message}${because}\n`)
 }
 

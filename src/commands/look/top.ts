@@ -1,7 +1,7 @@
 /** `kube-ipvs top`: connections, packets and bytes a second by Service or Pod, as the kernel counts them. */
 import { setTimeout as sleep } from 'node:timers/promises'
 import { formatSysctl, readSysctl } from '../../kernel/host/sysctl.ts'
-import { type CountedVirtualServer, Ipvs } from '../../kernel/ipvs/ipvs.ts'
+import { type CountedVirtualServer, explainMissingIpvs, Ipvs } from '../../kernel/ipvs/ipvs.ts'
 import type { Traffic } from '../../kernel/ipvs/stats-codec.ts'
 import { loadAddon } from '../../netlink/socket.ts'
 import { API_VERSION, type VirtualServerList } from '../../view/documents.ts'
@@ -35,7 +35,10 @@ interface Names {
 
 async function readNames(socket: string): Promise<Names> {
   const names = { services: new Map<string, string>(), pods: new Map<string, string>() }
-  const list = await ask<VirtualServerList>(socket, '/v1/virtual-servers', {}).catch(() => undefined)
+  const list = await ask<VirtualServerList>(socket, '/v1/virtual-servers', {}).catch((error: unknown) => {
+    printNote(`without names: ${(error as Error).message}`)
+    return undefined
+  })
   for (const { virtualServer, service, realServers } of list?.virtualServers ?? []) {
     if (service !== undefined) names.services.set(virtualServer, service)
     for (const { realServer, pod } of realServers) if (pod !== undefined) names.pods.set(realServer, pod)
@@ -117,7 +120,7 @@ async function top(context: CommandContext): Promise<ExitCode> {
     })
     return 0
   } catch (error) {
-    printError(error)
+    printError(explainMissingIpvs(error))
     return 1
   }
 }

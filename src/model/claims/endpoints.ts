@@ -155,19 +155,23 @@ export function selectBackends(
   return { inService, lingering: new Set(lingering) }
 }
 
-/** Why a backend was not chosen, as a sentence without its subject; undefined when it was. */
+/** Why backends were not chosen, by their keys: sentences without their subject. */
 export function whyOut(
-  backend: Backend,
+  backends: readonly Backend[],
   policy: EndpointPolicy,
   place: Place,
   { inService }: Pick<Selection, 'inService'>,
-): string | undefined {
-  const isIn = ({ realServer }: Backend): boolean => realServer.key === backend.realServer.key
-  if (inService.some(isIn)) return undefined
-  const { ready, serving, terminating, nodeName, zoneHints, nodeHints } = backend.endpoint
-  if (!ready && !terminating) return 'not ready'
+): Map<RealServerKey, string> {
+  const chosen = new Set(inService.map(({ realServer }) => realServer.key))
   const isLocalOnly =
     policy === 'Local' || (policy === 'PreferLocal' && inService.some((one) => isLocal(one, place)))
+  const out = backends.filter(({ realServer }) => !chosen.has(realServer.key))
+  return new Map(out.map((backend) => [backend.realServer.key, reasonOut(backend, isLocalOnly, place)]))
+}
+
+function reasonOut(backend: Backend, isLocalOnly: boolean, place: Place): string {
+  const { ready, serving, terminating, nodeName, zoneHints, nodeHints } = backend.endpoint
+  if (!ready && !terminating) return 'not ready'
   if (isLocalOnly && !isLocal(backend, place))
     return `on node ${nodeName ?? '(none)'}, and the traffic policy is Local`
   if (!ready)

@@ -16,10 +16,16 @@ import {
 import type { VirtualServerKey } from '../../model/virtual-server.ts'
 import { type Answer, PLAIN, type Routes } from '../../serve/http.ts'
 import type { Client, ClientRules } from '../../view/client.ts'
-import { API_VERSION, type Explanation, type VirtualServerList } from '../../view/documents.ts'
+import {
+  API_VERSION,
+  type Explanation,
+  type FrontendView,
+  type VirtualServerList,
+} from '../../view/documents.ts'
 import { type Claimed, frontendView } from '../../view/explanation.ts'
 import { isAt, isMeant, parseSubject } from '../../view/subject.ts'
 import { type Inspected, podsOf, virtualServerView } from '../../view/virtual-server-view.ts'
+import { mapInTurns } from '../../waiting/turns.ts'
 import type { Current } from '../current.ts'
 import { ruleOptions } from '../mapping.ts'
 
@@ -128,8 +134,11 @@ function clientOf(input: InspectionInput, from: string): Client {
 
 const CLIENTS = { node: 'a process on this node', pod: 'a Pod', outside: 'a client that is no Pod' }
 
-function describeClient({ kind, address }: Client): string {
-  return address === undefined ? CLIENTS[kind] : `${CLIENTS[kind]}, ${address}`
+/** Where nothing says which addresses are Pods, one that is given may be anybody's. */
+function describeClient(input: InspectionInput, { kind, address }: Client): string {
+  if (address === undefined) return CLIENTS[kind]
+  const isAnybody = kind === 'outside' && localTraffic(input, address) === undefined
+  return `${isAnybody ? 'a client' : CLIENTS[kind]}, ${address}`
 }
 
 function rulesFor(input: InspectionInput, address: Address): ClientRules {
@@ -161,18 +170,16 @@ async function explain(input: InspectionInput, text: string, from: string): Prom
   const inspected = (await inspect(inspection, keys, (one) => one)).filter(isIts)
   const isOfFamily = ({ id }: Claimed): boolean =>
     client.address === undefined || familyOf(client.address) === familyOf(id.address)
+  const view = (claimed: Claimed): FrontendView =>
+    frontendView(claimed, {
+      ...{ service, slices, options, client },
+      rules: rulesFor(input, claimed.id.address),
+    })
   const document: Explanation = {
     ...{ apiVersion: API_VERSION, kind: 'Explanation', source: 'process' },
-    ...{ node: options.nodeName, service: service.name, client: describeClient(client) },
-    frontends: inspected.filter(isOfFamily).map((claimed) =>
-      frontendView(claimed, {
-        service,
-        slices,
-        options,
-        client,
-        rules: rulesFor(input, claimed.id.address),
-      }),
-    ),
+    ...{ node: options.nodeName, service: service.name, client: describeClient(input, client) },
+    // One at a time: each may have thousands of endpoints.
+    frontends: await mapInTurns(inspected.filter(isOfFamily), view, 1),
     notServed: notServed(input, service),
   }
   return { status: 200, type: JSON_TYPE, body: JSON.stringify(document) }
