@@ -48,6 +48,16 @@ function endWithReader(): void {
   })
 }
 
+/** As soon as all is printed: something that hangs may be what a command has found. */
+async function endWith(code: number): Promise<never> {
+  await new Promise<void>((resolve) => {
+    process.stdout.write('', () => {
+      resolve()
+    })
+  })
+  process.exit(code)
+}
+
 async function main(argv: readonly string[]): Promise<void> {
   const log = openLog()
   const abort = heedSignals(log)
@@ -55,8 +65,7 @@ async function main(argv: readonly string[]): Promise<void> {
   try {
     const commandLine = parseCommandLine(argv)
     const ending = await commandOf(commandLine).run({ commandLine, log, signal: abort.signal })
-    // At once: something that hangs may be what it has found.
-    if (typeof ending === 'number') process.exit(ending)
+    if (typeof ending === 'number') await endWith(ending)
     if (ending === 'restart' && !abort.signal.aborted) startAnew()
   } catch (error) {
     const [message, ...because] = reasons(error)

@@ -2,7 +2,7 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
-import { createServer } from 'node:http'
+import { createServer, type Server } from 'node:http'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { text } from 'node:stream/consumers'
@@ -58,25 +58,41 @@ describe('the program', () => {
     expect(because[0]).to.match(/^ENOENT/)
   })
 
-  it('ends with its reader, who may have seen enough', async () => {
-    const virtualServers = Array.from({ length: 5_000 }, (_, i) => ({
-      virtualServer: `10.96.0.1:${i}/TCP`,
-      state: 'unknown',
-      scheduler: {},
-      failures: [],
-      realServers: [],
-    }))
-    const server = createServer((_, response) => response.end(JSON.stringify({ virtualServers })))
-    const socket = join(folder, 'socket')
-    await new Promise<void>((resolve) => server.listen(socket, resolve))
-    const command = `"${process.execPath}" "${MAIN}" get --local-socket="${socket}" | head -1`
-    const child = spawn('bash', ['-c', command], { stdio: ['ignore', 'pipe', 'pipe'] })
-    const [stdout, stderr] = await Promise.all([text(child.stdout), text(child.stderr)])
-    server.close()
-    server.closeAllConnections()
+  describe('that prints more than a pipe holds', () => {
+    const COUNT = 50_000
+    let server: Server
+    beforeEach(async () => {
+      const virtualServers = Array.from({ length: COUNT }, (_, i) => ({
+        virtualServer: `10.96.0.1:${i}/TCP`,
+        state: 'unknown',
+        scheduler: {},
+        failures: [],
+        realServers: [],
+      }))
+      server = createServer((_, response) => response.end(JSON.stringify({ virtualServers })))
+      await new Promise<void>((resolve) => server.listen(join(folder, 'socket'), resolve))
+    })
+    afterEach(() => {
+      server.close()
+      server.closeAllConnections()
+    })
 
-    expect(stdout).to.match(/^VIRTUAL SERVER .*\n$/)
-    expect(stderr).to.equal('')
+    async function getInto(reader: string): Promise<{ stdout: string; stderr: string }> {
+      const command = `"${process.execPath}" "${MAIN}" get --local-socket="${join(folder, 'socket')}" | ${reader}`
+      const child = spawn('bash', ['-c', command], { stdio: ['ignore', 'pipe', 'pipe'] })
+      const [stdout, stderr] = await Promise.all([text(child.stdout), text(child.stderr)])
+      return { stdout, stderr }
+    }
+
+    it('prints all of it to a slow reader', async () => {
+      expect(await getInto('(sleep 2; wc -l)')).to.deep.equal({ stdout: `${COUNT + 2}\n`, stderr: '' })
+    })
+
+    it('ends with its reader, who may have seen enough', async () => {
+      const { stdout, stderr } = await getInto('head -1')
+      expect(stdout).to.match(/^VIRTUAL SERVER .*\n$/)
+      expect(stderr).to.equal('')
+    })
   })
 
   it('ends with 0 when it has done what it was asked for', async () => {
