@@ -90,7 +90,7 @@ function checkCapabilities(): Finding[] {
     .filter((name) => !hasCapability(name))
     .map((name) =>
       finding(
-        `this process has not the capability ${name}`,
+        `this process does not have the capability ${name}`,
         'run as root, or add it to securityContext.capabilities.add',
         'docs/operations.md#in-a-daemonset-with-fewer-privileges',
       ),

@@ -258,7 +258,7 @@ describe('the doctor', () => {
       const without = ['setpriv', `--bounding-set=-${capability}`, `--inh-caps=-${capability}`]
       const found = await doctor(undefined, without)
       expect(textOf(found)).to.contain(
-        `capabilities: this process has not the capability ${capability.toUpperCase()}`,
+        `capabilities: this process does not have the capability ${capability.toUpperCase()}`,
       )
     })
 
