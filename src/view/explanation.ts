@@ -2,14 +2,16 @@
 import { familyOf } from '../model/address.ts'
 import type { Binding } from '../model/binding.ts'
 import type { MappingOptions, Right, VirtualServerClaim } from '../model/claims/claim.ts'
+import { externalPolicy } from '../model/claims/claims.ts'
 import {
   type Backend,
   collectBackends,
   type EndpointPolicy,
+  isLocal,
   selectBackends,
   whyOut,
 } from '../model/claims/endpoints.ts'
-import type { EndpointSlice, Service, ServicePort } from '../model/facts/facts.ts'
+import type { EndpointSlice, Service } from '../model/facts/facts.ts'
 import {
   type Client,
   type ClientRules,
@@ -20,7 +22,7 @@ import {
   sightAt,
 } from './client.ts'
 import type { EndpointView, FrontendView } from './documents.ts'
-import { type Inspected, type PodAt, portNameOf, stateOf } from './virtual-server-view.ts'
+import { type Inspected, type PodAt, portOf, stateOf } from './virtual-server-view.ts'
 
 /** A Service, and what it is served with. */
 export interface Subject {
@@ -37,16 +39,8 @@ export interface Claimed extends Inspected {
   readonly claim: VirtualServerClaim
 }
 
-function portOf({ ports }: Service, { id, claim }: Claimed): ServicePort {
-  const isNodePort = claim.right === 'nodePort'
-  return ports.find(
-    ({ protocol, port, nodePort }) => protocol === id.protocol && (isNodePort ? nodePort : port) === id.port,
-  )!
-}
-
 function policyOf(right: Right, service: Service): EndpointPolicy {
-  if (right === 'clusterIp') return service.internalTrafficPolicy
-  return service.externalTrafficPolicy === 'Local' ? 'PreferLocal' : 'Cluster'
+  return right === 'clusterIp' ? service.internalTrafficPolicy : externalPolicy(service)
 }
 
 function bindingOf({ claim }: Claimed, { vipBinding }: MappingOptions): Binding | undefined {
@@ -82,14 +76,13 @@ function leftovers({ observed, claim, pods }: Claimed, backends: readonly Backen
 function notesOf(claimed: Claimed, inService: readonly Backend[], subject: Subject): string[] {
   const { right } = claimed.claim
   const { service, options, client } = subject
-  const isLocal = ({ endpoint }: Backend): boolean => endpoint.nodeName === options.nodeName
   const notes: string[] = []
   if (inService.length === 0) notes.push('no endpoint gets traffic: connections are refused')
   if (
     right !== 'clusterIp' &&
     service.externalTrafficPolicy === 'Local' &&
     inService.length > 0 &&
-    !inService.some(isLocal)
+    !inService.some((backend) => isLocal(backend, options))
   )
     notes.push(
       'externalTrafficPolicy is Local, and no endpoint is on this node: those of other nodes are used, ' +
@@ -107,7 +100,8 @@ export function frontendView(claimed: Claimed, subject: Subject): FrontendView {
   const { id, claim } = claimed
   const { right } = claim
   const policy = policyOf(right, service)
-  const backends = collectBackends(slices, portOf(service, claimed), familyOf(id.address))
+  const servicePort = portOf(claimed)!
+  const backends = collectBackends(slices, servicePort, familyOf(id.address))
   const selection = selectBackends(backends, policy, options)
   const out = whyOut(backends, policy, options, selection)
   const open = new Map(
@@ -120,7 +114,7 @@ export function frontendView(claimed: Claimed, subject: Subject): FrontendView {
   const sight = sightAt(frontend, client, rules)
   const sightOf = ({ endpoint }: Backend): Sight => (isItself(endpoint, client, options) ? HAIRPIN : sight)
   const refused = refusalAt(frontend, service, client, options.neighbourhood.nodeIps)
-  const port = portNameOf(claimed)
+  const { name: port } = servicePort
   return {
     virtualServer: id.key,
     ...(port !== '' && { port }),

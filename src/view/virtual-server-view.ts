@@ -1,7 +1,7 @@
 /** A virtual server as it is shown: what Services want beside what the kernel has. */
 import type { Address } from '../model/address.ts'
 import type { VirtualServerClaim } from '../model/claims/claim.ts'
-import type { EndpointSlice, Service } from '../model/facts/facts.ts'
+import { type EndpointSlice, type Service, type ServicePort, splitServiceName } from '../model/facts/facts.ts'
 import type {
   ObservedRealServer,
   RealServer,
@@ -40,7 +40,7 @@ export interface Inspected {
 export function podsOf(slices: Iterable<EndpointSlice>): Map<Address, PodAt> {
   const pods = new Map<Address, PodAt>()
   for (const { service, endpoints } of slices) {
-    const namespace = service.slice(0, service.indexOf('/'))
+    const { namespace } = splitServiceName(service)
     for (const { address, pod, nodeName } of endpoints)
       pods.set(address, {
         ...(pod !== undefined && { pod: `${namespace}/${pod}` }),
@@ -50,11 +50,15 @@ export function podsOf(slices: Iterable<EndpointSlice>): Map<Address, PodAt> {
   return pods
 }
 
-/** The name of the Service's port that a virtual server is for; empty where it has none. */
-export function portNameOf({ id, claim, service }: Pick<Inspected, 'id' | 'claim' | 'service'>): string {
-  const isIts = (port: { readonly port: number; readonly nodePort: number }): boolean =>
-    (claim?.right === 'nodePort' ? port.nodePort : port.port) === id.port
-  return service?.ports.find((port) => port.protocol === id.protocol && isIts(port))?.name ?? ''
+/** The Service's port that a virtual server is for; undefined where nobody wants it. */
+export function portOf({
+  id,
+  claim,
+  service,
+}: Pick<Inspected, 'id' | 'claim' | 'service'>): ServicePort | undefined {
+  const isIts = ({ port, nodePort }: ServicePort): boolean =>
+    (claim?.right === 'nodePort' ? nodePort : port) === id.port
+  return service?.ports.find((port) => port.protocol === id.protocol && isIts(port))
 }
 
 export function stateOf({ claim, observed, isForeign, isPending, failures }: Inspected): State {
@@ -111,7 +115,7 @@ function realServerViews(inspected: Inspected): RealServerView[] {
 
 export function virtualServerView(inspected: Inspected): VirtualServerView {
   const { id, claim, scheduler, failures } = inspected
-  const port = portNameOf(inspected)
+  const port = portOf(inspected)?.name ?? ''
   return {
     virtualServer: id.key,
     ...(claim !== undefined && { service: claim.owner }),

@@ -5,7 +5,7 @@ import { API_VERSION, type Difference } from '../../view/documents.ts'
 import { formatDifference } from '../../view/tables.ts'
 import type { Command, CommandContext, ExitCode } from '../command.ts'
 import { readProgramOptions } from '../configuration.ts'
-import { OUTPUT, print, printError } from './output.ts'
+import { orPrintError, OUTPUT, print } from './output.ts'
 
 /** So long the API server has for its lists. */
 const LIMIT_MS = 60_000
@@ -40,9 +40,5 @@ export const DIFF: Command = {
   name: 'diff',
   description: 'compare what the API wants with what the kernel has; exit code 1 where they differ',
   options: [OUTPUT],
-  run: async (context) =>
-    compare(context).catch((error: unknown): ExitCode => {
-      printError(error)
-      return 2
-    }),
+  run: (context) => orPrintError(() => compare(context), 2),
 }

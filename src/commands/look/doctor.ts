@@ -20,7 +20,7 @@ import { API_VERSION, type VirtualServerList } from '../../view/documents.ts'
 import { ask } from './ask.ts'
 import type { Command, CommandContext, ExitCode } from '../command.ts'
 import { nameNode, readConfig } from '../configuration.ts'
-import { OUTPUT, print, printError } from './output.ts'
+import { orPrintError, OUTPUT, print } from './output.ts'
 
 interface Doctored {
   readonly apiVersion: typeof API_VERSION
@@ -92,20 +92,15 @@ export async function examine(context: CommandContext): Promise<Doctored> {
 
 async function doctor(context: CommandContext): Promise<ExitCode> {
   context.log.level = 'error'
-  try {
-    const diagnosis = await examine(context)
-    print(context, diagnosis, formatDiagnosis)
-    const isWell = ({ findings }: Diagnosis): boolean => findings.every(({ isNote }) => isNote === true)
-    return diagnosis.categories.every(isWell) ? 0 : 1
-  } catch (error) {
-    printError(error)
-    return 2
-  }
+  const diagnosis = await examine(context)
+  print(context, diagnosis, formatDiagnosis)
+  const isWell = ({ findings }: Diagnosis): boolean => findings.every(({ isNote }) => isNote === true)
+  return diagnosis.categories.every(isWell) ? 0 : 1
 }
 
 export const DOCTOR: Command = {
   name: 'doctor',
   description: 'look for what is wrong on this node, each with its remedy; exit code 1 where something is',
   options: [{ flags: '--only <category>', help: 'look at this only', choices: CATEGORIES }, OUTPUT],
-  run: doctor,
+  run: (context) => orPrintError(() => doctor(context), 2),
 }

@@ -3,18 +3,13 @@ import type { Explanation } from '../../view/documents.ts'
 import { formatExplanation } from '../../view/tables.ts'
 import { ask } from './ask.ts'
 import type { Command, CommandContext, ExitCode } from '../command.ts'
-import { OUTPUT, print, printError } from './output.ts'
+import { orPrintError, OUTPUT, print } from './output.ts'
 
 async function explain(context: CommandContext): Promise<ExitCode> {
   const { operands, options, localSocket } = context.commandLine
-  try {
-    const query = { of: operands[0]!, from: options.from ?? '' }
-    print(context, await ask<Explanation>(localSocket, '/v1/explanation', query), formatExplanation)
-    return 0
-  } catch (error) {
-    printError(error)
-    return 1
-  }
+  const query = { of: operands[0]!, from: options.from ?? '' }
+  print(context, await ask<Explanation>(localSocket, '/v1/explanation', query), formatExplanation)
+  return 0
 }
 
 export const EXPLAIN: Command = {
@@ -22,5 +17,5 @@ export const EXPLAIN: Command = {
   description: 'show what becomes of a packet for a Service, and why each endpoint gets traffic or none',
   operands: ['<service-or-address>'],
   options: [{ flags: '--from <client>', help: 'who asks: a Pod, an IP address, or node (a Pod)' }, OUTPUT],
-  run: explain,
+  run: (context) => orPrintError(() => explain(context), 1),
 }

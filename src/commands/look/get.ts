@@ -10,7 +10,7 @@ import { formatVirtualServers } from '../../view/tables.ts'
 import { kernelView } from '../../view/virtual-server-view.ts'
 import { ask, NoAnswerError } from './ask.ts'
 import type { Command, CommandContext, ExitCode } from '../command.ts'
-import { OUTPUT, print, printError, printNote } from './output.ts'
+import { orPrintError, OUTPUT, print, printNote } from './output.ts'
 
 /** Where only the kernel can be asked, which knows no Services. Throws an Error with a remedy. */
 async function readKernel(text: string): Promise<VirtualServerList> {
@@ -49,13 +49,8 @@ export async function findVirtualServers(socket: string, text: string): Promise<
 
 async function get(context: CommandContext): Promise<ExitCode> {
   const { operands, localSocket } = context.commandLine
-  try {
-    print(context, await findVirtualServers(localSocket, operands[0] ?? ''), formatVirtualServers)
-    return 0
-  } catch (error) {
-    printError(error)
-    return 1
-  }
+  print(context, await findVirtualServers(localSocket, operands[0] ?? ''), formatVirtualServers)
+  return 0
 }
 
 export const GET: Command = {
@@ -63,5 +58,5 @@ export const GET: Command = {
   description: 'show virtual and real servers with their Services and Pods: wanted, programmed, failing',
   operands: ['[service-or-address]'],
   options: [OUTPUT],
-  run: get,
+  run: (context) => orPrintError(() => get(context), 1),
 }

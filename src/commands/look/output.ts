@@ -1,5 +1,5 @@
 /** How the commands that look print what they have found. */
-import type { CommandContext, CommandOption } from '../command.ts'
+import type { CommandContext, CommandOption, ExitCode } from '../command.ts'
 
 export const OUTPUT: CommandOption = {
   flags: '-o, --output <format>',
@@ -18,7 +18,7 @@ export function print<Document extends object>(
 }
 
 /** For people: what went wrong, and what caused it. */
-export function printError(error: unknown): void {
+function printError(error: unknown): void {
   const { message, cause } = error as Error
   const isNew = cause instanceof Error && !message.includes(cause.message)
   const because = isNew ? `: ${cause.message}` : ''
@@ -28,4 +28,14 @@ export function printError(error: unknown): void {
 /** Beside the result, and no part of it. */
 export function printNote(text: string): void {
   process.stderr.write(`# ${text}\n`)
+}
+
+/** What goes wrong while a command looks is a line for people, and an exit code. */
+export async function orPrintError(look: () => Promise<ExitCode>, code: ExitCode): Promise<ExitCode> {
+  try {
+    return await look()
+  } catch (error) {
+    printError(error)
+    return code
+  }
 }

@@ -18,7 +18,7 @@ import {
 } from '../../view/top.ts'
 import type { Command, CommandContext, ExitCode } from '../command.ts'
 import { ask } from './ask.ts'
-import { OUTPUT, print, printError, printNote } from './output.ts'
+import { orPrintError, OUTPUT, print, printNote } from './output.ts'
 
 /** As often as the kernel makes new averages. */
 const INTERVAL_S = 2
@@ -120,8 +120,7 @@ async function top(context: CommandContext): Promise<ExitCode> {
     })
     return 0
   } catch (error) {
-    printError(explainMissingIpvs(error))
-    return 1
+    throw explainMissingIpvs(error)
   }
 }
 
@@ -134,5 +133,5 @@ export const TOP: Command = {
     { flags: '--once', help: 'print it once, and exit' },
     OUTPUT,
   ],
-  run: top,
+  run: (context) => orPrintError(() => top(context), 1),
 }

@@ -4,6 +4,7 @@ import type { ObservedRealServer, VirtualServerId, VirtualServerKey } from '../.
 import { NetlinkConnection } from '../../netlink/connection.ts'
 import { isNotPermitted, NetlinkError } from '../../netlink/error.ts'
 import { NETLINK_GENERIC, resolveGenlFamilyId } from '../../netlink/generic.ts'
+import type { Message } from '../../netlink/message.ts'
 import type { Socket } from '../../netlink/socket.ts'
 import { mapInTurns } from '../../waiting/turns.ts'
 import { IPVS_GENL_NAME } from './ipvs-constants.ts'
@@ -53,11 +54,15 @@ export class Ipvs {
     }
   }
 
-  /** All virtual servers by address, of both families. Those by firewall mark are left out. */
-  async readVirtualServers(): Promise<ObservedVirtualServer[]> {
-    const messages = await this.#reader.read((batch) => {
+  async #dumpVirtualServers(): Promise<readonly Message[]> {
+    return this.#reader.read((batch) => {
       encodeVirtualServerDump(batch, this.genlFamilyId)
     }, 'Cannot read the virtual servers')
+  }
+
+  /** All virtual servers by address, of both families. Those by firewall mark are left out. */
+  async readVirtualServers(): Promise<ObservedVirtualServer[]> {
+    const messages = await this.#dumpVirtualServers()
     const servers = await mapInTurns(messages, virtualServerDecoder())
     return servers.filter((server) => server !== undefined)
   }
@@ -66,23 +71,29 @@ export class Ipvs {
   async readRealServers(
     ids: readonly VirtualServerId[],
   ): Promise<Map<VirtualServerKey, ObservedRealServer[]>> {
-    const messages = await this.connection.read((batch) => {
+    return this.#dumpRealServers(this.connection, ids, (_, realServer) => realServer)
+  }
+
+  async #dumpRealServers<Read>(
+    connection: NetlinkConnection,
+    ids: readonly VirtualServerId[],
+    read: (message: Message, realServer: ObservedRealServer) => Read,
+  ): Promise<Map<VirtualServerKey, Read[]>> {
+    const messages = await connection.read((batch) => {
       for (const id of ids) encodeRealServerDump(batch, this.genlFamilyId, id)
     }, 'Cannot read the real servers')
-    const found = new Map(ids.map(({ key }) => [key, [] as ObservedRealServer[]]))
+    const found = new Map(ids.map(({ key }) => [key, [] as Read[]]))
     const decode = realServerDecoder()
     for (const message of messages) {
       const of = ids[message.place]!
-      found.get(of.key)!.push(decode(message, familyOf(of.address)))
+      found.get(of.key)!.push(read(message, decode(message, familyOf(of.address))))
     }
     return found
   }
 
   /** Everybody's virtual servers and their real servers, with what the kernel counts of them. */
   async readTraffic(): Promise<CountedVirtualServer[]> {
-    const messages = await this.#reader.read((batch) => {
-      encodeVirtualServerDump(batch, this.genlFamilyId)
-    }, 'Cannot read the virtual servers')
+    const messages = await this.#dumpVirtualServers()
     const decode = virtualServerDecoder()
     const counted = messages.flatMap((message) => {
       const virtualServer = decode(message)
@@ -90,24 +101,12 @@ export class Ipvs {
         ? []
         : [{ id: virtualServer.id, stats: decodeStats(message, 'virtualServer') }]
     })
-    const realServers = await this.#readRealServerTraffic(counted.map(({ id }) => id))
+    const ids = counted.map(({ id }) => id)
+    const realServers = await this.#dumpRealServers(this.#reader, ids, (message, realServer) => ({
+      ...realServer,
+      stats: decodeStats(message, 'realServer'),
+    }))
     return counted.map((one) => ({ ...one, realServers: realServers.get(one.id.key)! }))
-  }
-
-  async #readRealServerTraffic(
-    ids: readonly VirtualServerId[],
-  ): Promise<Map<VirtualServerKey, CountedRealServer[]>> {
-    const messages = await this.#reader.read((batch) => {
-      for (const id of ids) encodeRealServerDump(batch, this.genlFamilyId, id)
-    }, 'Cannot read the real servers')
-    const decode = realServerDecoder()
-    const found = new Map(ids.map(({ key }) => [key, [] as CountedRealServer[]]))
-    for (const message of messages) {
-      const of = ids[message.place]!
-      const realServer = decode(message, familyOf(of.address))
-      found.get(of.key)!.push({ ...realServer, stats: decodeStats(message, 'realServer') })
-    }
-    return found
   }
 
   async readTimeouts(): Promise<Timeouts> {

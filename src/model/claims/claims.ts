@@ -136,7 +136,7 @@ function claimVip(
 }
 
 /** Without a local endpoint, the endpoints of other nodes are used: Pods reach them (kubernetes #97081). */
-function externalPolicy({ externalTrafficPolicy }: Service): EndpointPolicy {
+export function externalPolicy({ externalTrafficPolicy }: Service): EndpointPolicy {
   return externalTrafficPolicy === 'Local' ? 'PreferLocal' : 'Cluster'
 }
 

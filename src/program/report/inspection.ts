@@ -146,22 +146,12 @@ function rulesFor(input: InspectionInput, address: Address): ClientRules {
   return { masqueradeAll, knowsPods: localTraffic(input, address) !== undefined }
 }
 
-/** What is not served of a Service, and why. */
-function notServed({ inspection }: InspectionInput, service: Service): string[] {
-  const options = inspection.options.mapping()
-  return [
-    ...refusalsOf(service, options),
-    ...inspection.mapper.check(service.name, options).refusals.map((refusal) => `endpoint ${refusal}`),
-    ...conflictsOf(inspection, service.name),
-  ]
-}
-
 async function explain(input: InspectionInput, text: string, from: string): Promise<Answer> {
   const { inspection } = input
   const service = serviceOf(input, text)
   const client = clientOf(input, from)
   const options = inspection.options.mapping()
-  const { slices } = inspection.mapper.check(service.name, options)
+  const { slices, refusals } = inspection.mapper.check(service.name, options)
   const subject = parseSubject(text)
   const keys = claimedBy(inspection, service.name)
     .map(({ key }) => key)
@@ -180,7 +170,11 @@ async function explain(input: InspectionInput, text: string, from: string): Prom
     ...{ node: options.nodeName, service: service.name, client: describeClient(input, client) },
     // One at a time: each may have thousands of endpoints.
     frontends: await mapInTurns(inspected.filter(isOfFamily), view, 1),
-    notServed: notServed(input, service),
+    notServed: [
+      ...refusalsOf(service, options),
+      ...refusals.map((refusal) => `endpoint ${refusal}`),
+      ...conflictsOf(inspection, service.name),
+    ],
   }
   return { status: 200, type: JSON_TYPE, body: JSON.stringify(document) }
 }
