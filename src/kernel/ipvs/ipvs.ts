@@ -21,10 +21,13 @@ export interface CountedRealServer extends ObservedRealServer {
   readonly stats: Stats
 }
 
-/** A virtual server, with what the kernel counts. */
-export interface CountedVirtualServer {
+/** What the kernel counts of a virtual server. */
+export interface Counted {
   readonly id: VirtualServerId
   readonly stats: Stats
+}
+
+export interface CountedVirtualServer extends Counted {
   readonly realServers: readonly CountedRealServer[]
 }
 
@@ -91,16 +94,20 @@ export class Ipvs {
     return found
   }
 
-  /** Everybody's virtual servers and their real servers, with what the kernel counts of them. */
-  async readTraffic(): Promise<CountedVirtualServer[]> {
+  /** What the kernel counts of everybody's virtual servers: one dump, however many real servers there are. */
+  async readCounters(): Promise<Counted[]> {
     const messages = await this.#dumpVirtualServers()
     const decode = virtualServerDecoder()
-    const counted = messages.flatMap((message) => {
+    const counted = await mapInTurns(messages, (message) => {
       const virtualServer = decode(message)
-      return virtualServer === undefined
-        ? []
-        : [{ id: virtualServer.id, stats: decodeStats(message, 'virtualServer') }]
+      return virtualServer && { id: virtualServer.id, stats: decodeStats(message, 'virtualServer') }
     })
+    return counted.filter((one) => one !== undefined)
+  }
+
+  /** The same, with their real servers. */
+  async readTraffic(): Promise<CountedVirtualServer[]> {
+    const counted = await this.readCounters()
     const ids = counted.map(({ id }) => id)
     const realServers = await this.#dumpRealServers(this.#reader, ids, (message, realServer) => ({
       ...realServer,
