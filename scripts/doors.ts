@@ -65,6 +65,8 @@ const DOORS: Readonly<Record<string, readonly string[]>> = {
   'program/choices': [
     'program',
     'program/report',
+    'loop',
+    'view',
     'config',
     'kernel',
     'kernel/ipvs',

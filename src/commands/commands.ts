@@ -3,6 +3,7 @@ import { CLEANUP } from './cleanup.ts'
 import type { Command } from './command.ts'
 import { DIFF } from './look/diff.ts'
 import { DOCTOR } from './look/doctor.ts'
+import { DRAIN, UNDRAIN } from './look/drain.ts'
 import { EXPLAIN } from './look/explain.ts'
 import { GET } from './look/get.ts'
 import { INIT } from './init.ts'
@@ -26,5 +27,7 @@ export const COMMANDS: readonly Command[] = [
   DIFF,
   DOCTOR,
   TOP,
+  DRAIN,
+  UNDRAIN,
   REPORT,
 ]

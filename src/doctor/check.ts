@@ -26,7 +26,7 @@ export interface Finding {
   readonly remedy: string
   /** Where that is explained. */
   readonly docs: string
-  /** Nothing is wrong: something could not be looked at. */
+  /** Nothing is wrong, but good to know: something could not be looked at, or is so by hand. */
   readonly isNote?: boolean
 }
 
@@ -51,7 +51,7 @@ export function finding(what: string, remedy: string, docs = DOCS): Finding {
   return { what, remedy, docs }
 }
 
-/** Of what could not be looked at. */
+/** Of what is no fault. */
 export function note(what: string, remedy: string): Finding {
   return { ...finding(what, remedy), isNote: true }
 }

@@ -1,6 +1,6 @@
 /** Whether the proxy runs on this node, answers, and gets what it wants from the kernel. */
 import type { VirtualServerList } from '../view/documents.ts'
-import { type Check, finding, type Finding } from './check.ts'
+import { type Check, finding, type Finding, note } from './check.ts'
 
 /** So many are told one by one. */
 const TOLD = 10
@@ -16,11 +16,18 @@ function failuresOf({ virtualServers }: VirtualServerList): Finding[] {
   )
 }
 
+function drainsOf({ drained = [] }: VirtualServerList): Finding[] {
+  return drained.map((name) =>
+    note(`${name} is drained by hand, and gets no new connections`, `kube-ipvs undrain ${name}`),
+  )
+}
+
 /** `ask` throws when the process does not answer. */
 export function processChecks(ask: () => Promise<VirtualServerList>): Check[] {
   const run = async (): Promise<Finding[]> => {
     try {
-      return failuresOf(await ask())
+      const list = await ask()
+      return [...drainsOf(list), ...failuresOf(list)]
     } catch (error) {
       const remedy =
         'start it, or end it where it is frozen: this node serves on as it is, and learns of no change'

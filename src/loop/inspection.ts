@@ -1,5 +1,6 @@
 /** What the loop knows of virtual servers, beside what the kernel has now. Nothing is changed. */
 import type { Claim, VirtualServerClaim } from '../model/claims/claim.ts'
+import { drainByHand, type HandDrains } from '../model/claims/hand-drains.ts'
 import type { ServiceName } from '../model/facts/facts.ts'
 import type { ObjectKey } from '../model/kernel-object.ts'
 import {
@@ -23,7 +24,7 @@ const DEPENDS = 'it depends on another object that was refused'
 export type Inspection = Pick<Parts, 'options' | 'ledger' | 'queue' | 'auditor' | 'drainer' | 'mapper'>
 
 /** Services that want something of the kernel. */
-export function serviceNames({ ledger }: Inspection): ServiceName[] {
+export function serviceNames({ ledger }: Pick<Inspection, 'ledger'>): ServiceName[] {
   return [...ledger.owners()]
 }
 
@@ -76,11 +77,13 @@ export async function inspect<View>(
 ): Promise<View[]> {
   const { kernel } = inspection.options
   const failing = new Map([...inspection.queue.failures()].map((failure) => [failure.object.key, failure]))
+  const { drains } = inspection.options.mapping()
   const views: View[] = []
   for (let start = 0; start < keys.length; start += VIRTUAL_SERVERS_PER_STEP) {
     const ids = keys.slice(start, start + VIRTUAL_SERVERS_PER_STEP).map(virtualServerIdOf)
     const observed = await kernel.readRealServers(ids)
-    for (const id of ids) views.push(view(inspectOne(inspection, id, observed.get(id.key), failing)))
+    for (const id of ids)
+      views.push(view(inspectOne(inspection, id, observed.get(id.key), { failing, drains })))
     await breathe()
   }
   return views
@@ -90,7 +93,7 @@ function inspectOne(
   { options: { cluster, now }, ledger, queue, auditor, drainer }: Inspection,
   id: VirtualServerId,
   observed: Inspected['observed'],
-  failing: ReadonlyMap<ObjectKey, Failure>,
+  { failing, drains }: { failing: ReadonlyMap<ObjectKey, Failure>; drains: HandDrains },
 ): Inspected {
   const wanted = ledger.wanted(id.key)
   const claim = wanted?.kind === 'virtualServer' ? wanted : undefined
@@ -104,7 +107,7 @@ function inspectOne(
     isForeign: isTaken,
     isPending: known === undefined || isInQueue(queue, id.key) || isInQueue(queue, claim?.vip),
     failures: failing.size === 0 ? [] : failuresOf(id, claim && ledger.claimsOf(claim.owner), failing),
-    pods: claim === undefined ? new Map() : podsOf(cluster.slicesOf(claim.owner)),
+    pods: claim === undefined ? new Map() : podsOf(drainByHand(cluster.slicesOf(claim.owner), drains)),
     drainEndsInSeconds: secondsUntil(drainer.endsOf(id.key), now()),
   }
 }

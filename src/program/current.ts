@@ -13,6 +13,8 @@ export interface Current {
   policy: ExternalPolicy | undefined
   /** Of all interfaces but kube-ipvs0; replaced when one changes. Empty until they have been read. */
   nodeAddresses: readonly Address[]
+  /** What an operator has drained, and since when; replaced at each change. It ends with the process. */
+  drains: ReadonlyMap<string, Date>
   /** What was said when the Nodes were listed and this one was not among them. */
   missingNode: string | undefined
 }
@@ -21,5 +23,5 @@ export function initially(
   { config, document }: Pick<LoadedConfig, 'config' | 'document'>,
   policy: ExternalPolicy | undefined,
 ): Current {
-  return { config, document, policy, nodeAddresses: [], missingNode: undefined }
+  return { config, document, policy, nodeAddresses: [], drains: new Map(), missingNode: undefined }
 }

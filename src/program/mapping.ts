@@ -8,6 +8,7 @@ import { type Cidr, formatCidr } from '../model/cidr.ts'
 import type { Cluster } from '../model/facts/cluster.ts'
 import type { Node } from '../model/facts/facts.ts'
 import type { ExternalPolicy } from '../model/claims/external-policy.ts'
+import type { HandDrains } from '../model/claims/hand-drains.ts'
 import { nodePortAddresses, nodePortNetworks } from '../model/claims/node-ports.ts'
 import type { Surroundings } from '../model/claims/surroundings.ts'
 
@@ -24,6 +25,7 @@ export interface MappingInput {
   readonly apiAddresses: ReadonlySet<Address>
   readonly surroundings: Surroundings
   readonly policy: ExternalPolicy | undefined
+  readonly drains: HandDrains
 }
 
 interface RulesInput {
@@ -78,9 +80,9 @@ function neighbourhood(input: MappingInput): MappingOptions['neighbourhood'] {
 }
 
 export function mappingOptions(input: MappingInput): MappingOptions {
-  const { config, cluster, nodeName, families, scheduler, vipBinding, nodeAddresses } = input
+  const { config, cluster, nodeName, families, scheduler, vipBinding, nodeAddresses, drains } = input
   return {
-    ...{ nodeName, families, scheduler, vipBinding },
+    ...{ nodeName, families, scheduler, vipBinding, drains },
     zone: cluster.node?.zone,
     nodePortAddresses: addressesOf(config, cluster.node, nodeAddresses).nodePortAddresses,
     neighbourhood: neighbourhood(input),

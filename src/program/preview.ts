@@ -13,6 +13,7 @@ import { Reporter } from '../loop/reporter.ts'
 import { type FollowedFacts, openFacts } from './facts.ts'
 import { type Life, openLife } from './life.ts'
 import { type MappingInput, mappingOptions, ruleOptions } from './mapping.ts'
+import type { HandDrains } from '../model/claims/hand-drains.ts'
 import type { Address, Family } from '../model/address.ts'
 import { contains } from '../model/cidr.ts'
 import { formatCommand } from '../model/ipvsadm.ts'
@@ -59,7 +60,7 @@ interface DryParts {
   readonly facts: FollowedFacts
   readonly metrics: Metrics
   readonly kernel: LinuxKernel
-  readonly node: Pick<MappingInput, 'families' | 'nodeAddresses'>
+  readonly node: Pick<MappingInput, 'families' | 'nodeAddresses' | 'drains'>
 }
 
 /** The scheduler is taken at its word: looking for it would change the kernel. */
@@ -109,17 +110,20 @@ function countErrors(log: Logger): { readonly log: Logger; readonly count: () =>
   return { log: counting, count: () => count }
 }
 
+/** A start knows of none. */
+const NO_DRAINS: HandDrains = new Set()
+
 /** Throws an Error with a remedy when it cannot be found out. */
-export async function preview(options: ProgramOptions): Promise<Preview> {
+export async function preview(options: ProgramOptions, drains = NO_DRAINS): Promise<Preview> {
   const life = openLife(options.signal)
   try {
-    return await previewUntil(life, options)
+    return await previewUntil(life, options, drains)
   } finally {
     await life.end()
   }
 }
 
-async function previewUntil(life: Life, options: ProgramOptions): Promise<Preview> {
+async function previewUntil(life: Life, options: ProgramOptions, drains: HandDrains): Promise<Preview> {
   const { naming, choice, log, signal, loaded } = options
   const { config } = loaded
   const addon = loadAddon()
@@ -132,7 +136,7 @@ async function previewUntil(life: Life, options: ProgramOptions): Promise<Previe
   const metrics = new Metrics({ defaults: false })
   const counted = countErrors(log)
   const facts = openFacts({ nodeName: naming.name, choice, addon, metrics, life, log: counted.log })
-  const node = { families, nodeAddresses: [] as readonly Address[] }
+  const node = { families, drains, nodeAddresses: [] as readonly Address[] }
   const onChange = (addresses: readonly Address[]): void => {
     node.nodeAddresses = addresses
   }

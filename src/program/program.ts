@@ -28,6 +28,7 @@ import { serveHttp } from './report/http.ts'
 import { inspectionRoutes } from './report/inspection.ts'
 import { nodeEvents } from './report/node-events.ts'
 import { keepRules } from './rules.ts'
+import { drainRoutes } from './choices/drains.ts'
 import { openScheduler } from './choices/scheduler.ts'
 import { openVipBinding } from './choices/vip-binding.ts'
 
@@ -120,7 +121,9 @@ async function open(options: ProgramOptions, life: Life): Promise<Opened> {
   ])
 
   serveHttp({ ...common, health, recordNodeEvent })
-  await serveLocally(localSocket, inspectionRoutes({ inspection: proxy.inspection, current }), common)
+  const { inspection } = proxy
+  const routes = { ...inspectionRoutes({ inspection, current }), ...drainRoutes({ ...common, inspection }) }
+  await serveLocally(localSocket, routes, common)
   const setUp = (config: Config): Promise<void> => setUpNode(kernel, config, log)
   followFiles(options, { ...common, rulesBell, scheduler, recordNodeEvent, readdress, setUpNode: setUp })
   log.info({ version: packageJson.version, nodeName, node: process.version }, 'kube-ipvs has started')

@@ -15,18 +15,20 @@ export interface Answer {
   readonly body: string
 }
 
-/** Answers by path, whatever the method; any other path is 404. */
-export type Routes = Readonly<Record<string, (query: URLSearchParams) => Answer | Promise<Answer>>>
+/** Answers by path; any other path is 404. Only what changes something asks for the method. */
+export type Routes = Readonly<
+  Record<string, (query: URLSearchParams, method: string) => Answer | Promise<Answer>>
+>
 
 const NOT_FOUND: Answer = { status: 404, type: PLAIN, body: '404 page not found\n' }
 const BAD_REQUEST: Answer = { status: 400, type: PLAIN, body: '400 bad request\n' }
 
 /** Anybody may send anything, such as `GET //`, which is no path of a URL. */
-async function answerOf(routes: Routes, url = '/'): Promise<Answer> {
+async function answerOf(routes: Routes, { url = '/', method = 'GET' }: IncomingMessage): Promise<Answer> {
   if (!URL.canParse(url, 'http://localhost')) return BAD_REQUEST
   const { pathname, searchParams } = new URL(url, 'http://localhost')
   const route = Object.hasOwn(routes, pathname) ? routes[pathname] : undefined
-  return (await route?.(searchParams)) ?? NOT_FOUND
+  return (await route?.(searchParams, method)) ?? NOT_FOUND
 }
 
 /** Never throws: nobody would catch it, and the program would end. */
@@ -37,7 +39,7 @@ export async function answer(
   log: Logger,
 ): Promise<void> {
   try {
-    const { status, type, body } = await answerOf(routes, request.url)
+    const { status, type, body } = await answerOf(routes, request)
     response.writeHead(status, { 'Content-Type': type, 'X-Content-Type-Options': 'nosniff' }).end(body)
   } catch (err) {
     log.error({ err, url: request.url }, 'cannot answer a request')

@@ -131,6 +131,10 @@ export class Metrics {
     this.#own.drained.inc(count)
   }
 
+  setDrainedByHand(count: number): void {
+    this.#own.drainedByHand.set(count)
+  }
+
   setConflicts(count: number): void {
     this.#own.conflicts.set(count)
   }

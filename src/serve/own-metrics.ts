@@ -13,6 +13,7 @@ interface OwnMetrics {
   readonly repairs: Counter
   readonly draining: Gauge
   readonly drained: Counter
+  readonly drainedByHand: Gauge
   readonly conflicts: Gauge
   readonly refused: Gauge
   readonly refusedEndpoints: Gauge
@@ -41,6 +42,7 @@ export function ownMetrics(registry: Registry, counted: Counted): OwnMetrics {
       'kube_ipvs_drained_real_servers_total',
       'Real servers deleted after their last connection',
     ),
+    drainedByHand: gauge('kube_ipvs_drained_by_hand', 'Pods and addresses that an operator has drained'),
     conflicts: gauge(
       'kube_ipvs_conflicts',
       'Virtual servers that more than one Service, or somebody else, claims',

@@ -33,6 +33,8 @@ export interface RealServerView {
   readonly connections?: { readonly active: number; readonly inactive: number }
   /** Of one that drains: when it is deleted at the latest; without it, when its last connection ends. */
   readonly drainEndsInSeconds?: number
+  /** It is drained by hand, under this name, until `kube-ipvs undrain` or the end of the process. */
+  readonly drainedAs?: string
 }
 
 export interface VirtualServerView {
@@ -56,7 +58,28 @@ export interface VirtualServerList {
   readonly kind: 'VirtualServerList'
   readonly source: Source
   readonly node?: string
+  /** What is drained by hand on this node, whether it has connections or not. */
+  readonly drained?: readonly string[]
   readonly virtualServers: readonly VirtualServerView[]
+}
+
+/** A Pod or an address that is drained by hand. */
+export interface DrainView {
+  /** As it was named: `namespace/name` of a Pod, or an address. */
+  readonly drained: string
+  /** RFC 3339. */
+  readonly since: string
+  /** Services that have an endpoint there, and their endpoints that are ready and not drained. */
+  readonly services: readonly { readonly service: string; readonly endpointsLeft: number }[]
+}
+
+/** What `kube-ipvs drain` and `undrain` show: what is drained afterwards. */
+export interface DrainList {
+  readonly apiVersion: typeof API_VERSION
+  readonly kind: 'DrainList'
+  readonly source: 'process'
+  readonly node: string
+  readonly drains: readonly DrainView[]
 }
 
 /** Whose address an endpoint sees. */
@@ -70,6 +93,8 @@ export interface EndpointView {
   readonly isIn: boolean
   /** Why it is out. */
   readonly reason?: string
+  /** Of one that is drained by hand: under which name. */
+  readonly drainedAs?: string
   /** Of one that is in, for the client that was asked about. */
   readonly seenAs?: SeenAs
 }
@@ -118,4 +143,6 @@ export interface Difference {
   readonly foreign: readonly string[]
   /** What Services want and somebody else has: a sentence each. */
   readonly blocked: readonly string[]
+  /** What is drained by hand: no difference, though the API wants it to be served. */
+  readonly drained: readonly string[]
 }

@@ -1,6 +1,8 @@
 /** Documents as text, for people: columns that line up, nothing cut off. */
 import type {
   Difference,
+  DrainList,
+  DrainView,
   EndpointView,
   Explanation,
   FailureView,
@@ -45,8 +47,10 @@ function weightOf({ wanted, programmed }: RealServerView['weight']): string {
   return `${wanted} (kernel: ${programmed ?? 'none'})`
 }
 
-function stateOfReal({ state, drainEndsInSeconds }: RealServerView): string {
-  return drainEndsInSeconds === undefined ? state : `${state}, ${drainEndsInSeconds} s at most`
+function stateOfReal({ state, drainedAs, drainEndsInSeconds }: RealServerView): string {
+  const byHand = drainedAs === undefined ? '' : ', drained by hand'
+  const end = drainEndsInSeconds === undefined ? '' : `, ${drainEndsInSeconds} s at most`
+  return `${state}${byHand}${end}`
 }
 
 function schedulerOf({ wanted, programmed }: VirtualServerView['scheduler']): string {
@@ -77,11 +81,14 @@ const HEAD = [
 ]
 
 /** What `kube-ipvs get` prints. */
-export function formatVirtualServers({ virtualServers }: VirtualServerList): string[] {
+export function formatVirtualServers({ virtualServers, drained = [] }: VirtualServerList): string[] {
   const failing = virtualServers.flatMap(({ failures }) => failureLines(failures, ''))
   return [
     ...formatColumns([...HEAD, ...virtualServers.flatMap(virtualServerRows)]),
     ...(failing.length > 0 ? ['', 'Failing:', ...new Set(failing)] : []),
+    ...(drained.length > 0
+      ? ['', `Drained by hand: ${drained.join(', ')} ("kube-ipvs drain" says more)`]
+      : []),
   ]
 }
 
@@ -119,13 +126,35 @@ export function formatExplanation({ service, node, client, frontends, notServed 
 }
 
 /** What `kube-ipvs diff` prints: as `kube-ipvs plan` does, and what is somebody else's. */
-export function formatDifference({ changes, foreign, blocked }: Difference): string[] {
+export function formatDifference({ changes, foreign, blocked, drained }: Difference): string[] {
   const count = changes.length + blocked.length
   const verdict = count === 1 ? '1 difference' : `${count} differences`
   return [
     ...changes,
     ...blocked.map((sentence) => `# ${sentence}`),
+    ...drained.map((name) => `# drained by hand, until "kube-ipvs undrain ${name}"`),
     ...(foreign.length === 0 ? [] : ['# not ours, and left alone:', ...foreign.map((key) => `#   ${key}`)]),
     count === 0 ? '# no difference: the kernel is as the API wants it' : `# ${verdict}`,
+  ]
+}
+
+function drainLines({ drained, since, services }: DrainView): string[] {
+  return [
+    `${drained}: no new connections since ${since}; open ones go on`,
+    ...(services.length === 0 ? ['  no Service has an endpoint there now'] : []),
+    ...services.map(({ service, endpointsLeft }) =>
+      endpointsLeft === 0
+        ? `  ${service}: no endpoint is left: new connections are refused`
+        : `  ${service}: ${endpointsLeft} ready ${endpointsLeft === 1 ? 'endpoint is' : 'endpoints are'} left`,
+    ),
+  ]
+}
+
+/** What `kube-ipvs drain` and `undrain` print. */
+export function formatDrains({ node, drains }: DrainList): string[] {
+  if (drains.length === 0) return [`Nothing is drained by hand on node ${node}`]
+  return [
+    `Drained by hand on node ${node}, until "kube-ipvs undrain" or until kube-ipvs starts anew:`,
+    ...drains.flatMap(drainLines),
   ]
 }

@@ -15,6 +15,8 @@ import type { FailureView, RealServerView, State, VirtualServerView } from './do
 export interface PodAt {
   readonly pod?: string
   readonly node?: string
+  /** By hand, and under which name. */
+  readonly drainedAs?: string
 }
 
 /** All that is known of a virtual server. */
@@ -41,10 +43,11 @@ export function podsOf(slices: Iterable<EndpointSlice>): Map<Address, PodAt> {
   const pods = new Map<Address, PodAt>()
   for (const { service, endpoints } of slices) {
     const { namespace } = splitServiceName(service)
-    for (const { address, pod, nodeName } of endpoints)
+    for (const { address, pod, nodeName, drainedAs } of endpoints)
       pods.set(address, {
         ...(pod !== undefined && { pod: `${namespace}/${pod}` }),
         ...(nodeName !== undefined && { node: nodeName }),
+        ...(drainedAs !== undefined && { drainedAs }),
       })
   }
   return pods

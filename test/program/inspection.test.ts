@@ -24,8 +24,11 @@ describe('the answers to commands', () => {
   }
   async function answer(path: string, query: Record<string, string>): Promise<Answer> {
     const config = { ...defaultConfig(), clusterCidrs: [] }
-    const routes = inspectionRoutes({ inspection: story.proxy.inspection, current: { config } })
-    return routes[path]!(new URLSearchParams(query))
+    const routes = inspectionRoutes({
+      inspection: story.proxy.inspection,
+      current: { config, drains: story.current.drains },
+    })
+    return routes[path]!(new URLSearchParams(query), 'GET')
   }
   async function get(of = ''): Promise<readonly VirtualServerView[]> {
     const { body, status } = await answer('/v1/virtual-servers', { of })

@@ -39,6 +39,7 @@ const input = (config: Partial<Config> = {}, cluster = clusterOf()) => ({
   apiAddresses: new Set([parseAddress('192.168.50.99')!]),
   surroundings: ALONE,
   policy: undefined,
+  drains: new Set<string>(),
 })
 
 describe('mappingOptions', () => {

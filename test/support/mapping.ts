@@ -26,6 +26,7 @@ export function mapping(parts: Partial<MappingOptions> = {}): MappingOptions {
     nodePortAddresses: [],
     neighbourhood: NOBODY,
     allowExternalIps: true,
+    drains: new Set(),
     ...parts,
   }
 }

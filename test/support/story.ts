@@ -7,6 +7,7 @@ import type { Bell } from '../../src/waiting/doorbell.ts'
 import type { Kernel } from '../../src/kernel/kernel.ts'
 import { Proxy } from '../../src/loop/proxy.ts'
 import { Reporter } from '../../src/loop/reporter.ts'
+import type { Current } from '../../src/program/current.ts'
 import { mappingOptions } from '../../src/program/mapping.ts'
 import type { Address } from '../../src/model/address.ts'
 import type { Binding } from '../../src/model/binding.ts'
@@ -111,6 +112,7 @@ export class Story {
   /** Addresses of other nodes. */
   peers: ReadonlySet<Address> = new Set()
   policy: ExternalPolicy | undefined
+  readonly current: Pick<Current, 'drains'> = { drains: new Map() }
   minSyncPeriodMs = 0
   cpuMs = 0
   readonly #abort = new AbortController()
@@ -150,6 +152,7 @@ export class Story {
           apiAddresses: this.apiAddresses,
           surroundings: surroundingsOf(this.links, this.peers, this.cluster.node?.podCidrs ?? [], () => true),
           policy: this.policy,
+          drains: this.current.drains,
         }),
       isExcluded: options.isExcluded ?? (() => false),
       onServiceMapped: () => options.onServiceMapped?.(),

@@ -22,9 +22,15 @@ interface Answered {
   readonly body: string
 }
 
-async function send(socketPath: string, path: string, silenceMs: number): Promise<Answered> {
+interface Asked {
+  readonly socketPath: string
+  readonly path: string
+  readonly method: 'GET' | 'POST'
+}
+
+async function send(asking: Asked, silenceMs: number): Promise<Answered> {
   return new Promise((resolve, reject) => {
-    const asked = request({ socketPath, path, timeout: silenceMs }, (response) => {
+    const asked = request({ ...asking, timeout: silenceMs }, (response) => {
       text(response).then((body) => {
         resolve({ status: response.statusCode!, body })
       }, reject)
@@ -35,16 +41,31 @@ async function send(socketPath: string, path: string, silenceMs: number): Promis
   })
 }
 
+type Query = Readonly<Record<string, string>>
+
 /** The document at a path. Throws NoAnswerError, or an Error with what the program says. */
 export async function ask<Document>(
   socketPath: string,
   path: string,
-  query: Readonly<Record<string, string>>,
+  query: Query,
   silenceMs = SILENCE_MS,
+): Promise<Document> {
+  return exchange({ socketPath, path, method: 'GET' }, query, silenceMs)
+}
+
+/** Has the program change something, and returns the document that it answers. Throws as `ask`. */
+export async function change<Document>(socketPath: string, path: string, query: Query): Promise<Document> {
+  return exchange({ socketPath, path, method: 'POST' }, query, SILENCE_MS)
+}
+
+async function exchange<Document>(
+  { socketPath, path, method }: Asked,
+  query: Query,
+  silenceMs: number,
 ): Promise<Document> {
   if (socketPath === '') throw new NoAnswerError('--local-socket is empty')
   const url = `${path}?${String(new URLSearchParams(query))}`
-  const answered = await send(socketPath, url, silenceMs).catch((cause: unknown) => {
+  const answered = await send({ socketPath, path: url, method }, silenceMs).catch((cause: unknown) => {
     const { code = '', message } = cause as NodeJS.ErrnoException
     const reason = REASONS[code] ?? message
     throw new NoAnswerError(`kube-ipvs does not answer on ${socketPath}: ${reason}`)

@@ -7,6 +7,7 @@ import type { Cluster } from '../../model/facts/cluster.ts'
 import { isExposed, type ServiceName } from '../../model/facts/facts.ts'
 import { type Checked, checkEndpoints } from '../../model/claims/endpoints.ts'
 import type { KernelObject } from '../../model/kernel-object.ts'
+import { drainByHand } from '../../model/claims/hand-drains.ts'
 import type { Ledger } from '../../model/claims/ledger.ts'
 import { mapInTurns } from '../../waiting/turns.ts'
 import type { Queue } from '../queue.ts'
@@ -107,9 +108,8 @@ export class Mapper {
 
   /** The slices of a Service without endpoints that are not served, and why these are not. */
   check(name: ServiceName, options: MappingOptions): Checked {
-    return checkEndpoints(this.#options.cluster.slicesOf(name), (address) =>
-      this.#isVirtual(address, options),
-    )
+    const slices = drainByHand(this.#options.cluster.slicesOf(name), options.drains)
+    return checkEndpoints(slices, (address) => this.#isVirtual(address, options))
   }
 
   /** Returns the objects that may have to be changed. */

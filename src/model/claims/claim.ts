@@ -5,6 +5,7 @@ import type { ServiceName } from '../facts/facts.ts'
 import type { SetMemberKey } from '../sets.ts'
 import type { RealServerKey, VirtualServer, VirtualServerKey } from '../virtual-server.ts'
 import type { Place } from './endpoints.ts'
+import type { HandDrains } from './hand-drains.ts'
 import type { ExternalKind, Neighbourhood } from './refusal.ts'
 
 /** A virtual server as a Service wants it. */
@@ -61,4 +62,6 @@ export interface MappingOptions extends Place {
   readonly neighbourhood: Neighbourhood
   /** False: the externalIPs of Services are not served (feature gate AllowServiceExternalIPs). */
   readonly allowExternalIps: boolean
+  /** What an operator has drained. */
+  readonly drains: HandDrains
 }

@@ -170,7 +170,8 @@ export function whyOut(
 }
 
 function reasonOut(backend: Backend, isLocalOnly: boolean, place: Place): string {
-  const { ready, serving, terminating, nodeName, zoneHints, nodeHints } = backend.endpoint
+  const { ready, serving, terminating, nodeName, zoneHints, nodeHints, drainedAs } = backend.endpoint
+  if (drainedAs !== undefined) return `drained by hand: "kube-ipvs undrain ${drainedAs}" ends it`
   if (!ready && !terminating) return 'not ready'
   if (isLocalOnly && !isLocal(backend, place))
     return `on node ${nodeName ?? '(none)'}, and the traffic policy is Local`

@@ -72,6 +72,8 @@ export interface Endpoint {
   /** Zones, and nodes, that the control plane wants to use this endpoint; undefined for no hint. */
   readonly zoneHints: readonly string[] | undefined
   readonly nodeHints: readonly string[] | undefined
+  /** By hand, on this node, and under which name. */
+  readonly drainedAs?: string
 }
 
 export interface EndpointSlice {

@@ -1,6 +1,7 @@
 /** The health-check node ports of this node's Services. */
 import type { Logger } from 'pino'
 import { type Family, familyOf } from '../../model/address.ts'
+import { drainByHand } from '../../model/claims/hand-drains.ts'
 import { localEndpoints } from '../../model/claims/local-endpoints.ts'
 import { isNodePortWildcard } from '../../model/claims/node-ports.ts'
 import type { Cluster } from '../../model/facts/cluster.ts'
@@ -16,7 +17,7 @@ export interface HealthNodePortsInput {
   readonly nodeName: string
   readonly families: ReadonlySet<Family>
   readonly cluster: Cluster
-  readonly current: Pick<Current, 'config' | 'nodeAddresses'>
+  readonly current: Pick<Current, 'config' | 'nodeAddresses' | 'drains'>
   readonly health: Pick<ProxyHealth, 'healthy' | 'lastingFaults'>
   readonly recordEvent: RecordEvent
   readonly life: Life
@@ -73,11 +74,12 @@ export function healthAddresses(
 
 /** What the port of a Service is to say; undefined where it has none. */
 function healthOf(
-  { cluster, nodeName, families }: Pick<HealthNodePortsInput, 'cluster' | 'nodeName' | 'families'>,
+  { cluster, current, nodeName, families }: HealthNodePortsInput,
   name: ServiceName,
 ): ServiceHealth | undefined {
   const service = cluster.service(name)
   const port = service?.healthCheckNodePort ?? 0
   if (service === undefined || port === 0) return undefined
-  return { port, localEndpoints: localEndpoints(service, cluster.slicesOf(name), { nodeName, families }) }
+  const slices = drainByHand(cluster.slicesOf(name), current.drains)
+  return { port, localEndpoints: localEndpoints(service, slices, { nodeName, families }) }
 }

@@ -14,7 +14,7 @@ import {
   virtualServerKeys,
 } from '../../loop/inspection.ts'
 import type { VirtualServerKey } from '../../model/virtual-server.ts'
-import { type Answer, PLAIN, type Routes } from '../../serve/http.ts'
+import type { Answer, Routes } from '../../serve/http.ts'
 import type { Client, ClientRules } from '../../view/client.ts'
 import {
   API_VERSION,
@@ -28,10 +28,11 @@ import { type Inspected, podsOf, virtualServerView } from '../../view/virtual-se
 import { mapInTurns } from '../../waiting/turns.ts'
 import type { Current } from '../current.ts'
 import { ruleOptions } from '../mapping.ts'
+import { answered, jsonAnswer, UnknownError } from './answers.ts'
 
 export interface InspectionInput {
   readonly inspection: Inspection
-  readonly current: Pick<Current, 'config'>
+  readonly current: Pick<Current, 'config' | 'drains'>
 }
 
 /** What tells Pods from others, in a family; undefined: nothing. */
@@ -52,13 +53,6 @@ function isPod(input: InspectionInput, address: Address): boolean {
   return cidrs.some((cidr) => contains(cidr, address))
 }
 
-/** What is asked about is not known here. */
-class UnknownError extends Error {
-  override readonly name = 'UnknownError'
-}
-
-const JSON_TYPE = 'application/json'
-
 /** The virtual servers that are asked about. Throws an UnknownError when there are none. */
 function keysOf(inspection: Inspection, text: string): VirtualServerKey[] {
   if (text === '') return virtualServerKeys(inspection, () => true)
@@ -74,14 +68,18 @@ function keysOf(inspection: Inspection, text: string): VirtualServerKey[] {
 }
 
 /** Written a part at a time: there may be 100,000 real servers, and the loop must have its turns. */
-async function list(inspection: Inspection, keys: readonly VirtualServerKey[]): Promise<Answer> {
+async function list(
+  { inspection, current }: InspectionInput,
+  keys: readonly VirtualServerKey[],
+): Promise<Answer> {
   const texts = await inspect(inspection, keys, (one) => JSON.stringify(virtualServerView(one)))
   const head: Omit<VirtualServerList, 'virtualServers'> = {
     ...{ apiVersion: API_VERSION, kind: 'VirtualServerList', source: 'process' },
     node: inspection.options.mapping().nodeName,
+    ...(current.drains.size > 0 && { drained: [...current.drains.keys()] }),
   }
   const body = `${JSON.stringify(head).slice(0, -1)},"virtualServers":[${texts.join(',')}]}`
-  return { status: 200, type: JSON_TYPE, body }
+  return jsonAnswer(body)
 }
 
 /** An address of Services answers ping on every port, and connections only where a Service has one. */
@@ -176,17 +174,7 @@ async function explain(input: InspectionInput, text: string, from: string): Prom
       ...conflictsOf(inspection, service.name),
     ],
   }
-  return { status: 200, type: JSON_TYPE, body: JSON.stringify(document) }
-}
-
-/** What goes wrong is an answer: who asks is told, and nobody else. */
-async function answered(ask: () => Promise<Answer>): Promise<Answer> {
-  try {
-    return await ask()
-  } catch (error) {
-    const status = error instanceof UnknownError ? 404 : 500
-    return { status, type: PLAIN, body: `${(error as Error).message}\n` }
-  }
+  return jsonAnswer(JSON.stringify(document))
 }
 
 /** What commands ask. `of` and `from` are as people write them. */
@@ -194,8 +182,8 @@ export function inspectionRoutes(input: InspectionInput): Routes {
   const { inspection } = input
   const of = (query: URLSearchParams): string => query.get('of') ?? ''
   return {
-    '/v1/virtual-servers': (query) => answered(async () => list(inspection, keysOf(inspection, of(query)))),
-    '/v1/failing-virtual-servers': () => answered(async () => list(inspection, failingKeys(inspection))),
+    '/v1/virtual-servers': (query) => answered(async () => list(input, keysOf(inspection, of(query)))),
+    '/v1/failing-virtual-servers': () => answered(async () => list(input, failingKeys(inspection))),
     '/v1/explanation': (query) => answered(async () => explain(input, of(query), query.get('from') ?? '')),
   }
 }
