@@ -8,6 +8,7 @@ import { EXPLAIN } from './look/explain.ts'
 import { GET } from './look/get.ts'
 import { INIT } from './init.ts'
 import { REPORT } from './look/report.ts'
+import { TRACE } from './look/trace.ts'
 import { TOP } from './look/top.ts'
 import { PLAN } from './plan.ts'
 import { RUN } from './run.ts'
@@ -24,6 +25,7 @@ export const COMMANDS: readonly Command[] = [
   PLAN,
   GET,
   EXPLAIN,
+  TRACE,
   DIFF,
   DOCTOR,
   TOP,

@@ -82,6 +82,15 @@ export function withoutBrackets(host: string): string {
   return host.replace(/^\[|\]$/g, '')
 }
 
+export interface SocketAddress {
+  readonly address: Address
+  readonly port: number
+}
+
+export function isSame(one: SocketAddress, other: SocketAddress): boolean {
+  return one.address === other.address && one.port === other.port
+}
+
 /** `10.96.0.1:443` or `[fd00::1]:443`. */
 export function formatSocketAddress(address: Address, port: number): string {
   return familyOf(address) === 'IPv6' ? `[${address}]:${port}` : `${address}:${port}`

@@ -93,6 +93,11 @@ const TYPES: ReadonlyMap<string, SetType> = new Map(
   FAMILIES.flatMap(setsOf).map(({ name, type }) => [name, type]),
 )
 
+/** Undefined: it is none of ours. */
+export function typeOfSet(name: string): SetType | undefined {
+  return TYPES.get(name)
+}
+
 /** The address that a member begins with; undefined for a member of a set of ports. */
 export function addressInMember(key: SetMemberKey): Address | undefined {
   const { set, element } = splitSetMember(key)

@@ -3,6 +3,9 @@ import { type Address, familyOf, formatSocketAddress, withoutBrackets } from './
 
 export type Protocol = 'TCP' | 'UDP' | 'SCTP'
 
+/** IANA's numbers (linux/in.h). */
+export const PROTOCOL_NUMBERS: Readonly<Record<Protocol, number>> = { TCP: 6, UDP: 17, SCTP: 132 }
+
 /** How a real server is reached: `-m`, `-i`, `-g` and the local node, in ipvsadm's words. */
 export type ForwardingMethod = 'masquerade' | 'tunnel' | 'directRoute' | 'local'
 

@@ -132,6 +132,52 @@ export interface Explanation {
   readonly notServed: readonly string[]
 }
 
+/** A rule that applies to a packet, or may. */
+export interface RuleStepView {
+  /** Table and chain. */
+  readonly at: string
+  /** As its tool prints it. */
+  readonly rule: string
+  readonly effect: string
+}
+
+/** What IPVS remembers of a client. */
+export interface ConnectionView {
+  /** Address and port; the port is 0 where only the client is bound to its real server (sessionAffinity). */
+  readonly client: string
+  readonly realServer: string
+  readonly pod?: string
+  /** As the protocol has it: ESTABLISHED, SYN_RECV, UDP ... */
+  readonly state: string
+  readonly expiresInSeconds: number
+}
+
+/** A flow of the kernel's connection tracking. */
+export interface FlowView {
+  readonly client: string
+  /** Who answers. */
+  readonly answeredBy: string
+  /** Whom the answering side sees. */
+  readonly sees: string
+  readonly expiresInSeconds?: number
+}
+
+/** What `kube-ipvs trace` shows. */
+export interface Trace {
+  readonly apiVersion: typeof API_VERSION
+  readonly kind: 'Trace'
+  readonly source: Source
+  /** `TCP 10.244.1.2:40022 -> 10.96.0.10:80`; without a port: from any. */
+  readonly packet: string
+  /** What becomes of the first packet in our rules, in their order. */
+  readonly rules: readonly RuleStepView[]
+  readonly virtualServer?: VirtualServerView
+  readonly connections: readonly ConnectionView[]
+  readonly flows: readonly FlowView[]
+  /** What follows from all that: a sentence each. */
+  readonly conclusions: readonly string[]
+}
+
 /** What `kube-ipvs diff` shows. */
 export interface Difference {
   readonly apiVersion: typeof API_VERSION

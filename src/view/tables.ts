@@ -41,13 +41,13 @@ function failureLines(failures: readonly FailureView[], indent: string): string[
 }
 
 /** `1`, or `1 (kernel: 0)` where the two are not the same. */
-function weightOf({ wanted, programmed }: RealServerView['weight']): string {
+export function weightOf({ wanted, programmed }: RealServerView['weight']): string {
   if (wanted === undefined) return String(programmed ?? '-')
   if (programmed === wanted) return String(wanted)
   return `${wanted} (kernel: ${programmed ?? 'none'})`
 }
 
-function stateOfReal({ state, drainedAs, drainEndsInSeconds }: RealServerView): string {
+export function stateOfReal({ state, drainedAs, drainEndsInSeconds }: RealServerView): string {
   const byHand = drainedAs === undefined ? '' : ', drained by hand'
   const end = drainEndsInSeconds === undefined ? '' : `, ${drainEndsInSeconds} s at most`
   return `${state}${byHand}${end}`

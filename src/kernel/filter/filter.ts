@@ -6,6 +6,7 @@ import type { Family } from '../../model/address.ts'
 import type { SetMemberKey } from '../../model/sets.ts'
 import type { Refusals } from '../../netlink/error.ts'
 import type { Socket } from '../../netlink/socket.ts'
+import type { Packet, RuleTrace } from './rule-trace.ts'
 
 /** How traffic from Pods is told. */
 export type LocalTraffic =
@@ -56,5 +57,7 @@ export interface Filter {
   ensure(family: Family, options: RuleOptions): Promise<'unchanged' | 'written'>
   /** What `ensure` would do once all sets are there, as commands: nothing is changed. Throws as `ensure`. */
   preview(family: Family, options: RuleOptions): Promise<string[]>
+  /** What becomes of a packet in the rules as they stand now, on to its way out where IPVS serves it. Throws as `ensure`. */
+  trace(packet: Packet, isServed: boolean): Promise<RuleTrace>
   close(): void
 }

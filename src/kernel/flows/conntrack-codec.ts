@@ -1,5 +1,6 @@
 /** Tracked UDP flows to and from ctnetlink (linux/netfilter/nfnetlink_conntrack.h). */
 import { type Address, addressBytes, type Family, familyOf } from '../../model/address.ts'
+import { PROTOCOL_NUMBERS } from '../../model/virtual-server.ts'
 import { NLA_F_NESTED, readU16be, readU32be, readU8, visitAttributes } from '../../netlink/attribute.ts'
 import { DecodeError } from '../../netlink/error.ts'
 import { type Message, type MessageWriter, NLM_F_DUMP } from '../../netlink/message.ts'
@@ -44,7 +45,7 @@ const CTA_FILTER_F_CTA_PROTO_NUM = 1 << 3
 const CTA_FILTER_F_CTA_PROTO_SRC_PORT = 1 << 4
 const CTA_FILTER_F_CTA_PROTO_DST_PORT = 1 << 5
 
-const IPPROTO_UDP = 17
+const IPPROTO_UDP = PROTOCOL_NUMBERS.UDP
 
 /** UDP flows through one frontend: all of them, or those that go to one backend. */
 export interface FlowTarget {
@@ -118,6 +119,7 @@ function putEnd(
   end: End,
   address: Address | undefined,
   port: number | undefined,
+  protocol: number,
 ): number {
   let flags = CTA_FILTER_F_CTA_PROTO_NUM
   const tuple = batch.beginNested(end.tuple | NLA_F_NESTED)
@@ -127,29 +129,34 @@ function putEnd(
     batch.endNested(ip)
     flags |= end.addressFlag
   }
-  const protocol = batch.beginNested(CTA_TUPLE_PROTO | NLA_F_NESTED)
-  batch.putU8(CTA_PROTO_NUM, IPPROTO_UDP)
+  const upper = batch.beginNested(CTA_TUPLE_PROTO | NLA_F_NESTED)
+  batch.putU8(CTA_PROTO_NUM, protocol)
   if (port !== undefined) {
     batch.putU16be(end.port, port)
     flags |= end.portFlag
   }
-  batch.endNested(protocol)
+  batch.endNested(upper)
   batch.endNested(tuple)
   return flags
 }
 
 /**
- * Asks for the UDP flows of a family that have what all targets, which are of that family, have in common. Kernels
+ * Asks for the flows of a family and a protocol that have what all targets, which are of that family, have in common. Kernels
  * before 5.8 do not know the filter and send the flows of all protocols: ask `flowMatcher` about each.
  */
-export function encodeFlowDump(batch: MessageWriter, family: Family, targets: readonly FlowTarget[]): void {
+export function encodeFlowDump(
+  batch: MessageWriter,
+  family: Family,
+  targets: readonly FlowTarget[],
+  protocol: number = IPPROTO_UDP,
+): void {
   const address = commonValue(targets, (target) => target.address)
   const port = commonValue(targets, (target) => target.port)
   const backendAddress = commonValue(targets, ({ realServer }) => realServer?.address)
   const backendPort = commonValue(targets, ({ realServer }) => realServer?.port)
   begin(batch, IPCTNL_MSG_CT_GET, family, NLM_F_DUMP)
-  const flags = putEnd(batch, DESTINATION, address, port)
-  const backendFlags = putEnd(batch, BACKEND, backendAddress, backendPort)
+  const flags = putEnd(batch, DESTINATION, address, port, protocol)
+  const backendFlags = putEnd(batch, BACKEND, backendAddress, backendPort, protocol)
   const filter = batch.beginNested(CTA_FILTER | NLA_F_NESTED)
   batch.putU32(CTA_FILTER_ORIG_FLAGS, flags)
   batch.putU32(CTA_FILTER_REPLY_FLAGS, backendFlags)

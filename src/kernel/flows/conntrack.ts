@@ -1,7 +1,9 @@
 /** The kernel's connection tracking over ctnetlink: flows that must not go where they went are forgotten. */
-import { FAMILIES, type Family, familyOf } from '../../model/address.ts'
+import { FAMILIES, type Family, familyOf, isSame } from '../../model/address.ts'
+import { type Protocol, PROTOCOL_NUMBERS } from '../../model/virtual-server.ts'
 import { NetlinkConnection } from '../../netlink/connection.ts'
 import { isNotFound, NetlinkError } from '../../netlink/error.ts'
+import type { Message } from '../../netlink/message.ts'
 import type { Socket } from '../../netlink/socket.ts'
 import {
   decodeFlow,
@@ -12,6 +14,7 @@ import {
   type FlowTarget,
 } from './conntrack-codec.ts'
 import { NETLINK_NETFILTER } from '../netfilter.ts'
+import { decodeTrackedFlow, type TrackedFlow } from './tracked-flow.ts'
 
 export type { FlowTarget } from './conntrack-codec.ts'
 
@@ -21,7 +24,7 @@ const MISSING: readonly string[] = ['EINVAL', 'EOPNOTSUPP']
 function explainMissing(error: unknown): Error {
   if (!(error instanceof NetlinkError) || !MISSING.includes(error.code)) return error as Error
   const remedy = 'load it with "modprobe nf_conntrack_netlink" (CONFIG_NF_CT_NETLINK), on the host'
-  return new Error(`Cannot delete stale UDP flows: the kernel seems to have no ctnetlink: ${remedy}`, {
+  return new Error(`Cannot read the tracked flows: the kernel seems to have no ctnetlink: ${remedy}`, {
     cause: error,
   })
 }
@@ -57,18 +60,23 @@ export class Conntrack {
     return count
   }
 
+  /** The flows of clients to a destination, as they are tracked now. Throws as `deleteUdpFlows`. */
+  async readFlows(protocol: Protocol, target: FlowTarget): Promise<TrackedFlow[]> {
+    const number = PROTOCOL_NUMBERS[protocol]
+    const messages = await this.#dump(familyOf(target.address), [target], number)
+    return messages
+      .map(decodeTrackedFlow)
+      .filter((flow) => flow?.protocol === number)
+      .filter((flow) => flow !== undefined)
+      .filter(({ original: { destination } }) => isSame(destination, target))
+  }
+
   close(): void {
     this.connection.close()
   }
 
   async #read(family: Family, targets: readonly FlowTarget[]): Promise<readonly Flow[]> {
-    const messages = await this.connection
-      .read((batch) => {
-        encodeFlowDump(batch, family, targets)
-      }, 'Cannot read UDP flows')
-      .catch((error: unknown) => {
-        throw explainMissing(error)
-      })
+    const messages = await this.#dump(family, targets, PROTOCOL_NUMBERS.UDP)
     const isStale = flowMatcher(targets)
     const flows: Flow[] = []
     for (const message of messages) {
@@ -76,6 +84,16 @@ export class Conntrack {
       if (flow !== undefined && isStale(flow)) flows.push(flow)
     }
     return flows
+  }
+
+  async #dump(family: Family, targets: readonly FlowTarget[], protocol: number): Promise<readonly Message[]> {
+    return this.connection
+      .read((batch) => {
+        encodeFlowDump(batch, family, targets, protocol)
+      }, 'Cannot read the tracked flows')
+      .catch((error: unknown) => {
+        throw explainMissing(error)
+      })
   }
 
   /** A flow that has ended meanwhile is as good as deleted. */

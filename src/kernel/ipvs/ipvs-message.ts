@@ -3,7 +3,7 @@
  * is not.
  */
 import { type Address, addressFromBytes, type Family, familyOf } from '../../model/address.ts'
-import type { Protocol, VirtualServerId } from '../../model/virtual-server.ts'
+import { PROTOCOL_NUMBERS, type VirtualServerId } from '../../model/virtual-server.ts'
 import { AttributeIndex } from '../../netlink/attribute.ts'
 import { DecodeError } from '../../netlink/error.ts'
 import { appendGenericHeader, GENERIC_HEADER_BYTES } from '../../netlink/generic.ts'
@@ -11,8 +11,6 @@ import type { Message, MessageWriter } from '../../netlink/message.ts'
 import { AF_INET, AF_INET6, familyNumber } from '../address-family.ts'
 import { putIp } from '../ip-attribute.ts'
 import * as ip_vs from './ipvs-constants.ts'
-
-export const PROTOCOL_NUMBERS: Readonly<Record<Protocol, number>> = { TCP: 6, UDP: 17, SCTP: 132 }
 
 /** Begins a message; `genlFamilyId` is the number that generic netlink has given to IPVS. */
 export function beginCommand(batch: MessageWriter, genlFamilyId: number, command: number, flags = 0): void {

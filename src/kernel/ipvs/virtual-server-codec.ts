@@ -2,6 +2,7 @@
 import { type Family, familyOf } from '../../model/address.ts'
 import {
   type Protocol,
+  PROTOCOL_NUMBERS,
   type VirtualServer,
   virtualServerId,
   type VirtualServerId,
@@ -16,7 +17,6 @@ import {
   decodeAddress,
   decodeFamily,
   fillFromNested,
-  PROTOCOL_NUMBERS,
   putIdentity,
 } from './ipvs-message.ts'
 

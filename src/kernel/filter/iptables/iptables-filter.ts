@@ -3,9 +3,11 @@ import type { Family } from '../../../model/address.ts'
 import { setsOf } from '../../../model/sets.ts'
 import type { Socket } from '../../../netlink/socket.ts'
 import type { Filter, FilterOptions, RuleOptions } from '../filter.ts'
+import { together } from '../../../waiting/promises.ts'
 import { Ipset } from './ipset.ts'
 import { type Host, linuxHost } from './iptables-host.ts'
 import { detectVariant, type IptablesVariant } from './iptables-variant.ts'
+import { setQuestion, traceRules } from './iptables-trace.ts'
 import { Iptables, removeRules } from './iptables.ts'
 import { rulesGeneration } from './rules-generation.ts'
 
@@ -33,6 +35,10 @@ export function openIptablesFilter(
     execute: (changes) => ipset.execute(changes),
     ensure: (family, options) => rules.get(family)!.ensure({ ...options, sets: ipset.names }),
     preview: (family, options) => rules.get(family)!.preview(withAllSets(family, options)),
+    trace: async (packet, isServed) => {
+      const [saved, members] = await together([rules.get(packet.family)!.saved(), ipset.read(true)])
+      return traceRules(saved, packet, setQuestion(members, packet), isServed)
+    },
     close: () => {
       ipset.close()
     },

@@ -91,6 +91,11 @@ export class Iptables {
     return input === undefined ? [] : asCommands(input, saved, this.#family)
   }
 
+  /** The rules of everybody, as they stand. Throws as `ensure`. */
+  async saved(): Promise<SavedRules> {
+    return this.#look()
+  }
+
   /** Nothing has changed since these rules were seen to stand: no program need look. */
   #stands(options: WantedRules, generation: number | undefined): boolean {
     if (this.#seen === undefined || this.#seen.generation !== generation) return false

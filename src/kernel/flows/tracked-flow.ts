@@ -1,0 +1,98 @@
+/** A tracked flow of any protocol with ports, for people: both directions of it (linux/netfilter/nfnetlink_conntrack.h). */
+import { type Address, addressFromBytes, type SocketAddress } from '../../model/address.ts'
+import { readU16be, readU32be, readU8, visitAttributes } from '../../netlink/attribute.ts'
+import { DecodeError } from '../../netlink/error.ts'
+import type { Message } from '../../netlink/message.ts'
+import { NFGENMSG_BYTES } from '../netfilter.ts'
+
+const CTA_TUPLE_ORIG = 1
+const CTA_TUPLE_REPLY = 2
+const CTA_TIMEOUT = 7
+
+/** In a tuple, and in what is in it. */
+const CTA_TUPLE_IP = 1
+const CTA_TUPLE_PROTO = 2
+const CTA_IP_SRC: readonly number[] = [1, 3]
+const CTA_IP_DST: readonly number[] = [2, 4]
+const CTA_PROTO_NUM = 1
+const CTA_PROTO_SRC_PORT = 2
+const CTA_PROTO_DST_PORT = 3
+
+/** Packets of one direction. */
+export interface Direction {
+  readonly source: SocketAddress
+  readonly destination: SocketAddress
+}
+
+export interface TrackedFlow {
+  /** IANA's number. */
+  readonly protocol: number
+  /** As the client sends. */
+  readonly original: Direction
+  /** As the answers come: from the real server, to whom it sees. */
+  readonly reply: Direction
+  /** In seconds; undefined where it does not end by time. */
+  readonly timeout: number | undefined
+}
+
+interface Fields {
+  source?: Address
+  destination?: Address
+  sourcePort?: number
+  destinationPort?: number
+  protocol?: number
+}
+
+function readAddresses(body: Buffer, start: number, length: number, fields: Fields): void {
+  visitAttributes(body, start, start + length, (type, at, size) => {
+    if (size !== 4 && size !== 16) throw new DecodeError(`Cannot decode a flow: an address of ${size} bytes`)
+    if (CTA_IP_SRC.includes(type)) fields.source = addressFromBytes(body, at, size)
+    else if (CTA_IP_DST.includes(type)) fields.destination = addressFromBytes(body, at, size)
+  })
+}
+
+function readPorts(body: Buffer, start: number, length: number, fields: Fields): void {
+  visitAttributes(body, start, start + length, (type, at, size) => {
+    if (type === CTA_PROTO_NUM) fields.protocol = readU8(body, at, size, 'CTA_PROTO_NUM')
+    else if (type === CTA_PROTO_SRC_PORT) fields.sourcePort = readU16be(body, at, size, 'CTA_PROTO_SRC_PORT')
+    else if (type === CTA_PROTO_DST_PORT)
+      fields.destinationPort = readU16be(body, at, size, 'CTA_PROTO_DST_PORT')
+  })
+}
+
+function readTuple(body: Buffer, start: number, length: number): Fields {
+  const fields: Fields = {}
+  visitAttributes(body, start, start + length, (type, at, size) => {
+    if (type === CTA_TUPLE_IP) readAddresses(body, at, size, fields)
+    else if (type === CTA_TUPLE_PROTO) readPorts(body, at, size, fields)
+  })
+  return fields
+}
+
+/** Undefined: its protocol has no ports. */
+function directionOf({ source, destination, sourcePort, destinationPort }: Fields): Direction | undefined {
+  if (source === undefined || destination === undefined)
+    throw new DecodeError('Cannot decode a flow: a tuple has no addresses')
+  if (sourcePort === undefined || destinationPort === undefined) return undefined
+  return {
+    source: { address: source, port: sourcePort },
+    destination: { address: destination, port: destinationPort },
+  }
+}
+
+/** A flow; undefined for one of a protocol without ports. Throws DecodeError. */
+export function decodeTrackedFlow({ buffer, start, end }: Message): TrackedFlow | undefined {
+  let original: Fields | undefined
+  let reply: Fields | undefined
+  let timeout: number | undefined
+  visitAttributes(buffer, start + NFGENMSG_BYTES, end, (type, at, length) => {
+    if (type === CTA_TUPLE_ORIG) original = readTuple(buffer, at, length)
+    else if (type === CTA_TUPLE_REPLY) reply = readTuple(buffer, at, length)
+    else if (type === CTA_TIMEOUT) timeout = readU32be(buffer, at, length, 'CTA_TIMEOUT')
+  })
+  if (original?.protocol === undefined || reply === undefined)
+    throw new DecodeError('Cannot decode a flow: a tuple, or its protocol, is missing')
+  const [sent, answered] = [directionOf(original), directionOf(reply)]
+  if (sent === undefined || answered === undefined) return undefined
+  return { protocol: original.protocol, original: sent, reply: answered, timeout }
+}
