@@ -111,7 +111,7 @@ describe('trace', () => {
   ): Promise<void> {
     const question = { protocol, address, port: 80, count: 1 }
     const [reply] = from === 'node' ? await ask([question], 10) : await from.ask([question])
-    const [name, sees] = Object.keys((reply as Reply).seen)[0]!.split(' ')
+    const [name, sees] = Object.keys(reply!.seen)[0]!.split(' ')
     const pod = pods.find((one) => one.name === name)!
 
     const at = address.includes(':') ? `[${address}]:80` : `${address}:80`
