@@ -71,6 +71,17 @@ const ROWS: readonly Row[] = [
   { what: 'after ten', unit: 'MiB', of: named('churnLast') },
   { what: '**growth**', unit: '%', of: named('churnGrowth'), digits: 1 },
   { what: 'at most', unit: 'MiB', of: named('memoryPeak') },
+  { what: '`get`: processors', unit: 'ms', of: named('getCpu') },
+  { what: 'a refresh of the status page: processors', unit: 'ms', of: named('refreshCpu') },
+  { what: 'the same: bytes', unit: 'kB', of: ({ refreshBytes }) => refreshBytes && refreshBytes / 1_000 },
+  { what: 'a scrape with metrics of each Service: processors', unit: 'ms', of: named('scrapeCpu') },
+  {
+    what: '**one endpoint while all three go on, to without: median**',
+    unit: '',
+    of: ratio('seenMedian', 'unseenMedian'),
+    digits: 2,
+  },
+  { what: '**99 %**', unit: '', of: ratio('seen99', 'unseen99'), digits: 2 },
   { what: 'idle: one processor', unit: '%', of: named('idleShare'), digits: 2 },
   {
     what: 'restart on a correct kernel',

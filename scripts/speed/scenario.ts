@@ -6,6 +6,7 @@ import { type Binding, ROUTE_PROTOCOL } from '../../src/model/binding.ts'
 import { eventually } from '../../test/support/eventually.ts'
 import { Api, type Change } from './api.ts'
 import { clusterIp, type Size } from './load.ts'
+import { cost, LOOKING_FLAGS, whileLooking } from './looking.ts'
 import { type Seen, Watched, Wire } from './watched.ts'
 
 const WARMING_UP = 100
@@ -29,6 +30,8 @@ export interface Plan {
   readonly isThorough: boolean
   /** Rolling restart, mass replacement. */
   readonly replaces: boolean
+  /** Somebody looks: `get`, the status page, the metrics of each Service. */
+  readonly isLookedAt?: boolean
 }
 
 function percentile(sorted: readonly number[], share: number): number {
@@ -111,10 +114,14 @@ interface Running {
 }
 
 /** The program and its API server, until `act` is over. */
-async function withProgram(size: Size, act: (running: Running) => Promise<void>): Promise<void> {
+async function withProgram(
+  size: Size,
+  act: (running: Running) => Promise<void>,
+  flags: readonly string[] = [],
+): Promise<void> {
   const api = new Api()
   const kubeconfig = await api.order<string>({ do: 'start', size })
-  const program = new Watched(kubeconfig, size.binding)
+  const program = new Watched(kubeconfig, size.binding, flags)
   try {
     await act({ api, kubeconfig, program, size })
   } finally {
@@ -128,6 +135,27 @@ export async function warmUp(size: Size): Promise<void> {
   await withProgram(size, async ({ program }) => {
     await start(program, size)
   })
+}
+
+/** A run of its own: what looks ask for is there from the start. */
+export async function runLookedAt(size: Size, report: (figures: Figures) => void): Promise<void> {
+  await withProgram(
+    size,
+    async ({ api, program }) => {
+      await start(program, size)
+      const wire = await Wire.tap()
+      await settle()
+      report(await cost(program))
+      const alone = await single(api, program, wire, size)
+      const looked = await whileLooking(() => single(api, program, wire, size))
+      report({
+        ...{ unseenMedian: alone.changeMedian!, unseen99: alone.change99! },
+        ...{ seenMedian: looked.changeMedian!, seen99: looked.change99! },
+      })
+      await wire.close()
+    },
+    LOOKING_FLAGS,
+  )
 }
 
 export async function runScenario(size: Size, plan: Plan, report: (figures: Figures) => void): Promise<void> {

@@ -13,7 +13,7 @@ import { serve } from './api.ts'
 import { measureFloor } from './floor.ts'
 import type { Size } from './load.ts'
 import { plot, type Result, table } from './report.ts'
-import { type Figures, type Plan, runRestart, runScenario, warmUp } from './scenario.ts'
+import { type Figures, type Plan, runLookedAt, runRestart, runScenario, warmUp } from './scenario.ts'
 
 const OUT = join(process.env.LAB_OUT ?? '.', 'speed')
 const SHORT: Plan = { churnMinutes: 0, idleMinutes: 0, isThorough: false, replaces: false }
@@ -28,8 +28,16 @@ const LESS: Partial<Plan> =
 
 const SIZES: readonly (Size & Plan)[] = [
   { services: 100, endpoints: 10, ...SHORT },
-  { services: 1_000, endpoints: 10, ...SHORT, churnMinutes: 10 },
-  { services: 10_000, endpoints: 10, churnMinutes: 10, idleMinutes: 5, isThorough: true, replaces: true },
+  { services: 1_000, endpoints: 10, ...SHORT, churnMinutes: 10, isLookedAt: true },
+  {
+    services: 10_000,
+    endpoints: 10,
+    churnMinutes: 10,
+    idleMinutes: 5,
+    isThorough: true,
+    replaces: true,
+    isLookedAt: true,
+  },
   // What it costs to bind virtual IPs, with little else.
   ...[1_000, 10_000, 44_000].flatMap((services) =>
     BINDINGS.map((binding) => ({ services, endpoints: 1, binding, ...SHORT })),
@@ -77,6 +85,7 @@ async function measure({ services, endpoints, binding = 'address', ...plan }: Si
   await inLab([WARM_UP, `floor ${size}`, `run ${size} '${JSON.stringify(asked)}'`], heard)
   // What has run for long before it makes the emulator slower.
   if (asked.churnMinutes > 0) await inLab([`restart ${size}`], heard)
+  if (asked.isLookedAt === true) await inLab([WARM_UP, `looked ${size}`], heard)
   return figures
 }
 
@@ -111,5 +120,6 @@ else if (what === 'floor')
   void measureFloor(size).then((floor) => (print({ floor, nodeAlone: nodeAlone() }), process.exit(0)))
 else if (what === 'warm') void warmUp(size).then(() => process.exit(0))
 else if (what === 'run') void runScenario(size, JSON.parse(plan) as Plan, print).then(() => process.exit(0))
+else if (what === 'looked') void runLookedAt(size, print).then(() => process.exit(0))
 else if (what === 'restart') void runRestart(size, print).then(() => process.exit(0))
 else void main(process.argv.slice(2))

@@ -22,7 +22,7 @@ export class Watched {
   /** When it was started, in ms since the epoch. */
   readonly startedAt = Date.now()
 
-  constructor(kubeconfig: string, binding: Binding = 'address') {
+  constructor(kubeconfig: string, binding: Binding = 'address', more: readonly string[] = []) {
     const folder = mkdtempSync(join(tmpdir(), 'speed-'))
     const [config, access] = [join(folder, 'config.conf'), join(folder, 'kubeconfig.conf')]
     writeFileSync(access, kubeconfig)
@@ -31,7 +31,7 @@ export class Watched {
     // As on a node, where its first line says how Node is to run it; otherwise to find out what would be better.
     const flags = process.env.LAB_FLAGS?.split(' ')
     const command = flags === undefined ? [PROGRAM] : [process.execPath, ...flags, PROGRAM]
-    const args = ['--config', config, '--hostname-override', 'node-1', '--vip-binding', binding]
+    const args = ['--config', config, '--hostname-override', 'node-1', '--vip-binding', binding, ...more]
     const profiled =
       process.env.LAB_PROFILE === undefined
         ? {}

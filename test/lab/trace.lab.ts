@@ -4,16 +4,7 @@ import { join } from 'node:path'
 import { expect } from 'chai'
 import type { Trace } from '../../src/view/documents.ts'
 import { endpoint, node, service, slice } from '../support/builders.ts'
-import {
-  ask,
-  clearNode,
-  Host,
-  prepareNode,
-  Program,
-  type Reply,
-  sh,
-  temporaryFolder,
-} from '../support/lab.ts'
+import { ask, clearNode, Host, prepareNode, Program, sh, temporaryFolder } from '../support/lab.ts'
 
 const folder = temporaryFolder()
 const config = join(temporaryFolder(), 'config.yaml')
