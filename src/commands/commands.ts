@@ -1,6 +1,7 @@
 /** All commands. A new one is a file beside this one, and a line here. */
 import { CLEANUP } from './cleanup.ts'
 import type { Command } from './command.ts'
+import { completionOf } from './completion.ts'
 import { DIFF } from './look/diff.ts'
 import { DOCTOR } from './look/doctor.ts'
 import { EXPLAIN } from './look/explain.ts'
@@ -10,6 +11,7 @@ import { REPORT } from './look/report.ts'
 import { TOP } from './look/top.ts'
 import { PLAN } from './plan.ts'
 import { RUN } from './run.ts'
+import { type Syntax, syntaxOf } from './syntax/syntax.ts'
 import { WRITE_CONFIG } from './write-config.ts'
 
 /** What is done when no other command is asked for. */
@@ -27,4 +29,8 @@ export const COMMANDS: readonly Command[] = [
   DOCTOR,
   TOP,
   REPORT,
+  completionOf(() => SYNTAX),
 ]
+
+/** What of all this can be written on the command line. */
+export const SYNTAX: Syntax = syntaxOf(DEFAULT_COMMAND, COMMANDS)

@@ -25,6 +25,7 @@ describe('the table of commands', () => {
       'doctor',
       'report',
       'top',
+      'completion',
       'cleanup',
       'init',
       'writeConfig',

@@ -246,6 +246,7 @@ describe('the image', () => {
         'README.md',
         'deploy/systemd/kube-ipvs.service',
         'deploy/systemd/kube-proxy-config.yml',
+        'dist/kube-ipvs.8',
         'dist/kube-ipvs.cjs',
         'dist/main.cjs',
         'dist/main.compiled',
