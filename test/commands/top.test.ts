@@ -55,8 +55,10 @@ describe('top in a terminal', () => {
         ['expect', 'paused'],
         ['send', 'xxxxxxxxx'],
         ['expect', '(paused.*?){9}'],
+        ['wait', 0.5],
         ['send', ' '],
-        ['expect', 'bytes   q quit.*sample 5'],
+        // Once for the key, and once for a sample.
+        ['expect', '(bytes   q quit.*?# sample.*?){2}'],
         ['send', 'q'],
       ],
       ...['steady', SOON],
@@ -64,6 +66,7 @@ describe('top in a terminal', () => {
     const paused = [...session.output.matchAll(/paused[^]*?sample (\d+)/g)].map(([, sample]) => sample)
     expect(paused).to.have.length.of.at.least(10)
     expect(new Set(paused).size).to.equal(1)
+    expect(session.output).to.contain(`sample ${Number(paused[0]) + 1}`)
     expectLeft(session)
   })
 

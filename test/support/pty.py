@@ -1,8 +1,8 @@
 """Runs a program in a terminal of its own: pty.py STEPS COMMAND ...
 
 STEPS is a JSON list: ["expect", PATTERN] in what has been printed since the last step that expects, ["send", TEXT],
-["resize", ROWS, COLUMNS], ["signal", NAME], ["hangup"]. Then the program has to end. Prints JSON: what it has written,
-its exit code or the negative number of its signal, and whether the modes of the terminal are as they were.
+["resize", ROWS, COLUMNS], ["signal", NAME], ["wait", SECONDS], ["hangup"]. Then the program has to end. Prints JSON:
+what it has written, its exit code or the negative number of its signal, and whether the terminal has its modes again.
 """
 import fcntl, json, os, re, select, signal, struct, subprocess, sys, termios, time
 
@@ -47,6 +47,10 @@ for name, *arguments in steps:
         seen = match.end()
     elif name == 'send':
         os.write(master, arguments[0].encode())
+    elif name == 'wait':
+        end = time.monotonic() + arguments[0]
+        while time.monotonic() < end:
+            read(0.05)
     elif name == 'resize':
         resize(*arguments)
     elif name == 'signal':

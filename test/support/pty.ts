@@ -1,13 +1,15 @@
 /** A terminal for a program, and somebody who types. */
 import { execFile } from 'node:child_process'
-import { join } from 'node:path'
 import { promisify } from 'node:util'
 
-const PTY = join(import.meta.dirname, 'pty.py')
+const PTY = 'test/support/pty.py'
 
 /** What happens to the program, as test/support/pty.py has it. */
 export type Step =
-  readonly ['expect' | 'send' | 'signal', string] | readonly ['resize', number, number] | readonly ['hangup']
+  | readonly ['expect' | 'send' | 'signal', string]
+  | readonly ['resize', number, number]
+  | readonly ['wait', number]
+  | readonly ['hangup']
 
 export interface Session {
   readonly output: string
