@@ -30,6 +30,7 @@ const TABLE: readonly (readonly [string, readonly string[]])[] = [
   ['--config /x t', ['top']],
   ['--config=/x t', ['top']],
   ['--cleanup=true t', ['top']],
+  ['--log-file=report t', ['top']],
   ['--hostname-override get t', ['top']],
   ['top --by ', ['service', 'pod', 'server']],
   ['top --by ser', ['service', 'server']],
