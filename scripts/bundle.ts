@@ -1,5 +1,6 @@
 /**
- * Bundles the program, and the thread that reads lists, into dist/: without what they do not use of their packages.
+ * Bundles the program, and the thread that reads lists, into dist/: without what they do not use of their packages;
+ * and writes the manual page beside them.
  *   node scripts/bundle.ts                the program
  *   node scripts/bundle.ts FILE ...       other files, into .cache/bundles
  */
@@ -16,6 +17,7 @@ import {
   type PluginBuild,
   type ResolveResult,
 } from 'esbuild'
+import packageJson from '../package.json' with { type: 'json' }
 
 /** What esbuild itself finds, for a plugin that changes it; undefined when it is the plugin's own question. */
 async function find(
@@ -141,6 +143,15 @@ const ENTRIES = {
   'page-thread': 'src/source/pages/page-thread.ts',
 }
 
+/** Of the same table of commands and flags as the program. */
+async function manualPage(): Promise<string> {
+  const [{ SYNTAX }, { formatManual }] = await Promise.all([
+    import('../src/commands/commands.ts'),
+    import('../src/commands/syntax/manual.ts'),
+  ])
+  return formatManual(SYNTAX, packageJson.version)
+}
+
 async function bundleProgram(): Promise<void> {
   const { outputFiles } = await bundle({ ...OPTIONS, entryPoints: ENTRIES, outdir: 'dist', write: false })
   const texts = new Map(outputFiles.map(({ path, text }) => [relative('.', path), ascii(text)]))
@@ -150,6 +161,7 @@ async function bundleProgram(): Promise<void> {
   mkdirSync('dist')
   for (const [path, text] of texts) writeFileSync(path, text, { mode: text.startsWith('#!') ? 0o755 : 0o644 })
   writeFileSync('dist/main.compiled', compile(main))
+  writeFileSync('dist/kube-ipvs.8', await manualPage())
 }
 
 const others = process.argv.slice(2)

@@ -105,6 +105,7 @@ const DOORS: Readonly<Record<string, readonly string[]>> = {
   doctor: ['*'],
   commands: ['*'],
   'commands/look': ['*'],
+  'commands/syntax': ['commands', 'config', 'model'],
 }
 /** More is not one room any more. */
 const FILES_IN_ROOM = 14
@@ -112,7 +113,7 @@ const FILES_IN_HALL = 4
 const LINES_IN_FILE = 350
 /** What pure rooms never say. */
 const IMPURE = /\b(?:async|await|Date\.now|Math\.random|performance\.now|process\.|console\.|setTimeout)\b/
-const PURE = ['model', 'model/facts', 'model/claims', 'plan', 'view', 'config']
+const PURE = ['model', 'model/facts', 'model/claims', 'plan', 'view', 'config', 'commands/syntax']
 const IMPORT = /^(?:import|export)\s[^'"]*?from\s+'([^']+)'|^import\s+'([^']+)'/gm
 
 function files(folder: string): string[] {

@@ -1,71 +1,15 @@
 /** The command line: kube-proxy's flags, and the commands that they and their own names ask for. */
-import { Command as Parser, Option } from 'commander'
+import { Argument, Command as Parser, Option } from 'commander'
 import packageJson from '../package.json' with { type: 'json' }
 import type { Command, CommandLine, CommandOption } from './commands/command.ts'
 import { COMMANDS, DEFAULT_COMMAND } from './commands/commands.ts'
+import { type Flag, flagsOf, formatFlag, HELP, LOCAL_SOCKET, VERSION } from './commands/syntax/flags.ts'
+import { PROGRAM } from './commands/syntax/syntax.ts'
 import { expected } from './config/config-error.ts'
-import {
-  DEPRECATED_FLAGS,
-  FIELD_FLAGS,
-  type FlagKind,
-  FLAGS_WITHOUT_EFFECT,
-  type FlagValues,
-  LOGGING_FLAGS,
-} from './config/flags.ts'
+import type { FlagValues } from './config/flags.ts'
 import { type Binding, isBinding } from './model/binding.ts'
 
-interface Flag {
-  readonly name: string
-  /** Undefined: it takes anything or nothing, and the help does not show it. */
-  readonly kind?: FlagKind
-  readonly help: string
-}
-
-const LOCAL_SOCKET = '/run/kube-ipvs/socket'
-
-/** Flags that are no field of the configuration, beside those of commands. */
-const OWN_FLAGS: readonly Flag[] = [
-  {
-    name: 'config',
-    kind: 'text',
-    help: 'KubeProxyConfiguration; a change is applied live. With it, flags that stand for its fields are ignored',
-  },
-  {
-    name: 'manifests',
-    kind: 'text',
-    help: 'a directory of YAML or JSON manifests instead of an API server; changes are picked up',
-  },
-  { name: 'hostname-override', kind: 'text', help: "this node's name, instead of the host's" },
-  {
-    name: 'vip-binding',
-    kind: 'text',
-    help: 'how virtual IPs are bound: address (on kube-ipvs0) or route (on lo); the annotation of the Node wins (address)',
-  },
-  {
-    name: 'local-socket',
-    kind: 'text',
-    help: `where the running program answers get and explain; empty: nowhere (${LOCAL_SOCKET})`,
-  },
-  { name: 'master', kind: 'text', help: "the API server's URL, instead of the kubeconfig's" },
-]
-
-/** The flags that ask for commands, by name. */
-function commandFlags(commands: readonly Command[]): Flag[] {
-  return commands
-    .flatMap(({ flag, description: help }) => (flag === undefined ? [] : [{ ...flag, help }]))
-    .sort((a, b) => (a.name < b.name ? -1 : 1))
-}
-
-/** All flags, in the order of the help. */
-const FLAGS: readonly Flag[] = [
-  ...OWN_FLAGS,
-  ...commandFlags(COMMANDS),
-  ...LOGGING_FLAGS.slice(0, 1),
-  ...FIELD_FLAGS,
-  ...LOGGING_FLAGS.slice(1),
-  ...DEPRECATED_FLAGS,
-  ...FLAGS_WITHOUT_EFFECT.map((name) => ({ name, help: '' })),
-]
+const FLAGS = flagsOf(COMMANDS)
 
 /** Names of all flags, for the tests. */
 export const FLAG_NAMES: readonly string[] = FLAGS.map(({ name }) => name)
@@ -73,17 +17,19 @@ export const FLAG_NAMES: readonly string[] = FLAGS.map(({ name }) => name)
 const append = (text: string, before: readonly string[] = []): string[] => [...before, text]
 
 /** A flag without a value is true, as in Go; its value takes an equals sign. */
-function optionOf({ name, kind, help }: Flag): Option {
-  const value = kind === 'flag' || kind === undefined ? '[value]' : kind === 'text' ? '<text>' : `<${kind}>`
-  const flags = name === 'v' ? '-v, --v <level>' : `--${name} ${value}`
-  const option = new Option(flags, help).argParser(append).preset('true')
-  return kind === undefined ? option.hideHelp() : option
+function optionOf(flag: Flag): Option {
+  const option = new Option(formatFlag(flag), flag.help).argParser(append).preset('true')
+  return flag.kind === undefined ? option.hideHelp() : option
 }
 
 /** The program itself, and every subcommand, takes all flags. */
-function parserOf(name: string, { description, operands = [], options = [] }: Command): Parser {
+function parserOf(name: string, { description, operands = [], choices, options = [] }: Command): Parser {
   const parser = new Parser(name).description(description).allowExcessArguments(false)
-  for (const operand of operands) parser.argument(operand)
+  parser.helpOption(HELP.flags, HELP.help)
+  for (const operand of operands) {
+    const argument = new Argument(operand)
+    parser.addArgument(choices === undefined ? argument : argument.choices([...choices]))
+  }
   for (const { flags, help, choices } of options) {
     const option = new Option(flags, help)
     parser.addOption(choices === undefined ? option : option.choices([...choices]))
@@ -139,9 +85,8 @@ export function parseCommandLine(
   commands = COMMANDS,
 ): CommandLine {
   let parsed: CommandLine | undefined
-  const program = parserOf('kube-ipvs', DEFAULT_COMMAND)
-    .version(packageJson.version, '--version', 'print the version, and exit')
-    .helpOption('-h, --help', 'print this, and exit')
+  const program = parserOf(PROGRAM, DEFAULT_COMMAND)
+    .version(packageJson.version, VERSION.flags, VERSION.help)
     .enablePositionalOptions(false)
     .action((options: Record<string, readonly string[]>) => {
       const values = valuesOf(options)

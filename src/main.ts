@@ -40,10 +40,13 @@ function heedSignals(log: Logger): AbortController {
   return abort
 }
 
+/** Of a pipe whose reader has gone, and of a terminal that has hung up. */
+const READER_GONE: readonly (string | undefined)[] = ['EPIPE', 'EIO']
+
 /** Who reads what a command prints may have seen enough, as `head` has. */
 function endWithReader(): void {
   process.stdout.on('error', (error: NodeJS.ErrnoException) => {
-    if (error.code !== 'EPIPE') throw error
+    if (!READER_GONE.includes(error.code)) throw error
     process.exit()
   })
 }

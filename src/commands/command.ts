@@ -1,6 +1,6 @@
 /** What a command is, and what it is given. */
 import type { Logger } from 'pino'
-import type { FlagKind, FlagValues } from '../config/flags.ts'
+import type { FlagKind, FlagValues, ValueHint } from '../config/flags.ts'
 import type { Binding } from '../model/binding.ts'
 import type { Ending } from '../program/life.ts'
 
@@ -51,10 +51,14 @@ export interface Command {
   /** One line of the help. */
   readonly description: string
   /** kube-proxy's flag that asks for it. Without one it is a subcommand, and its name asks for it. */
-  readonly flag?: { readonly name: string; readonly kind: FlagKind }
+  readonly flag?: { readonly name: string; readonly kind: FlagKind; readonly hint?: ValueHint }
   /** What a subcommand takes after its name, as the help shows it: `<what>`, `[name]`. */
   readonly operands?: readonly string[]
+  /** What its operands may be; anything, unless given. */
+  readonly choices?: readonly string[]
   readonly options?: readonly CommandOption[]
+  /** What the exit codes 0, 1 and 2 mean; done and failed, unless given. */
+  readonly exitCodes?: readonly string[]
   /** Throws an Error with a remedy. */
   readonly run: (context: CommandContext) => Promise<Ending | ExitCode>
 }

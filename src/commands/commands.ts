@@ -1,6 +1,7 @@
 /** All commands. A new one is a file beside this one, and a line here. */
 import { CLEANUP } from './cleanup.ts'
 import type { Command } from './command.ts'
+import { completionOf } from './completion.ts'
 import { DIFF } from './look/diff.ts'
 import { DOCTOR } from './look/doctor.ts'
 import { DRAIN, UNDRAIN } from './look/drain.ts'
@@ -12,6 +13,7 @@ import { TRACE } from './look/trace.ts'
 import { TOP } from './look/top.ts'
 import { PLAN } from './plan.ts'
 import { RUN } from './run.ts'
+import { type Syntax, syntaxOf } from './syntax/syntax.ts'
 import { WRITE_CONFIG } from './write-config.ts'
 
 /** What is done when no other command is asked for. */
@@ -32,4 +34,8 @@ export const COMMANDS: readonly Command[] = [
   DRAIN,
   UNDRAIN,
   REPORT,
+  completionOf(() => SYNTAX),
 ]
+
+/** What of all this can be written on the command line. */
+export const SYNTAX: Syntax = syntaxOf(DEFAULT_COMMAND, COMMANDS)

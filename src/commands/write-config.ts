@@ -19,7 +19,7 @@ async function writeConfig(context: CommandContext): Promise<void> {
 export const WRITE_CONFIG: Command = {
   name: 'writeConfig',
   description: 'write the resolved configuration to a file, and exit',
-  flag: { name: FLAG, kind: 'text' },
+  flag: { name: FLAG, kind: 'text', hint: 'file' },
   run: async (context) => {
     await writeConfig(context)
     return 'stopped'

@@ -1,7 +1,11 @@
 /** kube-proxy's flags (1.36) that stand for fields of the configuration, as a table; and the document that they make. */
-import { API_VERSION, KIND, withField } from './schema.ts'
+import { SCHEDULER_NAMES } from '../model/schedulers.ts'
+import { API_VERSION, KIND, LOCAL_MODES, withField } from './schema.ts'
 
 export type FlagKind = 'text' | 'flag' | 'number' | 'list' | 'gates'
+
+/** What a value may be, for who completes it: a path, or one of these words. Nothing is refused by it. */
+export type ValueHint = 'file' | 'directory' | readonly string[]
 
 /** One flag and the field that it sets. */
 export interface FieldFlag {
@@ -9,6 +13,7 @@ export interface FieldFlag {
   readonly field: string
   readonly kind: FlagKind
   readonly help: string
+  readonly hint?: ValueHint
 }
 
 const flagOf = (name: string, field: string, help: string, kind: FlagKind = 'text'): FieldFlag => ({
@@ -20,8 +25,11 @@ const flagOf = (name: string, field: string, help: string, kind: FlagKind = 'tex
 
 /** They count only where there is no --config. */
 export const FIELD_FLAGS: readonly FieldFlag[] = [
-  flagOf('proxy-mode', 'mode', 'must be ipvs'),
-  flagOf('ipvs-scheduler', 'ipvs.scheduler', 'scheduler of the virtual servers (rr)'),
+  { ...flagOf('proxy-mode', 'mode', 'must be ipvs'), hint: ['ipvs'] },
+  {
+    ...flagOf('ipvs-scheduler', 'ipvs.scheduler', 'scheduler of the virtual servers (rr)'),
+    hint: SCHEDULER_NAMES,
+  },
   flagOf('ipvs-sync-period', 'ipvs.syncPeriod', 'how often the kernel is audited (30s)'),
   flagOf('ipvs-min-sync-period', 'ipvs.minSyncPeriod', 'least time between two syncs (0s)'),
   flagOf('ipvs-exclude-cidrs', 'ipvs.excludeCIDRs', 'networks where nothing is deleted', 'list'),
@@ -29,11 +37,14 @@ export const FIELD_FLAGS: readonly FieldFlag[] = [
   flagOf('ipvs-tcp-timeout', 'ipvs.tcpTimeout', 'life of an idle TCP connection (as the kernel has it)'),
   flagOf('ipvs-tcpfin-timeout', 'ipvs.tcpFinTimeout', 'life of a TCP connection after a FIN'),
   flagOf('ipvs-udp-timeout', 'ipvs.udpTimeout', 'life of an idle UDP flow'),
-  flagOf(
-    'kubeconfig',
-    'clientConnection.kubeconfig',
-    "how to reach the API server (the pod's service account)",
-  ),
+  {
+    ...flagOf(
+      'kubeconfig',
+      'clientConnection.kubeconfig',
+      "how to reach the API server (the pod's service account)",
+    ),
+    hint: 'file',
+  },
   flagOf('kube-api-content-type', 'clientConnection.contentType', 'no effect'),
   flagOf('kube-api-qps', 'clientConnection.qps', 'no effect', 'number'),
   flagOf('kube-api-burst', 'clientConnection.burst', 'no effect', 'number'),
@@ -47,7 +58,10 @@ export const FIELD_FLAGS: readonly FieldFlag[] = [
     'flag',
   ),
   flagOf('cluster-cidr', 'clusterCIDR', 'networks of the Pods'),
-  flagOf('detect-local-mode', 'detectLocalMode', 'how traffic from Pods is told (ClusterCIDR)'),
+  {
+    ...flagOf('detect-local-mode', 'detectLocalMode', 'how traffic from Pods is told (ClusterCIDR)'),
+    hint: LOCAL_MODES,
+  },
   flagOf('pod-bridge-interface', 'detectLocal.bridgeInterface', 'for BridgeInterface'),
   flagOf('pod-interface-name-prefix', 'detectLocal.interfaceNamePrefix', 'for InterfaceNamePrefix'),
   flagOf('nodeport-addresses', 'nodePortAddresses', 'primary, or networks of the node', 'list'),

@@ -53,6 +53,16 @@ export function sortLoads(loads: readonly Load[], sort: Sort): Load[] {
   return [...loads].sort((a, b) => order(b) - order(a) || (a.name < b.name ? -1 : 1))
 }
 
+/** By name, the bytes a second of the last samples. */
+export type History = ReadonlyMap<string, readonly number[]>
+
+/** A history with one sample more; a name that has gone is forgotten. */
+export function remember(history: History, loads: readonly Load[]): History {
+  return new Map(
+    loads.map((load) => [load.name, [...(history.get(load.name) ?? []), bytes(load)].slice(-HISTORY)]),
+  )
+}
+
 const BARS = '▁▂▃▄▅▆▇█'
 /** Samples in a sparkline. */
 export const HISTORY = 20
@@ -78,17 +88,29 @@ export function formatNumber(value: number): string {
 
 const HEADS: Readonly<Record<Group, string>> = { service: 'SERVICE', pod: 'POD', server: 'SERVER' }
 
-/** `history` has, by name, the bytes a second of the samples until now. */
-export function formatTop(
-  loads: readonly Load[],
-  group: Group,
-  history: ReadonlyMap<string, readonly number[]>,
-): string[] {
+/** The cell of the head that stands for each. */
+const PLACES: Readonly<Record<Sort, number>> = { name: 0, connections: 1, new: 2, packets: 3, bytes: 5 }
+
+/** The order that lines are in. */
+export interface Order {
+  readonly sort: Sort
+  readonly isReversed: boolean
+}
+
+/** Names rise, numbers fall, unless they are reversed. */
+function markOf({ sort, isReversed }: Order): string {
+  return (sort === 'name') === isReversed ? '▼' : '▲'
+}
+
+/** `order` is marked in the head, where it is given. */
+export function formatTop(loads: readonly Load[], group: Group, history: History, order?: Order): string[] {
   const head = [HEADS[group], 'OPEN', 'NEW/s', 'PACKETS/s IN', 'OUT', 'BYTES/s IN', 'OUT', 'LAST BYTES/s']
+  const place = order && PLACES[order.sort]
+  const marked = head.map((cell, i) => (i === place ? `${cell} ${markOf(order!)}` : cell))
   const rows = loads.map((load) => [
     load.name,
     ...FIELDS.map((field) => formatNumber(load[field])),
     sparkline(history.get(load.name) ?? []),
   ])
-  return formatColumns([head, ...rows])
+  return formatColumns([marked, ...rows])
 }

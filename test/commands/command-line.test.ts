@@ -28,6 +28,7 @@ describe('the table of commands', () => {
       'trace',
       'drain',
       'undrain',
+      'completion',
       'cleanup',
       'init',
       'writeConfig',

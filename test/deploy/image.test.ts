@@ -246,6 +246,7 @@ describe('the image', () => {
         'README.md',
         'deploy/systemd/kube-ipvs.service',
         'deploy/systemd/kube-proxy-config.yml',
+        'dist/kube-ipvs.8',
         'dist/kube-ipvs.cjs',
         'dist/main.cjs',
         'dist/main.compiled',
@@ -270,6 +271,7 @@ describe('the image', () => {
         execFileSync(program, [argument], { encoding: 'utf8', env: { PATH: NODE_PATH } })
       expect(output('--version').trim()).to.equal(packageJson.version)
       expect(output('--help')).to.contain('--config')
+      expect(readFileSync(join(root, 'prefix/share/man/man8/kube-ipvs.8'), 'utf8')).to.contain('.SH COMMANDS')
       expectKernel(program)
     })
 

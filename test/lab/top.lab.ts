@@ -6,7 +6,8 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { expect } from 'chai'
 import type { Load } from '../../src/view/top.ts'
 import { endpoint, node, service, slice } from '../support/builders.ts'
-import { clearNode, Host, prepareNode, Program, run, sh, temporaryFolder } from '../support/lab.ts'
+import { clearNode, Host, prepareNode, Program, PROGRAM, run, sh, temporaryFolder } from '../support/lab.ts'
+import { inTerminal, type Step } from '../support/pty.ts'
 
 const VIP = '10.96.0.10'
 const folder = temporaryFolder()
@@ -89,6 +90,19 @@ describe('top', () => {
     const table = new Program(['top', '--once'])
     await table.ended()
     expect(table.stdout).to.match(/^SERVICE +OPEN +NEW\/s[^]*\nshop\/web +\d/)
+  })
+
+  it('is sorted and grouped by keys in a terminal, which is left as it was', async () => {
+    const steps: Step[] = [
+      ['expect', 'shop/web.*shop/idle'],
+      ['send', 'a'],
+      ['expect', 'SERVICE ▲.*shop/idle.*shop/web'],
+      ['send', 'g'],
+      ['expect', 'POD ▲.*shop/pod1.*shop/pod2'],
+      ['send', '\x03'],
+    ]
+    const { code, isRestored } = await inTerminal(steps, [process.execPath, PROGRAM, 'top'])
+    expect({ code, isRestored }).to.deep.equal({ code: 0, isRestored: true })
   })
 
   it('says that rates stand still where the kernel does not count', async () => {

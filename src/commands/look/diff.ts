@@ -54,5 +54,6 @@ export const DIFF: Command = {
   name: 'diff',
   description: 'compare what the API wants with what the kernel has; exit code 1 where they differ',
   options: [OUTPUT],
+  exitCodes: ['nothing differs', 'something differs', 'it could not be found out'],
   run: (context) => orPrintError(() => compare(context), 2),
 }

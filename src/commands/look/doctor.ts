@@ -102,5 +102,6 @@ export const DOCTOR: Command = {
   name: 'doctor',
   description: 'look for what is wrong on this node, each with its remedy; exit code 1 where something is',
   options: [{ flags: '--only <category>', help: 'look at this only', choices: CATEGORIES }, OUTPUT],
+  exitCodes: ['nothing is wrong', 'something is wrong', 'it could not be found out'],
   run: (context) => orPrintError(() => doctor(context), 2),
 }

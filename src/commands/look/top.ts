@@ -10,8 +10,9 @@ import {
   formatTop,
   type Group,
   GROUPS,
-  HISTORY,
+  type History,
   type Load,
+  remember,
   type Sort,
   sortLoads,
   SORTS,
@@ -19,9 +20,11 @@ import {
 import type { Command, CommandContext, ExitCode } from '../command.ts'
 import { ask } from './ask.ts'
 import { orPrintError, OUTPUT, print, printNote } from './output.ts'
+import { hasTerminal } from './terminal.ts'
+import { type Sample, type Watch, watchInTerminal } from './watch.ts'
 
 /** As often as the kernel makes new averages. */
-const INTERVAL_S = 2
+const INTERVAL_MS = 2_000
 /** Samples after which names are asked for anew. */
 const NAMES_EVERY = 10
 const CLEAR = '\x1b[H\x1b[2J'
@@ -31,12 +34,20 @@ const ESTIMATION = { path: 'net/ipv4/vs/run_estimation', value: '1' }
 interface Names {
   readonly services: ReadonlyMap<string, string>
   readonly pods: ReadonlyMap<string, string>
+  /** Why there are none. */
+  readonly notes: readonly string[]
 }
 
+const NO_NAMES: Names = { services: new Map(), pods: new Map(), notes: [] }
+
 async function readNames(socket: string): Promise<Names> {
-  const names = { services: new Map<string, string>(), pods: new Map<string, string>() }
+  const names = {
+    services: new Map<string, string>(),
+    pods: new Map<string, string>(),
+    notes: [] as string[],
+  }
   const list = await ask<VirtualServerList>(socket, '/v1/virtual-servers', {}).catch((error: unknown) => {
-    printNote(`without names: ${(error as Error).message}`)
+    names.notes.push(`without names: ${(error as Error).message}`)
     return undefined
   })
   for (const { virtualServer, service, realServers } of list?.virtualServers ?? []) {
@@ -65,16 +76,37 @@ function loadsOf(counted: readonly CountedVirtualServer[], group: Group, names: 
   })
 }
 
+/** What makes of rates what they are not. */
+function ratesNotes(): string[] {
+  return readSysctl(ESTIMATION.path) === '0'
+    ? [`rates stand still, as the kernel counts nothing: "${formatSysctl(ESTIMATION)}"`]
+    : []
+}
+
+/** Reads samples one after the other. */
+function samplesOf(ipvs: Ipvs, socket: string): () => Promise<Sample> {
+  let names = NO_NAMES
+  let count = 0
+  return async () => {
+    if (count++ % NAMES_EVERY === 0) names = await readNames(socket)
+    const counted = await ipvs.readTraffic()
+    return {
+      loadsBy: (group) => addUp(loadsOf(counted, group, names)),
+      notes: [...ratesNotes(), ...names.notes],
+    }
+  }
+}
+
 interface Options {
   readonly group: Group
   readonly sort: Sort
-  readonly isOnce: boolean
 }
 
-/** Remembers the bytes a second of each name. */
-function remember(history: Map<string, number[]>, loads: readonly Load[]): void {
-  for (const { name, inBytes, outBytes } of loads)
-    history.set(name, [...(history.get(name) ?? []), inBytes + outBytes].slice(-HISTORY))
+function showOnce(context: CommandContext, sample: Sample, { group, sort }: Options): void {
+  sample.notes.forEach(printNote)
+  const loads = sortLoads(sample.loadsBy(group), sort)
+  const document = { apiVersion: API_VERSION, kind: 'Top', by: group, loads }
+  print(context, document, () => formatTop(loads, group, remember(new Map(), loads)))
 }
 
 /** As many lines as the terminal has, where there is one. */
@@ -84,38 +116,42 @@ function show(lines: readonly string[]): void {
   process.stdout.write(`${isTTY ? CLEAR : ''}${fitting.join('\n')}\n`)
 }
 
-async function watch(context: CommandContext, ipvs: Ipvs, { group, sort, isOnce }: Options): Promise<void> {
-  const { commandLine, signal } = context
-  const history = new Map<string, number[]>()
-  let names: Names = { services: new Map(), pods: new Map() }
-  for (let i = 0; !signal.aborted; i++) {
-    if (i % NAMES_EVERY === 0) names = await readNames(commandLine.localSocket)
-    const loads = sortLoads(addUp(loadsOf(await ipvs.readTraffic(), group, names)), sort)
-    remember(history, loads)
-    if (isOnce) {
-      const document = { apiVersion: API_VERSION, kind: 'Top', by: group, loads }
-      print(context, document, () => formatTop(loads, group, history))
-      return
-    }
+/** Where nobody can press keys. A note is told when it is new. */
+async function watch({ read, intervalMs, signal }: Watch, { group, sort }: Options): Promise<void> {
+  let history: History = new Map()
+  let told: readonly string[] = []
+  while (!signal.aborted) {
+    const { loadsBy, notes } = await read()
+    notes.filter((note) => !told.includes(note)).forEach(printNote)
+    told = notes
+    const loads = sortLoads(loadsBy(group), sort)
+    history = remember(history, loads)
     show(formatTop(loads, group, history))
-    await sleep(INTERVAL_S * 1_000, undefined, { signal }).catch(() => undefined)
+    await sleep(intervalMs, undefined, { signal }).catch(() => undefined)
   }
 }
 
+async function showTraffic(context: CommandContext, ipvs: Ipvs): Promise<void> {
+  const { options, localSocket } = context.commandLine
+  const { by = 'service', sort = 'bytes', once, output } = options
+  const chosen = { group: by as Group, sort: sort as Sort }
+  const read = samplesOf(ipvs, localSocket)
+  if (once === 'true' || output === 'json') {
+    showOnce(context, await read(), chosen)
+    return
+  }
+  const watched: Watch = { read, intervalMs: INTERVAL_MS, signal: context.signal }
+  await (hasTerminal()
+    ? watchInTerminal(watched, { ...chosen, isReversed: false, isPaused: false, hasEnded: false })
+    : watch(watched, chosen))
+}
+
 async function top(context: CommandContext): Promise<ExitCode> {
-  const { by, sort, once, output } = context.commandLine.options
   // It ends when it is stopped: nothing to tell.
   context.log.level = 'silent'
-  const options: Options = {
-    group: (by ?? 'service') as Group,
-    sort: (sort ?? 'bytes') as Sort,
-    isOnce: once === 'true' || output === 'json',
-  }
-  if (readSysctl(ESTIMATION.path) === '0')
-    printNote(`rates stand still, as the kernel counts nothing: "${formatSysctl(ESTIMATION)}"`)
   try {
     const ipvs = await Ipvs.open(loadAddon())
-    await watch(context, ipvs, options).finally(() => {
+    await showTraffic(context, ipvs).finally(() => {
       ipvs.close()
     })
     return 0
