@@ -12,6 +12,7 @@ import {
   type FlagValues,
   LOGGING_FLAGS,
 } from './config/flags.ts'
+import { serviceMetricsOf } from './config/service-metrics.ts'
 import { type Binding, isBinding } from './model/binding.ts'
 
 interface Flag {
@@ -45,6 +46,16 @@ const OWN_FLAGS: readonly Flag[] = [
     name: 'local-socket',
     kind: 'text',
     help: `where the running program answers get and explain; empty: nowhere (${LOCAL_SOCKET})`,
+  },
+  {
+    name: 'service-metrics',
+    kind: 'number',
+    help: 'how many virtual servers of Services have metrics of their own, those with most traffic (0)',
+  },
+  {
+    name: 'service-metrics-namespaces',
+    kind: 'list',
+    help: 'namespaces whose Services have metrics of their own (all)',
   },
   { name: 'master', kind: 'text', help: "the API server's URL, instead of the kubeconfig's" },
 ]
@@ -182,6 +193,7 @@ function commandLineOf(
     manifests: last('manifests'),
     master: last('master'),
     vipBinding: bindingOf(last('vip-binding')),
+    serviceMetrics: serviceMetricsOf(values),
     localSocket: last('local-socket') ?? LOCAL_SOCKET,
     options: ownOptions(options, given),
     hostnameOverride: hostnameOf(last('hostname-override')),
