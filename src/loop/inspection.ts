@@ -66,8 +66,8 @@ export function servedOn(
   id: VirtualServerId,
 ): { readonly service: ServiceName; readonly port: string } | undefined {
   const claim = ledger.wanted(id.key)
-  if (claim?.kind !== 'virtualServer' || isForeign(claim, auditor.foreign)) return undefined
-  if (!auditor.known.virtualServers.has(id.key)) return undefined
+  // Somebody else's is never known, whoever claims it.
+  if (claim?.kind !== 'virtualServer' || !auditor.known.virtualServers.has(id.key)) return undefined
   const port = portOf({ id, claim, service: cluster.service(claim.owner) })
   return { service: claim.owner, port: port?.name ?? '' }
 }

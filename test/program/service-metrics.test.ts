@@ -33,7 +33,15 @@ describe('metrics of Services', () => {
     failure = undefined
     recorded = recordingLog()
     story = new Story(new FakeKernel('-A -t 192.168.50.1:6443 -s wlc', []))
-    const services = [service(), service({ name: 'till', namespace: 'pay', clusterIP: '10.96.0.11' })]
+    const services = [
+      service(),
+      service({ name: 'till', namespace: 'pay', clusterIP: '10.96.0.11' }),
+      // It wants what somebody else has.
+      service({
+        ...{ name: 'thief', clusterIP: '10.96.0.12', ports: [{ port: 6443, protocol: 'TCP' }] },
+        spec: { externalIPs: ['192.168.50.1'] },
+      }),
+    ]
     await story.list(services, [slice({ endpoints: ['10.244.2.1', '10.244.2.2'] })])
   })
   afterEach(() => story.stop())
