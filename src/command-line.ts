@@ -7,6 +7,7 @@ import { type Flag, flagsOf, formatFlag, HELP, LOCAL_SOCKET, VERSION } from './c
 import { PROGRAM } from './commands/syntax/syntax.ts'
 import { expected } from './config/config-error.ts'
 import type { FlagValues } from './config/flags.ts'
+import { serviceMetricsOf } from './config/service-metrics.ts'
 import { type Binding, isBinding } from './model/binding.ts'
 
 const FLAGS = flagsOf(COMMANDS)
@@ -127,6 +128,7 @@ function commandLineOf(
     manifests: last('manifests'),
     master: last('master'),
     vipBinding: bindingOf(last('vip-binding')),
+    serviceMetrics: serviceMetricsOf(values),
     localSocket: last('local-socket') ?? LOCAL_SOCKET,
     options: ownOptions(options, given),
     hostnameOverride: hostnameOf(last('hostname-override')),

@@ -1,6 +1,7 @@
 /** What a command is, and what it is given. */
 import type { Logger } from 'pino'
 import type { FlagKind, FlagValues, ValueHint } from '../config/flags.ts'
+import type { ServiceMetricsChoice } from '../config/service-metrics.ts'
 import type { Binding } from '../model/binding.ts'
 import type { Ending } from '../program/life.ts'
 
@@ -19,6 +20,8 @@ export interface CommandLine {
   readonly hostnameOverride: string | undefined
   /** How virtual IPs are bound where the Node does not say it. */
   readonly vipBinding: Binding
+  /** Which Services have metrics of their own; undefined: none. */
+  readonly serviceMetrics: ServiceMetricsChoice | undefined
   /** Where the running program answers; empty: nowhere. */
   readonly localSocket: string
   /** A subcommand's own options, by their long names. */

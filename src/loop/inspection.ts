@@ -9,9 +9,10 @@ import {
   virtualServerIdOf,
   type VirtualServerKey,
 } from '../model/virtual-server.ts'
+import { isDraining } from '../plan/drain.ts'
 import { isForeign } from '../plan/plan.ts'
 import type { FailureView } from '../view/documents.ts'
-import { type Inspected, podsOf } from '../view/virtual-server-view.ts'
+import { type Inspected, podsOf, portOf } from '../view/virtual-server-view.ts'
 import { breathe } from '../waiting/turns.ts'
 import type { Parts } from './parts.ts'
 import type { Failure, Queue } from './queue.ts'
@@ -58,6 +59,29 @@ export function virtualServerKeys(
 /** Only theirs end in a protocol. */
 function isVirtualServer(key: ObjectKey): key is VirtualServerKey {
   return /\/(?:TCP|UDP|SCTP)$/.test(key)
+}
+
+/** The Service that has a virtual server, as far as we know, and the name of its port; undefined where none has. */
+export function servedOn(
+  { options: { cluster }, ledger, auditor }: Pick<Inspection, 'options' | 'ledger' | 'auditor'>,
+  id: VirtualServerId,
+): { readonly service: ServiceName; readonly port: string } | undefined {
+  const claim = ledger.wanted(id.key)
+  // Somebody else's is never known, whoever claims it.
+  if (claim?.kind !== 'virtualServer' || !auditor.known.virtualServers.has(id.key)) return undefined
+  const port = portOf({ id, claim, service: cluster.service(claim.owner) })
+  return { service: claim.owner, port: port?.name ?? '' }
+}
+
+/** The real servers of a virtual server as we know them: those that drain, and all others. */
+export function countRealServers(
+  { ledger, auditor }: Pick<Inspection, 'ledger' | 'auditor'>,
+  key: VirtualServerKey,
+): { readonly realServers: number; readonly draining: number } {
+  const wanted = ledger.virtualServer(key)
+  const known = [...(auditor.known.virtualServers.get(key)?.realServers.values() ?? [])]
+  const draining = known.filter((realServer) => isDraining(realServer, wanted)).length
+  return { realServers: known.length - draining, draining }
 }
 
 /** The virtual servers of Services of which the kernel refuses something. */

@@ -2,6 +2,7 @@
 import type { Logger } from 'pino'
 import packageJson from '../../package.json' with { type: 'json' }
 import type { Config, LoadedConfig } from '../config/config.ts'
+import type { ServiceMetricsChoice } from '../config/service-metrics.ts'
 import { supportedFamilies } from '../kernel/host/families.ts'
 import type { Binding } from '../model/binding.ts'
 import type { Proxy } from '../loop/proxy.ts'
@@ -27,6 +28,7 @@ import { openHealth, reportChanges } from './report/health.ts'
 import { serveHttp } from './report/http.ts'
 import { inspectionRoutes } from './report/inspection.ts'
 import { nodeEvents } from './report/node-events.ts'
+import { openServiceMetrics } from './report/service-metrics.ts'
 import { keepRules } from './rules.ts'
 import { drainRoutes } from './choices/drains.ts'
 import { openScheduler } from './choices/scheduler.ts'
@@ -42,6 +44,8 @@ export interface ProgramOptions {
   readonly choice: OriginChoice
   /** Of --vip-binding; the Node's annotation wins. */
   readonly vipBinding: Binding
+  /** Which Services have metrics of their own; undefined: none. */
+  readonly serviceMetrics: ServiceMetricsChoice | undefined
   /** Where commands ask the running program; empty: nowhere. */
   readonly localSocket: string
   /** Called with every new configuration, before it is applied. */
@@ -120,10 +124,12 @@ async function open(options: ProgramOptions, life: Life): Promise<Opened> {
     followAddresses({ ...common, addon, tendBridges, readdress }),
   ])
 
-  serveHttp({ ...common, health, recordNodeEvent })
   const { inspection } = proxy
-  const routes = { ...inspectionRoutes({ inspection, current }), ...drainRoutes({ ...common, inspection }) }
-  await serveLocally(localSocket, routes, common)
+  const services = { inspection, ipvs: kernel.ipvs, log }
+  const serviceMetrics = openServiceMetrics(options.serviceMetrics, services)
+  serveHttp({ ...common, health, serviceMetrics, recordNodeEvent })
+  const answers = { ...inspectionRoutes({ inspection, current }), ...drainRoutes({ ...common, inspection }) }
+  await serveLocally(localSocket, answers, common)
   const setUp = (config: Config): Promise<void> => setUpNode(kernel, config, log)
   followFiles(options, { ...common, rulesBell, scheduler, recordNodeEvent, readdress, setUpNode: setUp })
   log.info({ version: packageJson.version, nodeName, node: process.version }, 'kube-ipvs has started')

@@ -120,12 +120,14 @@ function ping(query: URLSearchParams): Answer {
 
 export interface MetricsRoutesOptions {
   readonly metrics: Metrics
+  /** Those of Services, as text, where they are asked for. Read with each scrape. */
+  readonly serviceMetrics?: (() => Promise<string>) | undefined
   /** The configuration in its external form. */
   readonly document: () => object
 }
 
 /** /metrics, /metrics/slis, /healthz of the process itself, /proxyMode and /configz. */
-export function metricsRoutes({ metrics, document }: MetricsRoutesOptions): Routes {
+export function metricsRoutes({ metrics, serviceMetrics, document }: MetricsRoutesOptions): Routes {
   const { registry, slis } = metrics
   const page = async ({
     contentType,
@@ -138,8 +140,12 @@ export function metricsRoutes({ metrics, document }: MetricsRoutesOptions): Rout
     type: contentType,
     body: await text(),
   })
+  const text = async (): Promise<string> => {
+    const texts = await Promise.all([registry.metrics(), serviceMetrics?.()])
+    return texts.join('')
+  }
   return {
-    '/metrics': () => page({ contentType: registry.contentType, metrics: () => registry.metrics() }),
+    '/metrics': () => page({ contentType: registry.contentType, metrics: text }),
     '/metrics/slis': () => page({ contentType: slis.contentType, metrics: () => slis.metrics() }),
     '/healthz': ping,
     '/healthz/ping': () => ping(new URLSearchParams()),

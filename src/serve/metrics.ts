@@ -174,5 +174,6 @@ export class Metrics {
     for (const traffic of TRAFFICS) this.setNoLocalEndpoints(traffic, ip_family, 0)
     this.#kubeProxy.restoreFailures.inc({ ip_family }, 0)
     this.#kubeProxy.conntrackDeleted.inc({ ip_family }, 0)
+    this.#kubeProxy.programming.zero({ ip_family })
   }
 }

@@ -1,4 +1,4 @@
-/** What `top` shows under steady load is what ipvsadm shows. */
+/** What `top` shows under steady load, and what metrics of Services count, is what ipvsadm shows. */
 import { spawn } from 'node:child_process'
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -6,6 +6,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { expect } from 'chai'
 import type { Load } from '../../src/view/top.ts'
 import { endpoint, node, service, slice } from '../support/builders.ts'
+import { eventually } from '../support/eventually.ts'
 import { clearNode, Host, prepareNode, Program, PROGRAM, run, sh, temporaryFolder } from '../support/lab.ts'
 import { inTerminal, type Step } from '../support/pty.ts'
 
@@ -33,19 +34,47 @@ async function ipvsadmRates(): Promise<number[]> {
   return line.trim().split(/\s+/).slice(3).map(Number)
 }
 
+/** Connections, packets and bytes, in and out, of the virtual server, as ipvsadm prints them; none where it is not there. */
+async function ipvsadmStats(): Promise<number[]> {
+  const text = await run('ipvsadm', '-Ln', '--stats', '--exact')
+  const line = text.split('\n').find((one) => one.startsWith(`UDP  ${VIP}:80 `))
+  return line?.trim().split(/\s+/).slice(2).map(Number) ?? []
+}
+
+/** The same of the only virtual server of a Service that has metrics. */
+async function scrapedStats(): Promise<number[]> {
+  const text = await (await fetch('http://127.0.0.1:10249/metrics')).text()
+  const found = text.matchAll(
+    /^kube_ipvs_service_(?:connections|packets|bytes)_total\{(.*?)(?:,direction="\w+")?\} (\d+)$/gm,
+  )
+  const values = [...found].map(([, labels, value]) => {
+    expect(labels).to.equal(`namespace="shop",service="web",port="dns",virtual_server="${VIP}:80/UDP"`)
+    return Number(value)
+  })
+  expect(text).to.match(/^kube_ipvs_service_real_servers\{.*\} 2$/m)
+  expect(text).to.contain('kube_ipvs_service_metrics_left_out 1\n')
+  return values
+}
+
 describe('top', () => {
   let program: Program
+  let client: Host
   let sender: ReturnType<typeof spawn>
+  let objects: object[]
+  const args = ['--manifests', folder, '--hostname-override', 'node-1', '--service-metrics=1']
+  const publish = (published: readonly object[]): void => {
+    writeFileSync(join(folder, 'all.yaml'), published.map((object) => JSON.stringify(object)).join('\n---\n'))
+  }
 
   before(async () => {
     await prepareNode()
     const pods = [await Host.add('pod1', 1), await Host.add('pod2', 2)]
-    const client = await Host.add('client', 100)
+    client = await Host.add('client', 100)
     await Promise.all(pods.map((pod) => pod.serve()))
     const ports = [{ name: 'dns', port: 80, protocol: 'UDP' }]
     const pod = (ip: string, name: string): Record<string, unknown> =>
       endpoint(ip, { nodeName: 'node-1', targetRef: { kind: 'Pod', name } })
-    const objects = [
+    objects = [
       node(),
       service({ clusterIP: VIP, ports }),
       service({ name: 'idle', clusterIP: '10.96.0.11' }),
@@ -54,8 +83,8 @@ describe('top', () => {
         endpoints: pods.map(({ ipv4, name }) => pod(ipv4, name)),
       }),
     ]
-    writeFileSync(join(folder, 'all.yaml'), objects.map((object) => JSON.stringify(object)).join('\n---\n'))
-    program = await Program.start('--manifests', folder, '--hostname-override', 'node-1')
+    publish(objects)
+    program = await Program.start(...args)
     sender = spawn('ip', ['netns', 'exec', client.namespace, 'python3', '-c', SENDER], { stdio: 'inherit' })
     // The kernel's averages take some rounds of two seconds to settle.
     await sleep(25_000)
@@ -113,5 +142,34 @@ describe('top', () => {
     const notes = table.lines.map(({ msg }) => msg).join()
     await sh('sysctl -qw net.ipv4.vs.run_estimation=1 2>/dev/null || true')
     expect(notes.includes('rates stand still')).to.equal(isOff)
+  })
+
+  it("has metrics of each Service that are ipvsadm's, go on after kill -9, and begin at 0 anew", async () => {
+    sender.kill()
+    // The kernel adds up every two seconds.
+    await sleep(5_000)
+    const first = await scrapedStats()
+    expect(first).to.deep.equal(await ipvsadmStats())
+    expect(Math.min(...first.slice(1))).to.be.above(100)
+
+    await program.stop('SIGKILL')
+    program = await Program.start(...args)
+    await eventually(async () => expect(await scrapedStats()).to.deep.equal(first), 30_000)
+    await client.connect('udp', VIP, 80, { count: 5 })
+    await sleep(5_000)
+    const second = await scrapedStats()
+    expect(second).to.deep.equal(await ipvsadmStats())
+    expect(second[0]).to.equal(first[0]! + 5)
+
+    const isIdle = (object: object): boolean => JSON.stringify(object).includes('10.96.0.11')
+    publish([objects[0]!, ...objects.filter(isIdle)])
+    await eventually(async () => expect(await ipvsadmStats()).to.deep.equal([]), 30_000)
+    publish(objects)
+    await eventually(async () => expect(await ipvsadmStats()).to.have.length(5), 30_000)
+    await client.connect('udp', VIP, 80)
+    await sleep(5_000)
+    const third = await scrapedStats()
+    expect(third).to.deep.equal(await ipvsadmStats())
+    expect(third[0]).to.equal(1)
   })
 })

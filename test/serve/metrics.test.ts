@@ -83,6 +83,9 @@ describe('Metrics', () => {
   it('has what is counted from the start', async () => {
     const text = await new Metrics({ defaults: false }).registry.metrics()
     for (const family of ['IPv4', 'IPv6']) {
+      expect(text).to.contain(
+        `network_programming_duration_seconds_bucket{le="0.25",ip_family="${family}"} 0`,
+      )
       expect(text).to.contain(`_iptables_restore_failures_total{ip_family="${family}"} 0`)
       for (const policy of ['internal', 'external'])
         expect(text).to.contain(

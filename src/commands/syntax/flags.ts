@@ -50,6 +50,16 @@ const OWN_FLAGS: readonly Flag[] = [
     help: `where the running program answers get and explain; empty: nowhere (${LOCAL_SOCKET})`,
     hint: 'file',
   },
+  {
+    name: 'service-metrics',
+    kind: 'number',
+    help: 'how many virtual servers of Services have metrics of their own, those with most traffic (0)',
+  },
+  {
+    name: 'service-metrics-namespaces',
+    kind: 'list',
+    help: 'namespaces whose Services have metrics of their own (all)',
+  },
   { name: 'master', kind: 'text', help: "the API server's URL, instead of the kubeconfig's" },
 ]
 

@@ -1,7 +1,13 @@
 /** Health and metrics over HTTP, where the configuration wants them. */
 import type { Logger } from 'pino'
 import type { ProxyHealth } from '../../serve/health.ts'
-import { healthRoutes, metricsRoutes, type Routes, serve } from '../../serve/http.ts'
+import {
+  healthRoutes,
+  metricsRoutes,
+  type MetricsRoutesOptions,
+  type Routes,
+  serve,
+} from '../../serve/http.ts'
 import type { Metrics } from '../../serve/metrics.ts'
 import type { Current } from '../current.ts'
 import type { Life } from '../life.ts'
@@ -11,13 +17,15 @@ export interface HttpInput {
   readonly current: Pick<Current, 'config' | 'document'>
   readonly health: ProxyHealth
   readonly metrics: Metrics
+  readonly serviceMetrics?: MetricsRoutesOptions['serviceMetrics']
   readonly recordNodeEvent: RecordNodeEvent
   readonly life: Pick<Life, 'signal' | 'fail'>
   readonly log: Logger
 }
 
 /** With bindAddressHardFail, an address that is taken ends the program. */
-export function serveHttp({ current, health, metrics, recordNodeEvent, life, log }: HttpInput): void {
+export function serveHttp(input: HttpInput): void {
+  const { current, health, metrics, serviceMetrics, recordNodeEvent, life, log } = input
   const { config } = current
   const open = (address: string, routes: Routes, reason: string): void => {
     const onFailure = (cause: Error): void => {
@@ -27,6 +35,6 @@ export function serveHttp({ current, health, metrics, recordNodeEvent, life, log
     serve(address, routes, { log, signal: life.signal, ...(config.bindAddressHardFail && { onFailure }) })
   }
   open(config.healthzBindAddress, healthRoutes(health, metrics), 'FailedToStartProxierHealthcheck')
-  const routes = metricsRoutes({ metrics, document: () => current.document })
+  const routes = metricsRoutes({ metrics, serviceMetrics, document: () => current.document })
   open(config.metricsBindAddress, routes, 'FailedToStartMetricServer')
 }

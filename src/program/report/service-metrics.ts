@@ -1,0 +1,70 @@
+/** What a scrape is told of Services: read from the kernel when somebody asks, and at no other time. */
+import type { Logger } from 'pino'
+import type { ServiceMetricsChoice } from '../../config/service-metrics.ts'
+import type { Counted, Ipvs } from '../../kernel/ipvs/ipvs.ts'
+import { countRealServers, type Inspection, servedOn } from '../../loop/inspection.ts'
+import { splitServiceName } from '../../model/facts/facts.ts'
+import { formatServiceMetrics, type ServiceSample, withMostTraffic } from '../../serve/service-metrics.ts'
+import { mapInTurns } from '../../waiting/turns.ts'
+
+export interface ServiceMetricsInput {
+  readonly inspection: Pick<Inspection, 'options' | 'ledger' | 'auditor'>
+  readonly ipvs: Pick<Ipvs, 'readCounters'>
+  readonly log: Logger
+}
+
+type Candidate = Omit<ServiceSample, 'realServers' | 'draining'>
+
+/** A virtual server that a Service of a chosen namespace has; undefined for any other. */
+function candidateOf(
+  { inspection }: ServiceMetricsInput,
+  { namespaces }: ServiceMetricsChoice,
+  counted: Counted,
+): Candidate | undefined {
+  const served = servedOn(inspection, counted.id)
+  if (served === undefined) return undefined
+  const { namespace, name } = splitServiceName(served.service)
+  if (namespaces.size > 0 && !namespaces.has(namespace)) return undefined
+  return { namespace, service: name, port: served.port, key: counted.id.key, traffic: counted.stats.total }
+}
+
+async function read(choice: ServiceMetricsChoice, input: ServiceMetricsInput): Promise<string> {
+  const { inspection, ipvs } = input
+  const all = await mapInTurns(await ipvs.readCounters(), (counted) => candidateOf(input, choice, counted))
+  const candidates = all.filter((candidate) => candidate !== undefined)
+  const shown = withMostTraffic(candidates, choice.most)
+  const samples = await mapInTurns(shown, (candidate) => ({
+    ...candidate,
+    ...countRealServers(inspection, candidate.key),
+  }))
+  return formatServiceMetrics(samples, candidates.length - samples.length)
+}
+
+/**
+ * Returns what reads the text of a scrape; undefined where nobody wants it. Scrapes at one time share a reading. Where the
+ * kernel cannot be read the text is empty, which is logged once, until it can be read again.
+ */
+export function openServiceMetrics(
+  choice: ServiceMetricsChoice | undefined,
+  input: ServiceMetricsInput,
+): (() => Promise<string>) | undefined {
+  if (choice === undefined) return undefined
+  const { log } = input
+  let reading: Promise<string> | undefined
+  let isTold = false
+  const readOrTell = async (): Promise<string> => {
+    try {
+      const text = await read(choice, input)
+      if (isTold) log.info('metrics of Services are there again')
+      isTold = false
+      return text
+    } catch (err) {
+      if (!isTold) log.error({ err }, 'cannot read what the kernel counts: there are no metrics of Services')
+      isTold = true
+      return ''
+    } finally {
+      reading = undefined
+    }
+  }
+  return () => (reading ??= readOrTell())
+}
