@@ -4,8 +4,8 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type { Figures } from './scenario.ts'
 import type { Watched } from './watched.ts'
 
-/** Enough for all Services of the largest size that is looked at. */
-export const LOOKING_FLAGS: readonly string[] = ['--status-page', '--service-metrics=10000']
+/** As many as there can be. */
+export const LOOKING_FLAGS: readonly string[] = ['--status-page', '--service-metrics=1000']
 
 const METRICS = { host: '127.0.0.1', port: 10_249 }
 /** A look is done so often to be measured; the first, which V8 has not compiled for, does not count. */

@@ -9,6 +9,8 @@ export interface ServiceMetricsChoice {
   readonly namespaces: ReadonlySet<string>
 }
 
+/** More would hold up changes while their text is made. */
+const LIMIT = 1_000
 const MOST = 'service-metrics'
 const NAMESPACES = 'service-metrics-namespaces'
 /** A label of DNS (RFC 1123). */
@@ -22,8 +24,8 @@ export function serviceMetricsOf(values: FlagValues): ServiceMetricsChoice | und
     if (listed === undefined) return undefined
     throw new Error(`Cannot use --${NAMESPACES}: set --${MOST}, too: how many virtual servers have metrics`)
   }
-  if (!/^\d{1,9}$/.test(most)) {
-    throw new Error(`Cannot use --${MOST}: ${expected('a number of virtual servers, or 0 for none', most)}`)
+  if (!/^\d{1,9}$/.test(most) || Number(most) > LIMIT) {
+    throw new Error(`Cannot use --${MOST}: ${expected(`a number of virtual servers, 0 to ${LIMIT}`, most)}`)
   }
   const namespaces = namespacesOf(listed ?? '')
   return Number(most) === 0 ? undefined : { most: Number(most), namespaces }

@@ -1,6 +1,8 @@
 /** Metrics of Services, a series for each virtual server: which have them, and their text. */
+import { type Counter, type Gauge, Registry } from 'prom-client'
 import type { VirtualServerKey } from '../model/virtual-server.ts'
-import { mapInTurns } from '../waiting/turns.ts'
+import { breathe, mapInTurns } from '../waiting/turns.ts'
+import { makers } from './metric-makers.ts'
 
 /** What the kernel has counted since it made the virtual server; from clients (in) and to them (out). */
 export interface ServiceTraffic {
@@ -23,62 +25,6 @@ export interface ServiceSample {
   readonly draining: number
 }
 
-interface ServiceMetric {
-  readonly name: string
-  readonly type: 'counter' | 'gauge'
-  readonly help: string
-  /** Values, each with the labels that it has beside those of the virtual server. */
-  readonly values: (sample: ServiceSample) => readonly (readonly [labels: string, value: number])[]
-}
-
-const IN = ',direction="in"'
-const OUT = ',direction="out"'
-
-/**
- * A series of a counter is the kernel's own counter: it outlives this process, and begins at 0 with a virtual server that
- * is made anew. Nothing is added up here.
- */
-const METRICS: readonly ServiceMetric[] = [
-  {
-    name: 'kube_ipvs_service_connections_total',
-    type: 'counter',
-    help: 'Connections to a virtual server of a Service since the kernel has it',
-    values: ({ traffic }) => [['', traffic.connections]],
-  },
-  {
-    name: 'kube_ipvs_service_packets_total',
-    type: 'counter',
-    help: 'Packets through a virtual server of a Service since the kernel has it, from clients (in) and to them',
-    values: ({ traffic }) => [
-      [IN, traffic.inPackets],
-      [OUT, traffic.outPackets],
-    ],
-  },
-  {
-    name: 'kube_ipvs_service_bytes_total',
-    type: 'counter',
-    help: 'Bytes through a virtual server of a Service since the kernel has it, from clients (in) and to them',
-    values: ({ traffic }) => [
-      [IN, traffic.inBytes],
-      [OUT, traffic.outBytes],
-    ],
-  },
-  {
-    name: 'kube_ipvs_service_real_servers',
-    type: 'gauge',
-    help: 'Real servers of a virtual server of a Service, without those that drain',
-    values: ({ realServers }) => [['', realServers]],
-  },
-  {
-    name: 'kube_ipvs_service_draining_real_servers',
-    type: 'gauge',
-    help: 'Real servers of a virtual server of a Service that wait for their last connections',
-    values: ({ draining }) => [['', draining]],
-  },
-]
-
-const LEFT_OUT = 'kube_ipvs_service_metrics_left_out'
-
 const byteCount = ({ traffic }: Pick<ServiceSample, 'traffic'>): number => traffic.inBytes + traffic.outBytes
 
 /**
@@ -94,36 +40,85 @@ export function withMostTraffic<Candidate extends Pick<ServiceSample, 'traffic' 
   return [...candidates].sort(order).slice(0, most)
 }
 
-const escaped = (value: string): string =>
-  value.replaceAll('\\', '\\\\').replaceAll('"', '\\"').replaceAll('\n', '\\n')
+const LABELS = ['namespace', 'service', 'port', 'virtual_server'] as const
+type Label = (typeof LABELS)[number]
+type Directed = Label | 'direction'
 
-function labelsOf({ namespace, service, port, key }: ServiceSample): string {
-  const labels = { namespace, service, port, virtual_server: key }
-  return Object.entries(labels)
-    .map(([name, value]) => `${name}="${escaped(value)}"`)
-    .join(',')
+interface ServiceMetrics {
+  readonly registry: Registry
+  readonly connections: Counter<Label>
+  readonly packets: Counter<Directed>
+  readonly bytes: Counter<Directed>
+  readonly realServers: Gauge<Label>
+  readonly draining: Gauge<Label>
+  readonly leftOut: Gauge
 }
 
-const headOf = (name: string, type: string, help: string): string[] => [
-  `# HELP ${name} ${help}`,
-  `# TYPE ${name} ${type}`,
-]
+/**
+ * A series of a counter is the kernel's own counter: it outlives this process, and begins at 0 with a virtual server that
+ * is made anew. Nothing is added up here.
+ */
+function makeMetrics(): ServiceMetrics {
+  const registry = new Registry()
+  const { counter, gauge } = makers(registry)
+  const since = 'a virtual server of a Service since the kernel has it'
+  const directed: Directed[] = [...LABELS, 'direction']
+  return {
+    registry,
+    connections: counter('kube_ipvs_service_connections_total', `Connections to ${since}`, [...LABELS]),
+    packets: counter(
+      'kube_ipvs_service_packets_total',
+      `Packets through ${since}, from clients (in) and to them (out)`,
+      directed,
+    ),
+    bytes: counter(
+      'kube_ipvs_service_bytes_total',
+      `Bytes through ${since}, from clients (in) and to them (out)`,
+      directed,
+    ),
+    realServers: gauge(
+      'kube_ipvs_service_real_servers',
+      'Real servers of a virtual server of a Service, without those that drain',
+      [...LABELS],
+    ),
+    draining: gauge(
+      'kube_ipvs_service_draining_real_servers',
+      'Real servers of a virtual server of a Service that wait for their last connections',
+      [...LABELS],
+    ),
+    leftOut: gauge(
+      'kube_ipvs_service_metrics_left_out',
+      'Virtual servers of Services without metrics of their own, as --service-metrics is smaller',
+    ),
+  }
+}
 
-/** The text of a scrape (Prometheus, version 0.0.4); `leftOut` virtual servers of Services have no series. */
+function note(metrics: ServiceMetrics, sample: ServiceSample): void {
+  const { namespace, service, port, key, traffic } = sample
+  const labels = { namespace, service, port, virtual_server: key }
+  metrics.connections.inc(labels, traffic.connections)
+  metrics.packets.inc({ ...labels, direction: 'in' }, traffic.inPackets)
+  metrics.packets.inc({ ...labels, direction: 'out' }, traffic.outPackets)
+  metrics.bytes.inc({ ...labels, direction: 'in' }, traffic.inBytes)
+  metrics.bytes.inc({ ...labels, direction: 'out' }, traffic.outBytes)
+  metrics.realServers.set(labels, sample.realServers)
+  metrics.draining.set(labels, sample.draining)
+}
+
+/** The text of a scrape; `leftOut` virtual servers of Services have no series. They are made anew for each: who has one may be another. */
 export async function formatServiceMetrics(
   samples: readonly ServiceSample[],
   leftOut: number,
 ): Promise<string> {
-  const labelled = await mapInTurns(samples, (sample) => ({ sample, labels: labelsOf(sample) }))
-  const lines: string[] = []
-  for (const { name, type, help, values } of METRICS) {
-    const texts = await mapInTurns(labelled, ({ sample, labels }) =>
-      values(sample)
-        .map(([more, value]) => `${name}{${labels}${more}} ${value}`)
-        .join('\n'),
-    )
-    lines.push(...headOf(name, type, help), ...texts)
+  const metrics = makeMetrics()
+  metrics.leftOut.set(leftOut)
+  await mapInTurns(samples, (sample) => {
+    note(metrics, sample)
+  })
+  const texts: string[] = []
+  for (const { name } of metrics.registry.getMetricsAsArray()) {
+    texts.push(await metrics.registry.getSingleMetricAsString(name))
+    await breathe()
   }
-  const help = 'Virtual servers of Services without metrics of their own, as --service-metrics is smaller'
-  return [...lines, ...headOf(LEFT_OUT, 'gauge', help), `${LEFT_OUT} ${leftOut}`, ''].join('\n')
+  return `${texts.join('\n')}\n`
 }

@@ -131,7 +131,7 @@ describe('metrics of Services', () => {
       serviceMetrics,
       document: () => ({}),
     })
-    const scrape = async (): Promise<string> => (await routes['/metrics']!(new URLSearchParams())).body
+    const scrape = async (): Promise<string> => (await routes['/metrics']!(new URLSearchParams(), 'GET')).body
     for (let i = 0; i < 3; i++)
       expect(await scrape())
         .to.contain('kube_ipvs_faults')

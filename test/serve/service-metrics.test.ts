@@ -34,7 +34,7 @@ describe('formatServiceMetrics', () => {
   it('has the counters and the real servers of each virtual server, and how many are left out', async () => {
     const lines = (await formatServiceMetrics([sample({}, 1_000)], 4)).split('\n')
     const labels = 'namespace="shop",service="web",port="http",virtual_server="10.96.0.10:80/TCP"'
-    expect(lines.filter((line) => !line.startsWith('#'))).to.deep.equal([
+    expect(lines.filter((line) => line !== '' && !line.startsWith('#'))).to.deep.equal([
       `kube_ipvs_service_connections_total{${labels}} 7`,
       `kube_ipvs_service_packets_total{${labels},direction="in"} 40`,
       `kube_ipvs_service_packets_total{${labels},direction="out"} 30`,
@@ -43,7 +43,6 @@ describe('formatServiceMetrics', () => {
       `kube_ipvs_service_real_servers{${labels}} 3`,
       `kube_ipvs_service_draining_real_servers{${labels}} 1`,
       'kube_ipvs_service_metrics_left_out 4',
-      '',
     ])
   })
 
@@ -68,7 +67,7 @@ describe('formatServiceMetrics', () => {
       serviceMetrics: () => formatServiceMetrics(samples, 0),
       document: () => ({}),
     })
-    const { body } = await routes['/metrics']!(new URLSearchParams())
+    const { body } = await routes['/metrics']!(new URLSearchParams(), 'GET')
     expect(body).to.match(/^kube_ipvs_faults /m)
     expect(body).to.match(/^kube_ipvs_service_bytes_total\{.*virtual_server="10\.96\.0\.11:80\/TCP"/m)
     const { stdout, stderr } = spawnSync('scripts/promtool', ['check', 'metrics'], {
