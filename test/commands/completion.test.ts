@@ -26,12 +26,12 @@ const WITH_ODD = syntaxOf(DEFAULT_COMMAND, [...COMMANDS, ODD])
 
 /** Words up to the cursor, and what completes the last of them. */
 const TABLE: readonly (readonly [string, readonly string[]])[] = [
-  ['t', ['top']],
-  ['--config /x t', ['top']],
-  ['--config=/x t', ['top']],
-  ['--cleanup=true t', ['top']],
-  ['--log-file=report t', ['top']],
-  ['--hostname-override get t', ['top']],
+  ['to', ['top']],
+  ['--config /x to', ['top']],
+  ['--config=/x to', ['top']],
+  ['--cleanup=true to', ['top']],
+  ['--log-file=report to', ['top']],
+  ['--hostname-override get to', ['top']],
   ['top --by ', ['service', 'pod', 'server']],
   ['top --by ser', ['service', 'server']],
   ['top --by=ser', ['service', 'server']],
@@ -243,10 +243,10 @@ describe('zsh', () => {
   }
 
   for (const [line, word] of [
-    ['t', 'top'],
-    ['--config /x t', 'top'],
-    ['--cleanup=true t', 'top'],
-    ['--hostname-override get t', 'top'],
+    ['to', 'top'],
+    ['--config /x to', 'top'],
+    ['--cleanup=true to', 'top'],
+    ['--hostname-override get to', 'top'],
     ['top --by p', '--by pod'],
     ['top --by=p', '--by=pod'],
     ['get shop/web --output j', '--output json'],

@@ -32,10 +32,7 @@ describe('--service-metrics', () => {
   })
 
   const refused: readonly (readonly [string, RegExp])[] = [
-    [
-      '--service-metrics=',
-      /^Cannot use --service-metrics: expected a number of virtual servers, 0 to 1000/,
-    ],
+    ['--service-metrics=', /^Cannot use --service-metrics: expected a number of virtual servers, 0 to 1000/],
     ['--service-metrics=-1', /--service-metrics: expected .*, got "-1"$/],
     ['--service-metrics=1001', /0 to 1000, got "1001"$/],
     ['--service-metrics=1e3', /got "1e3"$/],
