@@ -46,6 +46,11 @@ const OWN_FLAGS: readonly Flag[] = [
     kind: 'text',
     help: `where the running program answers get and explain; empty: nowhere (${LOCAL_SOCKET})`,
   },
+  {
+    name: 'status-page',
+    kind: 'flag',
+    help: 'show what is on this node at /status/ of metricsBindAddress, to be read in a browser (false)',
+  },
   { name: 'master', kind: 'text', help: "the API server's URL, instead of the kubeconfig's" },
 ]
 
@@ -183,6 +188,7 @@ function commandLineOf(
     master: last('master'),
     vipBinding: bindingOf(last('vip-binding')),
     localSocket: last('local-socket') ?? LOCAL_SOCKET,
+    statusPage: isSet(values, 'status-page'),
     options: ownOptions(options, given),
     hostnameOverride: hostnameOf(last('hostname-override')),
   }

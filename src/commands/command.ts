@@ -21,6 +21,8 @@ export interface CommandLine {
   readonly vipBinding: Binding
   /** Where the running program answers; empty: nowhere. */
   readonly localSocket: string
+  /** The running program has a page for browsers. */
+  readonly statusPage: boolean
   /** A subcommand's own options, by their long names. */
   readonly options: Readonly<Record<string, string>>
   /** All flags, by name. */

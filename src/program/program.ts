@@ -28,6 +28,7 @@ import { serveHttp } from './report/http.ts'
 import { inspectionRoutes } from './report/inspection.ts'
 import { nodeEvents } from './report/node-events.ts'
 import { keepRules } from './rules.ts'
+import { openStatus } from './status/status.ts'
 import { openScheduler } from './choices/scheduler.ts'
 import { openVipBinding } from './choices/vip-binding.ts'
 
@@ -43,6 +44,8 @@ export interface ProgramOptions {
   readonly vipBinding: Binding
   /** Where commands ask the running program; empty: nowhere. */
   readonly localSocket: string
+  /** Of --status-page. */
+  readonly statusPage: boolean
   /** Called with every new configuration, before it is applied. */
   readonly reportConfig: (loaded: LoadedConfig) => void
   readonly log: Logger
@@ -77,7 +80,7 @@ interface Opened {
 
 /** Everything in order: the facts, the kernel, the rules, then what Services want. */
 async function open(options: ProgramOptions, life: Life): Promise<Opened> {
-  const { loaded, naming, choice, vipBinding, localSocket, log } = options
+  const { loaded, naming, choice, vipBinding, localSocket, statusPage, log } = options
   const { signal } = life
   const { name: nodeName } = naming
   const families = await supportedFamilies()
@@ -108,19 +111,23 @@ async function open(options: ProgramOptions, life: Life): Promise<Opened> {
   rules.resolve(keepRules({ ...common, filter, onLook: faults.judge, bell: rulesBell }))
   const ports = openHealthNodePorts({ ...common, nodeName, health, recordEvent })
   const { readdress, update: onServiceMapped } = ports
+  const status = statusPage ? openStatus({ ...common, nodeName }) : undefined
   const [proxy] = await Promise.all([
     openProxy(
       {
         ...{ ...common, facts, kernel, naming, scheduler, binding, vipBinding },
-        ...{ health, faults, tendBridges, onServiceMapped },
+        ...{ health, faults, status, tendBridges, onServiceMapped },
       },
       tables,
     ),
     followAddresses({ ...common, addon, tendBridges, readdress }),
   ])
 
-  serveHttp({ ...common, health, recordNodeEvent })
-  await serveLocally(localSocket, inspectionRoutes({ inspection: proxy.inspection, current }), common)
+  const { inspection } = proxy
+  const readCounters = kernel.ipvs.readCounters.bind(kernel.ipvs)
+  const page = status?.page({ inspection, readCounters, health })
+  serveHttp({ ...common, health, page, recordNodeEvent })
+  await serveLocally(localSocket, inspectionRoutes({ inspection, current }), common)
   const setUp = (config: Config): Promise<void> => setUpNode(kernel, config, log)
   followFiles(options, { ...common, rulesBell, scheduler, recordNodeEvent, readdress, setUpNode: setUp })
   log.info({ version: packageJson.version, nodeName, node: process.version }, 'kube-ipvs has started')

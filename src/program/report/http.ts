@@ -4,6 +4,7 @@ import type { ProxyHealth } from '../../serve/health.ts'
 import { healthRoutes, metricsRoutes, type Routes, serve } from '../../serve/http.ts'
 import type { Metrics } from '../../serve/metrics.ts'
 import type { Current } from '../current.ts'
+import type { Page } from '../status/status.ts'
 import type { Life } from '../life.ts'
 import type { RecordNodeEvent } from './node-events.ts'
 
@@ -11,22 +12,29 @@ export interface HttpInput {
   readonly current: Pick<Current, 'config' | 'document'>
   readonly health: ProxyHealth
   readonly metrics: Metrics
+  /** Where the status page is asked for. */
+  readonly page?: Page | undefined
   readonly recordNodeEvent: RecordNodeEvent
   readonly life: Pick<Life, 'signal' | 'fail'>
   readonly log: Logger
 }
 
 /** With bindAddressHardFail, an address that is taken ends the program. */
-export function serveHttp({ current, health, metrics, recordNodeEvent, life, log }: HttpInput): void {
+export function serveHttp(input: HttpInput): void {
+  const { current, health, metrics, page, recordNodeEvent, life, log } = input
   const { config } = current
   const open = (address: string, routes: Routes, reason: string): void => {
     const onFailure = (cause: Error): void => {
       recordNodeEvent({ type: 'Warning', reason, action: 'StartKubeProxy', note: cause.message })
       life.fail(new Error(`Cannot listen on ${address}, and bindAddressHardFail is set`, { cause }))
     }
-    serve(address, routes, { log, signal: life.signal, ...(config.bindAddressHardFail && { onFailure }) })
+    const fence = page?.fence
+    serve(address, routes, {
+      ...{ log, signal: life.signal, fence },
+      ...(config.bindAddressHardFail && { onFailure }),
+    })
   }
   open(config.healthzBindAddress, healthRoutes(health, metrics), 'FailedToStartProxierHealthcheck')
-  const routes = metricsRoutes({ metrics, document: () => current.document })
+  const routes = { ...metricsRoutes({ metrics, document: () => current.document }), ...page?.routes }
   open(config.metricsBindAddress, routes, 'FailedToStartMetricServer')
 }
