@@ -1,5 +1,5 @@
 /**
- * Bundles the program, and the thread that reads lists, into dist/: without what they do not use of their packages.
+ * Bundles the program, the thread that reads lists and the status page into dist/: without what they do not use of their packages.
  *   node scripts/bundle.ts                the program
  *   node scripts/bundle.ts FILE ...       other files, into .cache/bundles
  */
@@ -16,6 +16,7 @@ import {
   type PluginBuild,
   type ResolveResult,
 } from 'esbuild'
+import { bundlePage } from './bundle-page.ts'
 
 /** What esbuild itself finds, for a plugin that changes it; undefined when it is the plugin's own question. */
 async function find(
@@ -150,6 +151,8 @@ async function bundleProgram(): Promise<void> {
   mkdirSync('dist')
   for (const [path, text] of texts) writeFileSync(path, text, { mode: text.startsWith('#!') ? 0o755 : 0o644 })
   writeFileSync('dist/main.compiled', compile(main))
+  mkdirSync('dist/status')
+  for (const [name, text] of Object.entries(await bundlePage())) writeFileSync(`dist/status/${name}`, text)
 }
 
 const others = process.argv.slice(2)

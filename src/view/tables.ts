@@ -24,7 +24,7 @@ export function formatColumns(rows: readonly (readonly string[])[]): string[] {
   )
 }
 
-const ROLES = {
+export const ROLES = {
   clusterIp: 'cluster IP',
   nodePort: 'node port',
   externalIp: 'external IP',
@@ -39,7 +39,7 @@ function failureLines(failures: readonly FailureView[], indent: string): string[
 }
 
 /** `1`, or `1 (kernel: 0)` where the two are not the same. */
-function weightOf({ wanted, programmed }: RealServerView['weight']): string {
+export function weightOf({ wanted, programmed }: RealServerView['weight']): string {
   if (wanted === undefined) return String(programmed ?? '-')
   if (programmed === wanted) return String(wanted)
   return `${wanted} (kernel: ${programmed ?? 'none'})`
@@ -49,7 +49,7 @@ function stateOfReal({ state, drainEndsInSeconds }: RealServerView): string {
   return drainEndsInSeconds === undefined ? state : `${state}, ${drainEndsInSeconds} s at most`
 }
 
-function schedulerOf({ wanted, programmed }: VirtualServerView['scheduler']): string {
+export function schedulerOf({ wanted, programmed }: VirtualServerView['scheduler']): string {
   if (wanted === undefined || programmed === undefined || wanted === programmed)
     return wanted ?? programmed ?? '-'
   return `${wanted} (kernel: ${programmed})`
