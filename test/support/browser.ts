@@ -7,7 +7,7 @@ import { type Browser, chromium } from 'playwright-core'
  * Debian's, or Google's. Ubuntu has only a stub that asks for a snap, which finds no home of root's: there scripts/setup
  * fetches the one that belongs to playwright-core.
  */
-const NAMES = ['chromium', 'google-chrome', 'google-chrome-stable']
+const NAMES = ['chromium', 'google-chrome']
 
 function isExecutable(path: string): boolean {
   try {
