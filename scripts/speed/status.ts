@@ -1,6 +1,6 @@
 /**
  * What a refresh of the status page costs, without a kernel: the dump of counters decoded, what the loop believes, sorted,
- * and a page of it as JSON. See docs/performance.md.
+ * and a page of it as JSON. See docs/inspection.md.
  *   node scripts/speed/status.ts
  */
 import { Ipvs } from '../../src/kernel/ipvs/ipvs.ts'
@@ -20,8 +20,8 @@ const FAMILY_REQUEST = 16
 const SEQUENCE_AT = 8
 const DONE_BYTES = 20
 
-/** What a kernel answers that has so many virtual servers, each at its own address. */
-function dump(services: number, sequence: number): Buffer {
+/** What a kernel answers that has so many virtual servers, each at its own address: a message of each, and the end. */
+function dumpOf(services: number): Buffer[] {
   const recorded = recordedReplies('services')
   const first = recorded.subarray(0, recorded.readUInt32LE(0))
   const address = first.indexOf(Buffer.from(clusterIpInFirst(first)))
@@ -30,9 +30,7 @@ function dump(services: number, sequence: number): Buffer {
     message.set(clusterIp(i).split('.').map(Number), address)
     return message
   })
-  const all = [...messages, Buffer.from(recorded.subarray(-DONE_BYTES))]
-  for (const message of all) message.writeUInt32LE(sequence, SEQUENCE_AT)
-  return Buffer.concat(all)
+  return [...messages, Buffer.from(recorded.subarray(-DONE_BYTES))]
 }
 
 /** IPVS_SVC_ATTR_ADDR (3) follows family and protocol: 16 bytes, of which IPv4 has four. */
@@ -42,10 +40,31 @@ function clusterIpInFirst(message: Buffer): Uint8Array {
 }
 
 async function openIpvs(services: number): Promise<Ipvs> {
+  const dump = dumpOf(services)
+  const answer = (sequence: number): Buffer => {
+    for (const message of dump) message.writeUInt32LE(sequence, SEQUENCE_AT)
+    return Buffer.concat(dump)
+  }
   const socket = scriptedSocket(([sequence], [request]) => ({
-    replies: request!.type === FAMILY_REQUEST ? recordedReplies('family') : dump(services, sequence!),
+    replies: request!.type === FAMILY_REQUEST ? recordedReplies('family') : answer(sequence!),
   }))
   return Ipvs.open(socket)
+}
+
+/** How long others have to wait for their turn, at most, until the function that it returns is called. */
+function watchTurns(): () => number {
+  let [longest, last, isOver] = [0, performance.now(), false]
+  const look = (): void => {
+    const now = performance.now()
+    longest = Math.max(longest, now - last)
+    last = now
+    if (!isOver) setImmediate(look)
+  }
+  setImmediate(look)
+  return () => {
+    isOver = true
+    return longest
+  }
 }
 
 const middle = (numbers: readonly number[]): number => numbers.toSorted((a, b) => a - b)[numbers.length >> 1]!
@@ -64,9 +83,10 @@ async function measure(services: number): Promise<void> {
   let now = 0
   const { inspection } = status.story.proxy
   const catalog = new Catalog({ inspection, readCounters: () => ipvs.readCounters(), now: () => now })
-  const [times, bytes]: [number[], number[]] = [[], []]
+  const [times, bytes, turns]: [number[], number[], number[]] = [[], [], []]
   for (let i = 0; i < REPETITIONS; i++) {
     now += INTERVAL_MS
+    const endTurns = watchTurns()
     const before = process.cpuUsage()
     const request = {
       search: '',
@@ -78,11 +98,16 @@ async function measure(services: number): Promise<void> {
     bytes.push(JSON.stringify(await catalog.find(request)).length)
     const { user, system } = process.cpuUsage(before)
     times.push(user + system)
+    turns.push(endTurns())
   }
-  const [us, most] = [middle(times), Math.max(...bytes)]
-  console.log(
-    `${services} x ${ENDPOINTS}: ${(us / 1000).toFixed(1)} ms, ${(us / services).toFixed(2)} µs for a Service, at most ${most} bytes`,
-  )
+  const [us, most, turn] = [middle(times), Math.max(...bytes), middle(turns)]
+  const figures = [
+    `${(us / 1000).toFixed(1)} ms of processors`,
+    `${(us / services).toFixed(2)} µs for a Service`,
+    `longest turn ${turn.toFixed(1)} ms`,
+    `at most ${most} bytes`,
+  ]
+  console.log(`${services} x ${ENDPOINTS}: ${figures.join(', ')}`)
   await status.close()
 }
 

@@ -49,7 +49,7 @@ export function statusFence(nodeName: string): Fence {
       const hosts = headersDistinct.host ?? []
       if (hosts.length !== 1 || !isOwnHost(hosts[0]!, nodeName))
         return refusal(403, 'Ask for this page by an IP address, by localhost, or by the name of this node')
-      if (!OWN_SITES.includes(headers['sec-fetch-site'] as string | undefined))
+      if (!OWN_SITES.includes(headers['sec-fetch-site']))
         return refusal(403, 'Open this page by its address: other sites may not lead to it')
       if (method !== 'GET' && method !== 'HEAD')
         return refusal(405, 'This page can only be read', { Allow: 'GET, HEAD' })

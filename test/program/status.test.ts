@@ -1,16 +1,25 @@
 /** What the status page is told: of virtual servers from memory, and of what cannot be read later. */
+import { once } from 'node:events'
+import { type AddressInfo, createServer } from 'node:net'
 import { expect } from 'chai'
+import { defaultConfig } from '../../src/config/config.ts'
+import { openLife } from '../../src/program/life.ts'
+import { serveHttp } from '../../src/program/report/http.ts'
 import { Catalog, type CountedRates } from '../../src/program/status/catalog.ts'
 import { readFiles } from '../../src/program/status/files.ts'
 import { History } from '../../src/program/status/history.ts'
 import { openStatus } from '../../src/program/status/status.ts'
 import { parseConnections } from '../../src/kernel/ipvs/totals.ts'
+import { ProxyHealth } from '../../src/serve/health.ts'
 import { Metrics } from '../../src/serve/metrics.ts'
 import type { StatusDetail, StatusRow, StatusSummary, StatusTable } from '../../src/view/documents.ts'
 import { RecentJournal } from '../../src/view/journal.ts'
 import { endpoint, node, service, slice, TERMINATING } from '../support/builders.ts'
+import { eventually } from '../support/eventually.ts'
 import { FakeKernel } from '../support/fake-kernel.ts'
+import { recordingLog } from '../support/log.ts'
 import { StatusPage } from '../support/status-page.ts'
+import { Story } from '../support/story.ts'
 
 const WEB = '10.96.0.10:80/TCP'
 
@@ -253,6 +262,41 @@ describe('RecentJournal', () => {
 describe('openStatus', () => {
   it('says how the page is made where it has not been', () => {
     expect(() => readFiles('/nowhere')).to.throw('"npm run build" makes it')
+  })
+
+  it('is served beside the metrics, which anybody may ask for as before', async () => {
+    const probe = createServer().listen(0, '127.0.0.1')
+    await once(probe, 'listening')
+    const { port } = probe.address() as AddressInfo
+    probe.close()
+    await once(probe, 'close')
+    const life = openLife(new AbortController().signal)
+    const metrics = new Metrics({ defaults: false })
+    const files = { 'index.html': '<title>it</title>', 'page.js': 'let it', 'page.css': '' }
+    const opened = openStatus({ nodeName: 'node-1', metrics, signal: life.signal, files })
+    const story = new Story(new FakeKernel(), { journal: opened.journal })
+    await story.list([service({ spec: { externalIPs: ['127.0.0.9'] } })], [], [node()])
+    const health = new ProxyHealth({
+      ...{ families: [], isNodeEligible: () => true, staleAfterMs: () => 0, now: () => new Date() },
+    })
+    const { inspection } = story.proxy
+    const page = opened.page({ inspection, readCounters: () => Promise.resolve([]), health })
+    const config = { ...defaultConfig(), healthzBindAddress: '', metricsBindAddress: `127.0.0.1:${port}` }
+    serveHttp({
+      ...{ current: { config, document: {} }, health, metrics, page, life, log: recordingLog().log },
+      recordNodeEvent: () => undefined,
+    })
+    const ask = (path: string): Promise<Response> => fetch(`http://127.0.0.1:${port}${path}`)
+
+    await eventually(async () => expect(await (await ask('/proxyMode')).text()).to.equal('ipvs'))
+    expect(await (await ask('/status')).text(), 'after the redirect').to.equal('<title>it</title>')
+    expect((await ask('/status/page.js')).headers.get('Content-Type')).to.contain('text/javascript')
+    expect((await ask('/metrics')).headers.has('Content-Security-Policy')).to.equal(false)
+    const { journal, health: told } = (await (await ask('/status/v1/summary')).json()) as StatusSummary
+    expect(journal[0]).to.deep.include({ object: 'external address', service: 'shop/web' })
+    expect(told.isOk, 'nothing has been synced').to.equal(false)
+    await life.end()
+    await story.stop()
   })
 
   it('has no timer left when the program ends', () => {

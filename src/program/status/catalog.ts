@@ -12,7 +12,7 @@ import {
 import { isDraining } from '../../plan/drain.ts'
 import type { Rates, State, StatusRow } from '../../view/documents.ts'
 import { portOf } from '../../view/virtual-server-view.ts'
-import { mapInTurns } from '../../waiting/turns.ts'
+import { breathe, mapInTurns } from '../../waiting/turns.ts'
 
 /** As often as the kernel makes new averages, and a little less, so that who asks every two seconds gets what is new. */
 const FRESH_MS = 1_900
@@ -105,6 +105,7 @@ export class Catalog {
 
   async find({ search, sort, order, offset, limit }: Request): Promise<Found> {
     const entries = await this.#current()
+    await breathe()
     const matching = search === '' ? entries : await this.#matching(entries, search.toLowerCase())
     const shown = sorted(matching, sort, order).slice(offset, offset + Math.min(limit, MAX_ROWS))
     return {
@@ -131,7 +132,8 @@ export class Catalog {
     const counted = await readCounters().catch((): CountedRates[] => [])
     const rates = new Map(counted.map(({ id: { key }, stats: { perSecond } }) => [key, perSecond]))
     const believed = await believe(inspection, first)
-    return believed.map((one) => ({ ...one, rates: rates.get(one.key) })).sort(byName)
+    const entries = await mapInTurns(believed, (one) => ({ ...one, rates: rates.get(one.key) }))
+    return entries.sort(byName)
   }
 
   async #matching(entries: readonly Entry[], search: string): Promise<Entry[]> {
