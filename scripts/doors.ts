@@ -114,7 +114,7 @@ const DOORS: Readonly<Record<string, readonly string[]>> = {
     'prom-client',
     'node:*',
   ],
-  page: ['view', 'preact', 'preact/hooks', 'uplot', 'uplot/dist/uPlot.min.css'],
+  page: ['view', 'preact', 'preact/hooks', 'uplot'],
   doctor: ['*'],
   commands: ['*'],
   'commands/look': ['*'],

@@ -4,7 +4,7 @@ import type { JournalEntry } from './documents.ts'
 /** Of each kind. */
 const KEPT = 100
 /** A reason is read by people. */
-const LONGEST_REASON = 500
+const LONGEST_REASON = 300
 
 export interface Journal {
   note(entry: Omit<JournalEntry, 'at'>): void

@@ -1,6 +1,7 @@
 /** What the status page is told: of virtual servers from memory, and of what cannot be read later. */
 import { once } from 'node:events'
 import { type AddressInfo, createServer } from 'node:net'
+import { mock } from 'node:test'
 import { expect } from 'chai'
 import { defaultConfig } from '../../src/config/config.ts'
 import { openLife } from '../../src/program/life.ts'
@@ -166,6 +167,47 @@ describe('the data of the status page', () => {
     expect(virtualServer.realServers[0]).to.include({ realServer: '10.244.3.43:8080', state: 'draining' })
   })
 
+  it('is less than 200 kB a refresh, whatever there is to see', async () => {
+    const long = 'a-service-with-quite-a-long-name-as-some-people-like-it-'
+    const many = Array.from({ length: 300 }, (_, i) => i)
+    const pods = many.map((i) =>
+      endpoint(`10.244.${2 + (i >> 8)}.${i & 255}`, {
+        targetRef: { kind: 'Pod', name: `${long}5d9f7c6b8-${i}`, namespace: 'shop' },
+      }),
+    )
+    const services = many.map((i) =>
+      service({
+        name: `${long}${i}`,
+        clusterIP: i === 0 ? '10.96.0.10' : `10.96.${1 + (i >> 8)}.${i & 255}`,
+      }),
+    )
+    await tell(services, [slice({ service: `${long}0`, endpoints: pods })])
+    for (let i = 0; i < 300; i++)
+      status.kernel.setConnections(WEB, `10.244.${2 + (i >> 8)}.${i & 255}:8080`, { active: 12_345 })
+    await status.story.put(slice({ service: `${long}0`, endpoints: pods.slice(0, 100) }))
+    await status.story.advance(2_000)
+    for (const kind of ['refusal', 'repair'] as const)
+      for (let i = 0; i < 200; i++)
+        status.journal.note({ kind, object: WEB, service: `shop/${long}${i}`, reason: 'x'.repeat(999) })
+    for (let at = 1; at <= 180; at++)
+      status.samples.push({
+        at: at * 1.7e10,
+        latency: { median: 0.333, max: 6.67 },
+        ...{ changes: 33.3, connections: 143_000 },
+      })
+    const rates = { connections: 123_456, inPackets: 1e9, outPackets: 1e9, inBytes: 1e12, outBytes: 1e12 }
+    for (const key of status.kernel.state.virtualServers.keys()) status.rates.set(key, rates)
+
+    const answers = await Promise.all([
+      status.ask('summary'),
+      status.ask('virtual-servers'),
+      status.ask('virtual-server', { key: WEB }),
+    ])
+    expect((JSON.parse(answers[0].body) as StatusSummary).drains).to.have.length(100)
+    const bytes = answers.reduce((sum, { body }) => sum + Buffer.byteLength(body), 0)
+    expect(bytes).to.be.within(100_000, 200_000)
+  })
+
   it('is read from the kernel once for all who look, and not while nobody does', async () => {
     await tell([service()], [])
     status.now = () => 0
@@ -216,7 +258,7 @@ describe('History', () => {
     metrics.changed('createVirtualServer', 20)
     metrics.changed('bindAddress', 10)
     connections = 150
-    for (const seconds of [0.3, 0.1, 2]) history.programmed(seconds)
+    for (const seconds of [0.30001, 0.1, 2]) history.programmed(seconds)
     expect(await sample()).to.deep.equal({
       at: 11_000,
       latency: { median: 0.3, max: 2 },
@@ -255,7 +297,7 @@ describe('RecentJournal', () => {
     expect(entries).to.have.length(101)
     expect(entries[0]).to.deep.equal({ at: 150, kind: 'repair', object: 'mended', reason: 'it was missing' })
     expect(entries.at(-1)!.object).to.equal('r50')
-    expect(entries[1]!.reason).to.have.length(500)
+    expect(entries[1]!.reason).to.have.length(300)
   })
 })
 
@@ -299,13 +341,18 @@ describe('openStatus', () => {
     await story.stop()
   })
 
-  it('has no timer left when the program ends', () => {
+  it('takes samples until the program ends', () => {
+    mock.timers.enable({ apis: ['setInterval'] })
     const abort = new AbortController()
     const files = { 'index.html': '', 'page.js': '', 'page.css': '' }
-    const timers = (): number => process.getActiveResourcesInfo().filter((name) => name === 'Timeout').length
-    const before = timers()
-    openStatus({ nodeName: 'node-1', metrics: new Metrics({ defaults: false }), signal: abort.signal, files })
+    const metrics = new Metrics({ defaults: false })
+    const look = mock.method(metrics.registry, 'getSingleMetric')
+    openStatus({ nodeName: 'node-1', metrics, signal: abort.signal, files })
+    mock.timers.tick(20_000)
+    expect(look.mock.callCount()).to.equal(3)
     abort.abort()
-    expect(timers()).to.equal(before)
+    mock.timers.tick(60_000)
+    expect(look.mock.callCount()).to.equal(3)
+    mock.timers.reset()
   })
 })

@@ -27,6 +27,9 @@ export async function valueOf(registry: HistoryOptions['registry'], name: string
   return values.reduce((sum, { value }) => sum + value, 0)
 }
 
+/** As exact as a plot is: it is sent again and again. */
+const rounded = (value: number): number => Number(value.toPrecision(3))
+
 export class History {
   readonly #options: HistoryOptions
   readonly #samples: Sample[] = []
@@ -61,9 +64,9 @@ export class History {
     this.#samples.push({
       at: counts.at,
       ...(latency && { latency }),
-      changes: (counts.changes - before.changes) / seconds,
+      changes: rounded((counts.changes - before.changes) / seconds),
       // They begin anew when somebody zeroes the counters, or loads the module again.
-      ...(connections >= 0 && { connections: connections / seconds }),
+      ...(connections >= 0 && { connections: rounded(connections / seconds) }),
     })
     if (this.#samples.length > SAMPLES) this.#samples.shift()
   }
@@ -79,6 +82,7 @@ export class History {
     const max = this.#longest
     this.#latencies = []
     this.#longest = 0
-    return latencies.length === 0 ? undefined : { median: latencies[latencies.length >> 1]!, max }
+    if (latencies.length === 0) return undefined
+    return { median: rounded(latencies[latencies.length >> 1]!), max: rounded(max) }
   }
 }
