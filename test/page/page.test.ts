@@ -226,11 +226,16 @@ describe('the status page', () => {
       ),
     )
     for (const i of many) status.rates.set(`${ip(i)}:80/TCP`, { connections: i, inBytes: i * 1_000 })
+    // Frames come sixty times a second, unless something holds the page up.
     await page.evaluate(`
       globalThis.longest = 0
-      new PerformanceObserver((list) => {
-        for (const { duration } of list.getEntries()) globalThis.longest = Math.max(globalThis.longest, duration)
-      }).observe({ type: 'longtask' })
+      let last = performance.now()
+      const look = (now) => {
+        globalThis.longest = Math.max(globalThis.longest, now - last)
+        last = now
+        requestAnimationFrame(look)
+      }
+      requestAnimationFrame(look)
     `)
     const sizes: number[] = []
     page.on('response', (response) => {
@@ -254,6 +259,6 @@ describe('the status page', () => {
     expect(sizes.length).to.be.above(6)
     // Three answers are one refresh.
     expect(Math.max(...sizes)).to.be.below(100_000)
-    expect(await page.evaluate('globalThis.longest')).to.be.below(500)
+    expect(await page.evaluate('globalThis.longest')).to.be.within(1, 500)
   })
 })
