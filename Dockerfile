@@ -22,6 +22,7 @@ WORKDIR /usr/local/lib/kube-ipvs
 COPY --from=build /src/package.json ./
 COPY --from=build /src/node_modules ./node_modules
 COPY --from=build /src/dist/kube-ipvs.cjs /src/dist/main.cjs /src/dist/main.compiled /src/dist/page-thread.cjs ./dist/
+COPY --from=build /src/dist/status ./dist/status
 # The addon is looked for beside binding.gyp.
 COPY --from=build /src/native/binding.gyp ./native/
 COPY --from=build /src/native/build/Release/netlink_socket.node ./native/build/Release/

@@ -1,6 +1,6 @@
 /**
- * Bundles the program, and the thread that reads lists, into dist/: without what they do not use of their packages;
- * and writes the manual page beside them.
+ * Bundles the program, the thread that reads lists and the status page into dist/: without what they do not use of their
+ * packages; and writes the manual page beside them.
  *   node scripts/bundle.ts                the program
  *   node scripts/bundle.ts FILE ...       other files, into .cache/bundles
  */
@@ -18,6 +18,7 @@ import {
   type ResolveResult,
 } from 'esbuild'
 import packageJson from '../package.json' with { type: 'json' }
+import { bundlePage } from './bundle-page.ts'
 
 /** What esbuild itself finds, for a plugin that changes it; undefined when it is the plugin's own question. */
 async function find(
@@ -162,6 +163,8 @@ async function bundleProgram(): Promise<void> {
   for (const [path, text] of texts) writeFileSync(path, text, { mode: text.startsWith('#!') ? 0o755 : 0o644 })
   writeFileSync('dist/main.compiled', compile(main))
   writeFileSync('dist/kube-ipvs.8', await manualPage())
+  mkdirSync('dist/status')
+  for (const [name, text] of Object.entries(await bundlePage())) writeFileSync(`dist/status/${name}`, text)
 }
 
 const others = process.argv.slice(2)

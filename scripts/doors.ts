@@ -59,7 +59,7 @@ const DOORS: Readonly<Record<string, readonly string[]>> = {
     'pino',
   ],
   'loop/intake': ['loop', 'waiting', 'model', 'model/facts', 'model/claims', 'pino'],
-  'loop/audit': ['loop', 'waiting', 'model', 'model/claims', 'plan', 'kernel', 'serve', 'pino'],
+  'loop/audit': ['loop', 'view', 'waiting', 'model', 'model/claims', 'plan', 'kernel', 'serve', 'pino'],
   serve: ['waiting', 'model', 'model/facts', 'source', 'package.json', 'prom-client', 'pino', 'node:*'],
   program: ['*'],
   'program/choices': [
@@ -91,6 +91,7 @@ const DOORS: Readonly<Record<string, readonly string[]>> = {
   ],
   'program/report': [
     'program',
+    'program/status',
     'waiting',
     'model',
     'model/facts',
@@ -104,6 +105,20 @@ const DOORS: Readonly<Record<string, readonly string[]>> = {
     'source',
     'pino',
   ],
+  'program/status': [
+    'waiting',
+    'model',
+    'model/facts',
+    'plan',
+    'view',
+    'kernel/ipvs',
+    'loop',
+    'serve',
+    'package.json',
+    'prom-client',
+    'node:*',
+  ],
+  page: ['view', 'preact', 'preact/hooks', 'uplot'],
   doctor: ['*'],
   commands: ['*'],
   'commands/look': ['*'],
@@ -120,7 +135,7 @@ const IMPORT = /^(?:import|export)\s[^'"]*?from\s+'([^']+)'|^import\s+'([^']+)'/
 
 function files(folder: string): string[] {
   return readdirSync(folder, { withFileTypes: true, recursive: true })
-    .filter((entry) => entry.isFile() && entry.name.endsWith('.ts'))
+    .filter((entry) => entry.isFile() && /\.tsx?$/.test(entry.name))
     .map((entry) => join(entry.parentPath, entry.name))
 }
 

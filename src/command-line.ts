@@ -130,6 +130,7 @@ function commandLineOf(
     vipBinding: bindingOf(last('vip-binding')),
     serviceMetrics: serviceMetricsOf(values),
     localSocket: last('local-socket') ?? LOCAL_SOCKET,
+    statusPage: isSet(values, 'status-page'),
     options: ownOptions(options, given),
     hostnameOverride: hostnameOf(last('hostname-override')),
   }

@@ -24,6 +24,8 @@ export interface CommandLine {
   readonly serviceMetrics: ServiceMetricsChoice | undefined
   /** Where the running program answers; empty: nowhere. */
   readonly localSocket: string
+  /** The running program has a page for browsers. */
+  readonly statusPage: boolean
   /** A subcommand's own options, by their long names. */
   readonly options: Readonly<Record<string, string>>
   /** All flags, by name. */

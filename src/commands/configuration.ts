@@ -120,7 +120,7 @@ function reportConfig({ config, warnings, unused }: LoadedConfig, log: Logger): 
 /** What the running program, and a preview of it, begin with. Throws as `readConfig` and `readPolicy`. */
 export async function readProgramOptions(context: CommandContext): Promise<ProgramOptions> {
   const { commandLine, log, signal } = context
-  const { configFile, manifests, master, vipBinding, serviceMetrics, localSocket } = commandLine
+  const { configFile, manifests, master, vipBinding, serviceMetrics, localSocket, statusPage } = commandLine
   const { loaded, text } = await readConfig(context)
   const load = (changed: string): LoadedConfig => loadConfig(commandLine, changed)
   return {
@@ -128,7 +128,7 @@ export async function readProgramOptions(context: CommandContext): Promise<Progr
     configFile: configFile === undefined || text === undefined ? undefined : { path: configFile, text, load },
     policy: await readPolicy(commandLine),
     naming: nameNode(commandLine, loaded.config, hostname()),
-    ...{ vipBinding, serviceMetrics, localSocket },
+    ...{ vipBinding, serviceMetrics, localSocket, statusPage },
     choice: { manifests, master, kubeconfig: loaded.config.kubeconfig },
     reportConfig: (changed) => {
       reportConfig(changed, log)

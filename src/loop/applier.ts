@@ -3,11 +3,13 @@ import type { Logger } from 'pino'
 import { applyPlan, isAsWanted, isSkipped } from '../kernel/apply.ts'
 import { netlinkErrorOf, OperationError } from '../kernel/explain.ts'
 import type { Kernel } from '../kernel/kernel.ts'
+import type { Ledger } from '../model/claims/ledger.ts'
 import { formatOperation } from '../model/ipvsadm.ts'
 import type { KernelObject, ObjectKey } from '../model/kernel-object.ts'
 import { objectOf, type Operation, type OperationKind, project } from '../model/operation.ts'
 import { isAlreadyExists, isNotFound, type Refusals } from '../netlink/error.ts'
 import type { Metrics } from '../serve/metrics.ts'
+import type { Journal } from '../view/journal.ts'
 import type { Auditor } from './audit/auditor.ts'
 import type { Audits } from './audit/audits.ts'
 import type { Queue } from './queue.ts'
@@ -20,8 +22,10 @@ export interface ApplierOptions {
   readonly auditor: Pick<Auditor, 'known' | 'noteChange'>
   readonly audits: Pick<Audits, 'hasten'>
   readonly queue: Queue
+  readonly ledger: Pick<Ledger, 'wanted'>
   readonly log: Logger
   readonly metrics: Metrics
+  readonly journal?: Journal | undefined
   /** Monotonic. */
   readonly now: () => number
 }
@@ -95,10 +99,13 @@ export class Applier {
 
   /** Many objects that fail for one reason are said in a few lines. */
   #report(failures: readonly (readonly [ObjectKey, Error])[]): void {
-    const { log } = this.#options
+    const { log, ledger, journal } = this.#options
     for (const [reason, group] of Map.groupBy(failures, ([, error]) => reasonOf(error))) {
-      for (const [key, err] of group.slice(0, LISTED))
+      for (const [key, err] of group.slice(0, LISTED)) {
         log.error({ err, object: key }, 'cannot program an object: retrying')
+        const service = ledger.wanted(key)?.owner
+        journal?.note({ kind: 'refusal', object: key, ...(service && { service }), reason: err.message })
+      }
       const objects = group.length - LISTED
       if (objects > 0) log.error({ objects, reason }, 'cannot program more objects: retrying')
     }

@@ -42,6 +42,11 @@ export class Drainer {
     return this.#dueAt
   }
 
+  /** Virtual servers of which something drains, as far as it has been noticed. */
+  get draining(): readonly VirtualServerKey[] {
+    return [...this.#draining.keys()]
+  }
+
   /** When those of a virtual server whose Pods are gone are deleted at the latest, in ms of the clock. */
   endsOf(key: VirtualServerKey): ReadonlyMap<RealServerKey, number> {
     const since = this.#draining.get(key) ?? NONE

@@ -2,8 +2,9 @@
 import type { Claim, VirtualServerClaim } from '../model/claims/claim.ts'
 import { drainByHand, type HandDrains } from '../model/claims/hand-drains.ts'
 import type { ServiceName } from '../model/facts/facts.ts'
-import type { ObjectKey } from '../model/kernel-object.ts'
+import type { KnownVirtualServer, ObjectKey } from '../model/kernel-object.ts'
 import {
+  type RealServer,
   type RealServerKey,
   type VirtualServerId,
   virtualServerIdOf,
@@ -11,9 +12,9 @@ import {
 } from '../model/virtual-server.ts'
 import { isDraining } from '../plan/drain.ts'
 import { isForeign } from '../plan/plan.ts'
-import type { FailureView } from '../view/documents.ts'
-import { type Inspected, podsOf, portOf } from '../view/virtual-server-view.ts'
-import { breathe } from '../waiting/turns.ts'
+import type { FailureView, State } from '../view/documents.ts'
+import { type Inspected, podsOf, portOf, stateOfStanding } from '../view/virtual-server-view.ts'
+import { breathe, mapInTurns } from '../waiting/turns.ts'
 import type { Parts } from './parts.ts'
 import type { Failure, Queue } from './queue.ts'
 
@@ -90,6 +91,79 @@ export function failingKeys({ ledger, queue }: Inspection): VirtualServerKey[] {
   return [...new Set(owners)].flatMap((owner) => claimedBy({ ledger }, owner).map(({ key }) => key))
 }
 
+/** A virtual server as the loop believes it to be: the kernel is not asked. */
+export interface Believed {
+  readonly key: VirtualServerKey
+  readonly claim: VirtualServerClaim | undefined
+  readonly known: KnownVirtualServer | undefined
+  readonly state: State
+}
+
+/** All virtual servers that are wanted or there, ours or not; those of `first` before the others. */
+export async function believe(
+  inspection: Inspection,
+  first: Iterable<VirtualServerKey> = [],
+): Promise<Believed[]> {
+  const { ledger, auditor } = inspection
+  const keys = new Set(first)
+  await mapInTurns(ledger.owners(), (name) => {
+    for (const { key } of claimedBy({ ledger }, name)) keys.add(key)
+  })
+  await mapInTurns(auditor.known.virtualServers.keys(), (key) => keys.add(key))
+  for (const key of auditor.foreign) if (isVirtualServer(key)) keys.add(key)
+  const failing = new Map([...inspection.queue.failures()].map((failure) => [failure.object.key, failure]))
+  const believed = await mapInTurns(keys, (key) => believeOne(inspection, key, failing))
+  return believed.filter((one) => one !== undefined)
+}
+
+function believeOne(
+  { ledger, auditor, queue }: Inspection,
+  key: VirtualServerKey,
+  failing: ReadonlyMap<ObjectKey, Failure>,
+): Believed | undefined {
+  const { claim, isTaken, known } = holdersOf({ ledger, auditor }, key)
+  if (claim === undefined && known === undefined && !isTaken) return undefined
+  const state = stateOfStanding({
+    claim,
+    isForeign: isTaken,
+    isPending: known === undefined || isInQueue(queue, key) || isInQueue(queue, claim?.vip),
+    isFailing:
+      failing.size > 0 &&
+      failuresOf(virtualServerIdOf(key), claim && ledger.claimsOf(claim.owner), failing).length > 0,
+  })
+  return { key, claim, known, state }
+}
+
+/** Who wants a virtual server, what we know of it, and whether somebody else has it. */
+function holdersOf(
+  { ledger, auditor }: Pick<Inspection, 'ledger' | 'auditor'>,
+  key: VirtualServerKey,
+): Omit<Believed, 'key' | 'state'> & { readonly isTaken: boolean } {
+  const wanted = ledger.wanted(key)
+  const claim = wanted?.kind === 'virtualServer' ? wanted : undefined
+  const isTaken = claim === undefined ? auditor.foreign.has(key) : isForeign(claim, auditor.foreign)
+  return { claim, isTaken, known: auditor.known.virtualServers.get(key) }
+}
+
+/** A real server that drains, as far as the loop has noticed. */
+export interface Draining {
+  readonly of: VirtualServerKey
+  readonly realServer: RealServer
+  readonly owner: ServiceName | undefined
+  /** When it is deleted at the latest; undefined: when its last connection ends. */
+  readonly endsInSeconds: number | undefined
+}
+
+export function* drains({ options: { now }, ledger, auditor, drainer }: Inspection): Generator<Draining> {
+  for (const of of drainer.draining) {
+    const ends = secondsUntil(drainer.endsOf(of), now())
+    const owner = ledger.wanted(of)?.owner
+    for (const realServer of auditor.known.virtualServers.get(of)?.realServers.values() ?? [])
+      if (isDraining(realServer, ledger.virtualServer(of)))
+        yield { of, realServer, owner, endsInSeconds: ends.get(realServer.key) }
+  }
+}
+
 /**
  * Looks at virtual servers, a few at a time, and returns what `view` makes of what is known of each. Their real servers are
  * read from the kernel. Throws when it cannot be read.
@@ -114,15 +188,14 @@ export async function inspect<View>(
 }
 
 function inspectOne(
-  { options: { cluster, now }, ledger, queue, auditor, drainer }: Inspection,
+  inspection: Inspection,
   id: VirtualServerId,
   observed: Inspected['observed'],
   { failing, drains }: { failing: ReadonlyMap<ObjectKey, Failure>; drains: HandDrains },
 ): Inspected {
-  const wanted = ledger.wanted(id.key)
-  const claim = wanted?.kind === 'virtualServer' ? wanted : undefined
-  const known = auditor.known.virtualServers.get(id.key)
-  const isTaken = claim === undefined ? auditor.foreign.has(id.key) : isForeign(claim, auditor.foreign)
+  const { ledger, queue, drainer } = inspection
+  const { cluster, now } = inspection.options
+  const { claim, isTaken, known } = holdersOf(inspection, id.key)
   return {
     ...{ id, claim },
     service: claim && cluster.service(claim.owner),

@@ -5,6 +5,7 @@ import type { Address } from '../model/address.ts'
 import { Ledger } from '../model/claims/ledger.ts'
 import type { KernelTables } from '../model/kernel-object.ts'
 import type { Metrics } from '../serve/metrics.ts'
+import type { Journal } from '../view/journal.ts'
 import type { Bell } from '../waiting/doorbell.ts'
 import { Applier } from './applier.ts'
 import { Auditor } from './audit/auditor.ts'
@@ -30,6 +31,8 @@ export interface ProxyOptions
   readonly log: Logger
   readonly metrics: Metrics
   readonly reporter: Reporter
+  /** Of what the kernel refuses and the audit puts right, where somebody reads it. */
+  readonly journal?: Journal | undefined
   /** Addresses without which nothing can be listed: what is ours on them goes, unless it is a cluster IP. */
   readonly addressesToFree: () => ReadonlySet<Address>
   /** Called after the first sync and after every audit: how many virtual and real servers are ours. */
@@ -67,7 +70,7 @@ export function openParts(options: ProxyOptions, tables?: KernelTables): Parts {
   const audits = new Audits({ ...options, auditor, ledger, queue, watchdog })
   const mapper = new Mapper({ ...options, ledger, queue })
   const intake = new Intake({ ...options, mapper, watchdog })
-  const applier = new Applier({ ...options, auditor, audits, queue })
+  const applier = new Applier({ ...options, auditor, audits, queue, ledger })
   const drainer = new Drainer({ ...options, known, ledger, applier, watchdog })
   const round = new Round({ ...options, ledger, queue, auditor, applier, drainer, watchdog })
   return { options, ledger, queue, auditor, audits, mapper, intake, applier, drainer, round, watchdog }

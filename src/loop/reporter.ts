@@ -7,6 +7,7 @@ import { type ServiceName, splitServiceName } from '../model/facts/facts.ts'
 import type { ObjectKey } from '../model/kernel-object.ts'
 import type { Metrics } from '../serve/metrics.ts'
 import type { Happening, RecordEvent } from '../source/events.ts'
+import type { Journal } from '../view/journal.ts'
 
 const TRAFFICS = ['internal', 'external'] as const
 
@@ -14,6 +15,8 @@ export interface ReporterOptions {
   readonly log: Logger
   readonly metrics: Metrics
   readonly recordEvent: RecordEvent
+  /** Where somebody reads it. */
+  readonly journal?: Journal | undefined
 }
 
 /** Refusals of one Service above this number are counted, not told one by one. */
@@ -61,6 +64,7 @@ export class Reporter {
     const tell = (reason: string): void => {
       log.error({ service: name, reason }, 'an external address is not served')
       this.#warn(name, 'ExternalAddressRefused', `Not served: ${reason}`)
+      this.#note('external address', name, reason)
     }
     if (noteRefusals(this.#refusals, name, refusals, tell)) metrics.setRefused(countAll(this.#refusals))
   }
@@ -71,6 +75,7 @@ export class Reporter {
     const tell = (reason: string): void => {
       log.error({ service: name, reason }, 'an endpoint is not served')
       this.#warn(name, 'EndpointRefused', `Not served: endpoint ${reason}`)
+      this.#note('endpoint', name, reason)
     }
     const refused = this.#refusedEndpoints
     if (noteRefusals(refused, name, refusals, tell)) metrics.setRefusedEndpoints(countAll(refused))
@@ -101,10 +106,16 @@ export class Reporter {
     } else {
       this.#conflicts.set(key, conflict)
       log.warn({ virtualServer: key, conflict }, 'conflict over a virtual server')
-      for (const { loser, reason } of conflicts)
+      for (const { loser, reason } of conflicts) {
         this.#warn(loser, 'VirtualServerConflict', `${key} is not served: ${reason}`)
+        this.#note(key, loser, reason)
+      }
     }
     metrics.setConflicts(this.#conflicts.size)
+  }
+
+  #note(object: string, service: ServiceName, reason: string): void {
+    this.#options.journal?.note({ kind: 'refusal', object, service, reason })
   }
 
   #warn(service: ServiceName, reason: string, note: string): void {

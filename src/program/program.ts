@@ -31,6 +31,7 @@ import { nodeEvents } from './report/node-events.ts'
 import { openServiceMetrics } from './report/service-metrics.ts'
 import { keepRules } from './rules.ts'
 import { drainRoutes } from './choices/drains.ts'
+import { openStatus } from './status/status.ts'
 import { openScheduler } from './choices/scheduler.ts'
 import { openVipBinding } from './choices/vip-binding.ts'
 
@@ -48,6 +49,8 @@ export interface ProgramOptions {
   readonly serviceMetrics: ServiceMetricsChoice | undefined
   /** Where commands ask the running program; empty: nowhere. */
   readonly localSocket: string
+  /** Of --status-page. */
+  readonly statusPage: boolean
   /** Called with every new configuration, before it is applied. */
   readonly reportConfig: (loaded: LoadedConfig) => void
   readonly log: Logger
@@ -82,7 +85,7 @@ interface Opened {
 
 /** Everything in order: the facts, the kernel, the rules, then what Services want. */
 async function open(options: ProgramOptions, life: Life): Promise<Opened> {
-  const { loaded, naming, choice, vipBinding, localSocket, log } = options
+  const { loaded, naming, choice, vipBinding, localSocket, statusPage, log } = options
   const { signal } = life
   const { name: nodeName } = naming
   const families = await supportedFamilies()
@@ -113,11 +116,12 @@ async function open(options: ProgramOptions, life: Life): Promise<Opened> {
   rules.resolve(keepRules({ ...common, filter, onLook: faults.judge, bell: rulesBell }))
   const ports = openHealthNodePorts({ ...common, nodeName, health, recordEvent })
   const { readdress, update: onServiceMapped } = ports
+  const status = statusPage ? openStatus({ ...common, nodeName }) : undefined
   const [proxy] = await Promise.all([
     openProxy(
       {
         ...{ ...common, facts, kernel, naming, scheduler, binding, vipBinding },
-        ...{ health, faults, tendBridges, onServiceMapped },
+        ...{ health, faults, status, tendBridges, onServiceMapped },
       },
       tables,
     ),
@@ -127,7 +131,8 @@ async function open(options: ProgramOptions, life: Life): Promise<Opened> {
   const { inspection } = proxy
   const services = { inspection, ipvs: kernel.ipvs, log }
   const serviceMetrics = openServiceMetrics(options.serviceMetrics, services)
-  serveHttp({ ...common, health, serviceMetrics, recordNodeEvent })
+  const page = status?.page({ inspection, readCounters: () => kernel.ipvs.readCounters(), health, current })
+  serveHttp({ ...common, health, page, serviceMetrics, recordNodeEvent })
   const answers = { ...inspectionRoutes({ inspection, current }), ...drainRoutes({ ...common, inspection }) }
   await serveLocally(localSocket, answers, common)
   const setUp = (config: Config): Promise<void> => setUpNode(kernel, config, log)

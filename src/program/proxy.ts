@@ -23,6 +23,7 @@ import { explainMissingNode, type NodeNaming } from './missing-node.ts'
 import type { Origin } from './origin.ts'
 import { type FaultJudge, reportAddressFaults } from './report/faults.ts'
 import { reportSettled } from './report/health.ts'
+import type { Status } from './status/status.ts'
 import { type SchedulerChoice, wantedScheduler } from './choices/scheduler.ts'
 import { type BindingChoice, wantedBinding } from './choices/vip-binding.ts'
 
@@ -39,6 +40,8 @@ export interface ProxyInput extends Pick<ProxyOptions, 'onServiceMapped'> {
   readonly metrics: Metrics
   readonly health: ProxyHealth
   readonly faults: FaultJudge
+  /** Where the status page is asked for. */
+  readonly status: Pick<Status, 'journal' | 'history'> | undefined
   readonly tendBridges: () => Promise<void>
   readonly log: Logger
   readonly signal: AbortSignal
@@ -46,15 +49,16 @@ export interface ProxyInput extends Pick<ProxyOptions, 'onServiceMapped'> {
 
 /** `tables` are what the kernel has just shown: they are large, and nothing here keeps them. */
 export async function openProxy(input: ProxyInput, tables: KernelTables): Promise<Proxy> {
-  const { facts, kernel, naming, families, current, scheduler, binding, metrics, health, log } = input
+  const { facts, kernel, naming, families, current, scheduler, binding, metrics, health, status, log } = input
   const { cluster, doorbell, origin } = facts
   const options: ProxyOptions = {
     ...{ cluster, doorbell, kernel, metrics, log },
     onServiceMapped: input.onServiceMapped,
-    reporter: new Reporter({ log, metrics, recordEvent: origin.recordEvent }),
+    reporter: new Reporter({ log, metrics, recordEvent: origin.recordEvent, journal: status?.journal }),
+    journal: status?.journal,
     onNodeListed: () => noteNode(input),
     onSettled: (triggers) => {
-      reportSettled(health, metrics, triggers)
+      for (const seconds of reportSettled(health, metrics, triggers)) status?.history.programmed(seconds)
     },
     onServersCounted: onServersCounted(input),
     ...guard({ ...facts, kernel }),

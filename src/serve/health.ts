@@ -37,6 +37,8 @@ export interface ProxyHealthOptions {
 /** What /healthz and /livez say. */
 export interface HealthReport {
   readonly isOk: boolean
+  /** What is wrong, as far as it is known. */
+  readonly reasons: readonly string[]
   readonly body: object
 }
 
@@ -119,6 +121,7 @@ export class ProxyHealth {
     const ours = reasons.length === 0 ? {} : { reasons }
     return {
       isOk,
+      reasons,
       body: {
         ...{ lastUpdated: isOk ? currentTime : lastUpdated, currentTime, ...parts, healthy, ...status },
         ...ours,

@@ -13,7 +13,10 @@ export interface Answer {
   readonly status: number
   readonly type: string
   readonly body: string
+  readonly headers?: Headers
 }
+
+type Headers = Readonly<Record<string, string>>
 
 /** Answers by path; any other path is 404. Only what changes something asks for the method. */
 export type Routes = Readonly<
@@ -23,12 +26,25 @@ export type Routes = Readonly<
 const NOT_FOUND: Answer = { status: 404, type: PLAIN, body: '404 page not found\n' }
 const BAD_REQUEST: Answer = { status: 400, type: PLAIN, body: '400 bad request\n' }
 
+/** Some paths are for browsers, which ask on behalf of pages of others, too. */
+export interface Fence {
+  readonly covers: (path: string) => boolean
+  /** The answer to a request that is not let in. */
+  readonly refuse: (request: IncomingMessage) => Answer | undefined
+  /** Of every answer at these paths. */
+  readonly headers: Headers
+}
+
 /** Anybody may send anything, such as `GET //`, which is no path of a URL. */
-async function answerOf(routes: Routes, { url = '/', method = 'GET' }: IncomingMessage): Promise<Answer> {
+async function answerOf(routes: Routes, request: IncomingMessage, fence?: Fence): Promise<Answer> {
+  const { url = '/', method = 'GET' } = request
   if (!URL.canParse(url, 'http://localhost')) return BAD_REQUEST
   const { pathname, searchParams } = new URL(url, 'http://localhost')
+  const isFenced = fence?.covers(pathname) === true
   const route = Object.hasOwn(routes, pathname) ? routes[pathname] : undefined
-  return (await route?.(searchParams, method)) ?? NOT_FOUND
+  const refusal = isFenced ? fence.refuse(request) : undefined
+  const given = refusal ?? (await route?.(searchParams, method)) ?? NOT_FOUND
+  return isFenced ? { ...given, headers: { ...fence.headers, ...given.headers } } : given
 }
 
 /** Never throws: nobody would catch it, and the program would end. */
@@ -37,10 +53,12 @@ export async function answer(
   request: IncomingMessage,
   response: ServerResponse,
   log: Logger,
+  fence?: Fence,
 ): Promise<void> {
   try {
-    const { status, type, body } = await answerOf(routes, request)
-    response.writeHead(status, { 'Content-Type': type, 'X-Content-Type-Options': 'nosniff' }).end(body)
+    const { status, type, body, headers } = await answerOf(routes, request, fence)
+    const all = { 'Content-Type': type, 'X-Content-Type-Options': 'nosniff', ...headers }
+    response.writeHead(status, all).end(body)
   } catch (err) {
     log.error({ err, url: request.url }, 'cannot answer a request')
     response.destroy()
@@ -56,6 +74,7 @@ function split(address: string): { readonly host: string; readonly port: number 
 export interface ServeOptions {
   readonly log: Logger
   readonly signal: AbortSignal
+  readonly fence?: Fence | undefined
   /** Called when the address cannot be had, which is then not tried again (bindAddressHardFail). */
   readonly onFailure?: (error: Error) => void
 }
@@ -64,10 +83,12 @@ export interface ServeOptions {
 export function serve(
   address: string,
   routes: Routes,
-  { log, signal, onFailure }: ServeOptions,
+  { log, signal, fence, onFailure }: ServeOptions,
 ): Server | undefined {
   if (address === '' || signal.aborted) return undefined
-  const server = createBoundedServer((request, response) => void answer(routes, request, response, log))
+  const server = createBoundedServer(
+    (request, response) => void answer(routes, request, response, log, fence),
+  )
   const { host, port } = split(address)
   let isTold = false
   // The wildcard of either family means every address of both, as in Go.

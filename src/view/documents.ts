@@ -1,4 +1,4 @@
-/** What the commands show, as JSON: `-o json` prints these. A field may be added in v1, none changes its meaning. */
+/** What commands and the status page show, as JSON: `-o json` prints these. A field may be added in v1, none changes its meaning. */
 import type { Right } from '../model/claims/claim.ts'
 
 export const API_VERSION = 'kube-ipvs.io/v1'
@@ -64,7 +64,7 @@ export interface VirtualServerList {
 }
 
 /** A Pod or an address that is drained by hand. */
-export interface DrainView {
+export interface HandDrainView {
   /** As it was named: `namespace/name` of a Pod, or an address. */
   readonly drained: string
   /** RFC 3339. */
@@ -79,7 +79,7 @@ export interface DrainList {
   readonly kind: 'DrainList'
   readonly source: 'process'
   readonly node: string
-  readonly drains: readonly DrainView[]
+  readonly drains: readonly HandDrainView[]
 }
 
 /** Whose address an endpoint sees. */
@@ -191,4 +191,111 @@ export interface Difference {
   readonly blocked: readonly string[]
   /** What is drained by hand: no difference, though the API wants it to be served. */
   readonly drained: readonly string[]
+}
+
+/** A second, as the kernel averages them: from clients (in), and to them (out). */
+export interface Rates {
+  readonly connections: number
+  readonly inPackets: number
+  readonly outPackets: number
+  readonly inBytes: number
+  readonly outBytes: number
+}
+
+/** A virtual server as a line of the status page: from memory, but for its rates. */
+export interface StatusRow extends Pick<
+  VirtualServerView,
+  'virtualServer' | 'service' | 'port' | 'role' | 'state'
+> {
+  readonly scheduler?: string
+  readonly realServers: {
+    /** Wanted, and in the kernel as they are wanted. */
+    readonly programmed: number
+    /** Wanted, and not in the kernel, or not as they are wanted. */
+    readonly missing: number
+    readonly draining: number
+  }
+  /** Without them, the kernel does not have it, or could not be asked. */
+  readonly rates?: Rates
+}
+
+/** What `status/v1/virtual-servers` answers. */
+export interface StatusTable {
+  readonly apiVersion: typeof API_VERSION
+  readonly kind: 'StatusTable'
+  /** Virtual servers on this node, and those that match the search. */
+  readonly total: number
+  readonly matching: number
+  /** How many of these come before the first row. */
+  readonly offset: number
+  readonly rows: readonly StatusRow[]
+}
+
+/** What `status/v1/virtual-server` answers: all of one, but not more real servers than can be looked through. */
+export interface StatusDetail {
+  readonly apiVersion: typeof API_VERSION
+  readonly kind: 'StatusDetail'
+  readonly virtualServer: VirtualServerView
+  readonly realServers: number
+}
+
+/** What was measured of ten seconds. */
+export interface Sample {
+  /** Their end, in ms since the epoch. */
+  readonly at: number
+  /** Seconds from a change in the cluster to a kernel that has it; absent: nothing has changed. */
+  readonly latency?: { readonly median: number; readonly max: number }
+  /** Changes made to the kernel, a second. */
+  readonly changes: number
+  /** New connections a second; absent where the kernel does not tell. */
+  readonly connections?: number
+}
+
+/** A real server that gets no new connections. */
+export interface DrainView {
+  readonly virtualServer: string
+  readonly realServer: string
+  readonly service?: string
+  readonly pod?: string
+  /** Its endpoint is gone, and it is deleted then at the latest; without it, when its last connection ends. */
+  readonly endsInSeconds?: number
+}
+
+/** Something that was refused, or put right. */
+export interface JournalEntry {
+  /** In ms since the epoch. */
+  readonly at: number
+  readonly kind: 'refusal' | 'repair'
+  /** In the words of its tool. */
+  readonly object: string
+  readonly service?: string
+  readonly reason: string
+}
+
+/** What `status/v1/summary` answers. */
+export interface StatusSummary {
+  readonly apiVersion: typeof API_VERSION
+  readonly kind: 'StatusSummary'
+  readonly node: string
+  readonly version: string
+  /** As /healthz says it. */
+  readonly health: { readonly isOk: boolean; readonly reasons: readonly string[] }
+  readonly counts: {
+    readonly services: number
+    readonly virtualServers: number
+    readonly realServers: number
+    /** Objects that the kernel refuses. */
+    readonly failing: number
+    readonly draining: number
+    readonly conflicts: number
+    /** External addresses and endpoints that are not served. */
+    readonly refused: number
+  }
+  /** The oldest first. */
+  readonly history: readonly Sample[]
+  readonly drains: readonly DrainView[]
+  /** Pods and addresses that are drained by hand. */
+  readonly drained: readonly string[]
+  /** The newest first. */
+  readonly journal: readonly JournalEntry[]
 }

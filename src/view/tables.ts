@@ -2,11 +2,11 @@
 import type {
   Difference,
   DrainList,
-  DrainView,
   EndpointView,
   Explanation,
   FailureView,
   FrontendView,
+  HandDrainView,
   RealServerView,
   SeenAs,
   VirtualServerList,
@@ -26,7 +26,7 @@ export function formatColumns(rows: readonly (readonly string[])[]): string[] {
   )
 }
 
-const ROLES = {
+export const ROLES = {
   clusterIp: 'cluster IP',
   nodePort: 'node port',
   externalIp: 'external IP',
@@ -53,7 +53,7 @@ export function stateOfReal({ state, drainedAs, drainEndsInSeconds }: RealServer
   return `${state}${byHand}${end}`
 }
 
-function schedulerOf({ wanted, programmed }: VirtualServerView['scheduler']): string {
+export function schedulerOf({ wanted, programmed }: VirtualServerView['scheduler']): string {
   if (wanted === undefined || programmed === undefined || wanted === programmed)
     return wanted ?? programmed ?? '-'
   return `${wanted} (kernel: ${programmed})`
@@ -138,7 +138,7 @@ export function formatDifference({ changes, foreign, blocked, drained }: Differe
   ]
 }
 
-function drainLines({ drained, since, services }: DrainView): string[] {
+function drainLines({ drained, since, services }: HandDrainView): string[] {
   return [
     `${drained}: no new connections since ${since}; open ones go on`,
     ...(services.length === 0 ? ['  no Service has an endpoint there now'] : []),

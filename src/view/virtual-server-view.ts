@@ -64,13 +64,24 @@ export function portOf({
   return service?.ports.find((port) => port.protocol === id.protocol && isIts(port))
 }
 
-export function stateOf({ claim, observed, isForeign, isPending, failures }: Inspected): State {
+/** What decides on the state of a virtual server. */
+export interface Standing extends Pick<Inspected, 'claim' | 'isForeign' | 'isPending'> {
+  readonly isFailing: boolean
+}
+
+export function stateOfStanding({ claim, isForeign, isPending, isFailing }: Standing): State {
   if (isForeign) return 'foreign'
-  if (failures.length > 0) return 'failing'
+  if (isFailing) return 'failing'
   if (claim === undefined) return 'unwanted'
+  return isPending ? 'pending' : 'programmed'
+}
+
+export function stateOf(inspected: Inspected): State {
+  const { claim, observed, failures } = inspected
   const has = new Set(observed?.map(({ key }) => key))
-  const isWhole = [...claim.virtualServer.realServers.keys()].every((key) => has.has(key))
-  return isPending || observed === undefined || !isWhole ? 'pending' : 'programmed'
+  const isWhole = [...(claim?.virtualServer.realServers.keys() ?? [])].every((key) => has.has(key))
+  const isPending = inspected.isPending || observed === undefined || !isWhole
+  return stateOfStanding({ ...inspected, isPending, isFailing: failures.length > 0 })
 }
 
 function realServerState(

@@ -17,13 +17,13 @@ export function oneAtATime(): <Result>(task: () => Promise<Result>) => Promise<R
 
 /** Maps a list of any length. */
 export async function mapInTurns<Item, Result>(
-  items: readonly Item[],
+  items: Iterable<Item>,
   map: (item: Item) => Result,
   itemsPerTurn = ITEMS_PER_TURN,
 ): Promise<Result[]> {
   const results: Result[] = []
-  for (const [i, item] of items.entries()) {
-    if (i > 0 && i % itemsPerTurn === 0) await breathe()
+  for (const item of items) {
+    if (results.length > 0 && results.length % itemsPerTurn === 0) await breathe()
     results.push(map(item))
   }
   return results

@@ -20,6 +20,7 @@ import { type Links, surroundingsOf } from '../../src/model/claims/surroundings.
 import { parseServiceCidr } from '../../src/model/facts/service-cidr.ts'
 import { Metrics } from '../../src/serve/metrics.ts'
 import type { Happening } from '../../src/source/events.ts'
+import type { Journal } from '../../src/view/journal.ts'
 import { FakeKernel } from './fake-kernel.ts'
 import { type LogLine, recordingLog } from './log.ts'
 
@@ -80,6 +81,8 @@ export interface StoryOptions {
   readonly rules?: Promise<unknown>
   /** What the loop speaks to, instead of the kernel itself. */
   readonly wires?: Kernel
+  /** Where it is read what was refused, and put right. */
+  readonly journal?: Journal
   readonly isExcluded?: (address: Address) => boolean
   readonly addressesToFree?: () => ReadonlySet<Address>
   readonly onNodeListed?: () => void
@@ -135,7 +138,9 @@ export class Story {
         log,
         metrics: this.metrics,
         recordEvent: (happening) => this.events.push(happening),
+        journal: options.journal,
       }),
+      journal: options.journal,
       onNodeListed: () => Promise.resolve(options.onNodeListed?.()),
       hasLookedAround: () => true,
       addressesToFree: options.addressesToFree ?? (() => new Set()),

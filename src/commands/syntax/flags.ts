@@ -60,6 +60,11 @@ const OWN_FLAGS: readonly Flag[] = [
     kind: 'list',
     help: 'namespaces whose Services have metrics of their own (all)',
   },
+  {
+    name: 'status-page',
+    kind: 'flag',
+    help: 'show what is on this node at /status/ of metricsBindAddress, to be read in a browser (false)',
+  },
   { name: 'master', kind: 'text', help: "the API server's URL, instead of the kubeconfig's" },
 ]
 

@@ -4,6 +4,7 @@ import type { Ledger } from '../../model/claims/ledger.ts'
 import { addressOf, type KernelObject, type ObjectKey } from '../../model/kernel-object.ts'
 import type { Difference } from '../../plan/audit.ts'
 import type { Metrics } from '../../serve/metrics.ts'
+import type { Journal } from '../../view/journal.ts'
 import type { Bell } from '../../waiting/doorbell.ts'
 import type { Auditor } from './auditor.ts'
 import type { Queue } from '../queue.ts'
@@ -23,6 +24,7 @@ export interface AuditsOptions {
   readonly doorbell: Bell
   readonly log: Logger
   readonly metrics: Pick<Metrics, 'audited' | 'repaired'>
+  readonly journal?: Journal | undefined
   readonly auditIntervalMs: () => number
   /** Monotonic, in ms. */
   readonly now: () => number
@@ -101,11 +103,14 @@ export class Audits {
   }
 
   #repair(differences: readonly Difference[]): void {
-    const { log, metrics, queue } = this.#options
+    const { log, metrics, queue, ledger, journal } = this.#options
     for (const { object } of differences) queue.add(object)
     metrics.repaired(differences.length)
-    for (const { object, found } of differences.slice(0, LISTED))
+    for (const { object, found } of differences.slice(0, LISTED)) {
       log.warn({ object: object.key, found }, 'the kernel was changed by somebody else: repairing')
+      const service = ledger.wanted(object.key)?.owner
+      journal?.note({ kind: 'repair', object: object.key, ...(service && { service }), reason: found })
+    }
     const unlisted = differences.length - LISTED
     if (unlisted > 0) log.warn({ objects: unlisted }, 'more was changed by somebody else: repairing')
   }

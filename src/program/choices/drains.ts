@@ -6,7 +6,7 @@ import type { Endpoint, ServiceName } from '../../model/facts/facts.ts'
 import { splitServiceName } from '../../model/facts/facts.ts'
 import type { Metrics } from '../../serve/metrics.ts'
 import { type Answer, PLAIN, type Routes } from '../../serve/http.ts'
-import { API_VERSION, type DrainList, type DrainView } from '../../view/documents.ts'
+import { API_VERSION, type DrainList, type HandDrainView } from '../../view/documents.ts'
 import { isMeant } from '../../view/subject.ts'
 import type { Current } from '../current.ts'
 import { answered, jsonAnswer, UnknownError } from '../report/answers.ts'
@@ -76,7 +76,7 @@ function endpointsLeft({ inspection: { mapper, options } }: DrainsInput, service
   return new Set(ready.map(({ address }) => address)).size
 }
 
-function drainView(input: DrainsInput, drained: string): DrainView {
+function drainView(input: DrainsInput, drained: string): HandDrainView {
   const isIts = isDrainedAs(drained)
   const services = new Set<ServiceName>()
   for (const endpoint of published(input)) if (isIts(endpoint)) services.add(endpoint.service)

@@ -1,9 +1,24 @@
-/** Answers of the local socket: a document, or a sentence that says what is wrong. */
+/** Answers to commands and the status page: a document, or a sentence that says what is wrong. */
 import { type Answer, PLAIN } from '../../serve/http.ts'
 
+/** What is asked makes no sense, or is not there: the answer has a status of its own. */
+export class RequestError extends Error {
+  override readonly name: string = 'RequestError'
+  readonly status: number
+
+  constructor(status: number, message: string) {
+    super(message)
+    this.status = status
+  }
+}
+
 /** What is asked about is not known here. */
-export class UnknownError extends Error {
+export class UnknownError extends RequestError {
   override readonly name = 'UnknownError'
+
+  constructor(message: string) {
+    super(404, message)
+  }
 }
 
 /** A document as text. */
@@ -16,7 +31,7 @@ export async function answered(ask: () => Answer | Promise<Answer>): Promise<Ans
   try {
     return await ask()
   } catch (error) {
-    const status = error instanceof UnknownError ? 404 : 500
+    const status = error instanceof RequestError ? error.status : 500
     return { status, type: PLAIN, body: `${(error as Error).message}\n` }
   }
 }

@@ -73,14 +73,21 @@ export function reportChanges(
   })
 }
 
-/** The kernel is as it should be: how long it took since the endpoints changed in the cluster; `now` in ms since the epoch. */
+/**
+ * The kernel is as it should be: how long it took since the endpoints changed in the cluster; `now` in ms since the epoch.
+ * Returns the seconds of each change.
+ */
 export function reportSettled(
   health: Pick<ProxyHealth, 'updated'>,
   metrics: Pick<Metrics, 'checkedOut' | 'programmed'>,
   triggers: readonly Trigger[],
   now = Date.now(),
-): void {
+): number[] {
   health.updated()
   metrics.checkedOut()
-  for (const { family, at } of triggers) metrics.programmed(family, Math.max(0, now - at) / 1000)
+  return triggers.map(({ family, at }) => {
+    const seconds = Math.max(0, now - at) / 1000
+    metrics.programmed(family, seconds)
+    return seconds
+  })
 }

@@ -10,6 +10,7 @@ import {
 } from '../../serve/http.ts'
 import type { Metrics } from '../../serve/metrics.ts'
 import type { Current } from '../current.ts'
+import type { Page } from '../status/status.ts'
 import type { Life } from '../life.ts'
 import type { RecordNodeEvent } from './node-events.ts'
 
@@ -18,6 +19,8 @@ export interface HttpInput {
   readonly health: ProxyHealth
   readonly metrics: Metrics
   readonly serviceMetrics?: MetricsRoutesOptions['serviceMetrics']
+  /** Where the status page is asked for. */
+  readonly page?: Page | undefined
   readonly recordNodeEvent: RecordNodeEvent
   readonly life: Pick<Life, 'signal' | 'fail'>
   readonly log: Logger
@@ -25,16 +28,21 @@ export interface HttpInput {
 
 /** With bindAddressHardFail, an address that is taken ends the program. */
 export function serveHttp(input: HttpInput): void {
-  const { current, health, metrics, serviceMetrics, recordNodeEvent, life, log } = input
+  const { current, health, metrics, page, serviceMetrics, recordNodeEvent, life, log } = input
   const { config } = current
   const open = (address: string, routes: Routes, reason: string): void => {
     const onFailure = (cause: Error): void => {
       recordNodeEvent({ type: 'Warning', reason, action: 'StartKubeProxy', note: cause.message })
       life.fail(new Error(`Cannot listen on ${address}, and bindAddressHardFail is set`, { cause }))
     }
-    serve(address, routes, { log, signal: life.signal, ...(config.bindAddressHardFail && { onFailure }) })
+    const fence = page?.fence
+    serve(address, routes, {
+      ...{ log, signal: life.signal, fence },
+      ...(config.bindAddressHardFail && { onFailure }),
+    })
   }
   open(config.healthzBindAddress, healthRoutes(health, metrics), 'FailedToStartProxierHealthcheck')
-  const routes = metricsRoutes({ metrics, serviceMetrics, document: () => current.document })
+  const own = metricsRoutes({ metrics, serviceMetrics, document: () => current.document })
+  const routes = { ...own, ...page?.routes }
   open(config.metricsBindAddress, routes, 'FailedToStartMetricServer')
 }
