@@ -69,6 +69,9 @@ function useFeed(question: Question, isPaused: boolean): Feed {
   return feed
 }
 
+const STANDING_STILL =
+  'Rates stand still, as the kernel counts nothing: net.ipv4.vs.run_estimation is 0 on this node.'
+
 function Page(): VNode {
   const [question, setQuestion] = useState(FIRST)
   const [isPaused, setPaused] = useState(false)
@@ -97,6 +100,7 @@ function Page(): VNode {
             <h2>Virtual servers</h2>
             <Search search={search} />
           </div>
+          {news?.summary.ratesStandStill && <p>{STANDING_STILL}</p>}
           {news && <Table {...{ news, question, change }} />}
         </section>
         {news && <Drains drains={news.summary.drains} drained={news.summary.drained} />}

@@ -291,6 +291,8 @@ export interface StatusSummary {
     /** External addresses and endpoints that are not served. */
     readonly refused: number
   }
+  /** net.ipv4.vs.run_estimation is 0: the kernel counts nothing. */
+  readonly ratesStandStill: boolean
   /** The oldest first. */
   readonly history: readonly Sample[]
   readonly drains: readonly DrainView[]

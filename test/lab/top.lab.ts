@@ -4,6 +4,7 @@ import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { expect } from 'chai'
+import type { StatusSummary, StatusTable } from '../../src/view/documents.ts'
 import type { Load } from '../../src/view/top.ts'
 import { endpoint, node, service, slice } from '../support/builders.ts'
 import { eventually } from '../support/eventually.ts'
@@ -56,12 +57,26 @@ async function scrapedStats(): Promise<number[]> {
   return values
 }
 
+/** What the status page asks for. */
+async function status<Document>(path: string): Promise<Document> {
+  const answered = await fetch(`http://127.0.0.1:10249/status/v1/${path}`)
+  expect(answered.status).to.equal(200)
+  return (await answered.json()) as Document
+}
+
 describe('top', () => {
   let program: Program
   let client: Host
   let sender: ReturnType<typeof spawn>
   let objects: object[]
-  const args = ['--manifests', folder, '--hostname-override', 'node-1', '--service-metrics=1']
+  const args = [
+    '--manifests',
+    folder,
+    '--hostname-override',
+    'node-1',
+    '--service-metrics=1',
+    '--status-page',
+  ]
   const publish = (published: readonly object[]): void => {
     writeFileSync(join(folder, 'all.yaml'), published.map((object) => JSON.stringify(object)).join('\n---\n'))
   }
@@ -111,6 +126,28 @@ describe('top', () => {
     expect(first!.inPackets).to.be.within(30, 200)
   })
 
+  it('shows them on the status page, too', async () => {
+    const before = await ipvsadmRates()
+    const { rows, total } = await status<StatusTable>('virtual-servers?sort=bytes&order=descending')
+    const after = await ipvsadmRates()
+
+    expect(total).to.equal(2)
+    const { service: name, state, realServers, rates } = rows[0]!
+    expect({ name, state, realServers }).to.deep.equal({
+      ...{ name: 'shop/web', state: 'programmed' },
+      realServers: { programmed: 2, missing: 0, draining: 0 },
+    })
+    const shown = [rates!.inPackets, rates!.outPackets, rates!.inBytes, rates!.outBytes]
+    for (const [i, value] of shown.entries()) {
+      const [low, high] = [Math.min(before[i]!, after[i]!), Math.max(before[i]!, after[i]!)]
+      expect(value, `figure ${i}: ${before[i]}, ${value}, ${after[i]}`).to.be.within(low * 0.95, high * 1.05)
+    }
+    const { health, counts, ratesStandStill } = await status<StatusSummary>('summary')
+    expect(health.isOk).to.equal(true)
+    expect(counts).to.include({ services: 2, virtualServers: 2, realServers: 2 })
+    expect(ratesStandStill).to.equal(false)
+  })
+
   it('shows them by Pod, by server, and for people', async () => {
     const pods = await top('--by', 'pod', '--sort', 'name')
     expect(pods.map(({ name }) => name)).to.deep.equal(['shop/pod1', 'shop/pod2'])
@@ -139,6 +176,7 @@ describe('top', () => {
     const isOff = (await run('sysctl', '-n', 'net.ipv4.vs.run_estimation').catch(() => '')).trim() === '0'
     const table = new Program(['top', '--once'])
     await table.ended()
+    expect((await status<StatusSummary>('summary')).ratesStandStill).to.equal(isOff)
     const notes = table.lines.map(({ msg }) => msg).join()
     await sh('sysctl -qw net.ipv4.vs.run_estimation=1 2>/dev/null || true')
     expect(notes.includes('rates stand still')).to.equal(isOff)

@@ -156,10 +156,21 @@ describe('the status page', () => {
     )
 
     await eventually(async () => {
+      expect(await page.getByRole('region', { name: /^Draining/ }).innerText()).to.contain('10.244.2.1:8080')
       const journal = await page.getByRole('region', { name: /refusals/ }).innerText()
       expect(journal).to.match(/repaired\s+10\.96\.0\.20:53\/UDP\s+kube-system\/kube-dns/)
       expect(journal).to.match(/refused\s+external address\s+shop\/bad\s+127\.0\.0\.9/)
     })
+  })
+
+  it('says what is drained by hand, and that rates stand still', async () => {
+    await open()
+    expect(await page.getByText('Rates stand still').count()).to.equal(0)
+    status.isEstimating = false
+    status.story.current.drains = new Map([['shop/web-a', new Date()]])
+
+    await page.getByText('Rates stand still, as the kernel counts nothing').waitFor()
+    await page.getByText('Drained by hand, until "kube-ipvs undrain": shop/web-a.').waitFor()
   })
 
   it('says since when the node does not answer, and goes on by itself when it does', async () => {

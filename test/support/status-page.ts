@@ -28,6 +28,7 @@ export class StatusPage {
   /** What the kernel counts, by virtual server. */
   readonly rates = new Map<string, Partial<Rates>>()
   health: ReturnType<ProxyHealth['readiness']> = HEALTHY
+  isEstimating = true
   /** How often the counters have been read, and by which clock, in ms. */
   readings = 0
   now = (): number => performance.now()
@@ -46,7 +47,7 @@ export class StatusPage {
     const { metrics } = story
     this.#routes = statusRoutes({
       ...{ inspection, catalog, history: { samples }, journal, health },
-      ...{ metrics, current: story.current },
+      ...{ metrics, current: story.current, isEstimating: () => this.isEstimating },
     })
   }
 

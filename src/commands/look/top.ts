@@ -1,6 +1,7 @@
 /** `kube-ipvs top`: connections, packets and bytes a second by Service or Pod, as the kernel counts them. */
 import { setTimeout as sleep } from 'node:timers/promises'
-import { formatSysctl, readSysctl } from '../../kernel/host/sysctl.ts'
+import { formatSysctl } from '../../kernel/host/sysctl.ts'
+import { isEstimating } from '../../kernel/ipvs/estimators.ts'
 import { type CountedVirtualServer, explainMissingIpvs, Ipvs } from '../../kernel/ipvs/ipvs.ts'
 import type { Traffic } from '../../kernel/ipvs/stats-codec.ts'
 import { loadAddon } from '../../netlink/socket.ts'
@@ -78,9 +79,8 @@ function loadsOf(counted: readonly CountedVirtualServer[], group: Group, names: 
 
 /** What makes of rates what they are not. */
 function ratesNotes(): string[] {
-  return readSysctl(ESTIMATION.path) === '0'
-    ? [`rates stand still, as the kernel counts nothing: "${formatSysctl(ESTIMATION)}"`]
-    : []
+  if (isEstimating()) return []
+  return [`rates stand still, as the kernel counts nothing: "${formatSysctl(ESTIMATION)}"`]
 }
 
 /** Reads samples one after the other. */

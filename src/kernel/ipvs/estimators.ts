@@ -7,7 +7,7 @@
  */
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { ensureSysctl, type Sysctl } from '../host/sysctl.ts'
+import { ensureSysctl, readSysctl, type Sysctl } from '../host/sysctl.ts'
 
 const RUN: Sysctl = { path: 'net/ipv4/vs/run_estimation', value: '0' }
 const NICE: Sysctl = { path: 'net/ipv4/vs/est_nice', value: '10' }
@@ -26,6 +26,11 @@ export type Estimation = 'threads' | 'timer' | 'fixedTimer' | 'settled'
 /** What one round takes for so many virtual and real servers, in seconds. */
 export function roundSeconds(servers: number, processors: number): number {
   return servers * processors * SECONDS_EACH
+}
+
+/** False: somebody, or we, have switched them off, and what the kernel tells of traffic stands still. */
+export function isEstimating(): boolean {
+  return readSysctl(RUN.path) !== RUN.value
 }
 
 async function read(root: string, { path }: Sysctl): Promise<string | undefined> {

@@ -34,6 +34,8 @@ export interface StatusInput {
   readonly health: Pick<ProxyHealth, 'readiness'>
   readonly metrics: Pick<Metrics, 'registry'>
   readonly current: Pick<Current, 'drains'>
+  /** The kernel counts. */
+  readonly isEstimating: () => boolean
 }
 
 function json(document: StatusTable | StatusDetail | StatusSummary): Answer {
@@ -148,6 +150,7 @@ async function summary(input: StatusInput): Promise<Answer> {
     version: packageJson.version,
     health: { isOk, reasons },
     counts: await counts(input),
+    ratesStandStill: !input.isEstimating(),
     history: history.samples,
     drains: drainViews(inspection),
     drained: [...current.drains.keys()],

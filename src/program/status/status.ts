@@ -1,5 +1,6 @@
 /** The status page, put together: only where --status-page asks for it. */
 import { readConnections } from '../../kernel/ipvs/totals.ts'
+import { isEstimating } from '../../kernel/ipvs/estimators.ts'
 import type { Inspection } from '../../loop/inspection.ts'
 import type { ProxyHealth } from '../../serve/health.ts'
 import type { Fence, Routes } from '../../serve/http.ts'
@@ -51,7 +52,12 @@ export function openStatus({ nodeName, metrics, signal, files = readFiles() }: S
   })
   const page = ({ inspection, readCounters, health, current }: Seen): Page => {
     const catalog = new Catalog({ inspection, readCounters, now: () => performance.now() })
-    const routes = statusRoutes({ ...{ inspection, catalog, history, journal, health }, metrics, current })
+    const routes = statusRoutes({
+      ...{ inspection, catalog, history, journal, health },
+      metrics,
+      current,
+      isEstimating,
+    })
     return { routes: { ...fileRoutes(files), ...routes }, fence: statusFence(nodeName) }
   }
   return { journal, history, page }
