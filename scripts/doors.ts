@@ -106,6 +106,8 @@ const DOORS: Readonly<Record<string, readonly string[]>> = {
     'pino',
   ],
   'program/status': [
+    'program',
+    'program/report',
     'waiting',
     'model',
     'model/facts',

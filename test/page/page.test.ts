@@ -149,6 +149,11 @@ describe('the status page', () => {
     status.kernel.setConnections(WEB, '10.244.2.1:8080', { active: 1 })
     await status.story.put(slice({ endpoints: ['10.244.2.2'] }))
     await status.story.advance(10_000)
+    const drains = page.getByRole('region', { name: /^Draining/ })
+    await drains.waitFor()
+    expect(await drains.innerText()).to.match(
+      /10\.244\.2\.1:8080[^]*with its last connection, in \d+ s at most/,
+    )
     status.kernel.state.virtualServers.delete(DNS as never)
     await status.story.advance(60_000)
     await status.story.put(
@@ -156,7 +161,6 @@ describe('the status page', () => {
     )
 
     await eventually(async () => {
-      expect(await page.getByRole('region', { name: /^Draining/ }).innerText()).to.contain('10.244.2.1:8080')
       const journal = await page.getByRole('region', { name: /refusals/ }).innerText()
       expect(journal).to.match(/repaired\s+10\.96\.0\.20:53\/UDP\s+kube-system\/kube-dns/)
       expect(journal).to.match(/refused\s+external address\s+shop\/bad\s+127\.0\.0\.9/)
