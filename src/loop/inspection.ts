@@ -14,12 +14,12 @@ import { isDraining } from '../plan/drain.ts'
 import { isForeign } from '../plan/plan.ts'
 import type { FailureView, State } from '../view/documents.ts'
 import { type Inspected, podsOf, portOf, stateOfStanding } from '../view/virtual-server-view.ts'
-import { breathe, mapInTurns } from '../waiting/turns.ts'
+import { leisure, mapAtLeisure } from '../waiting/turns.ts'
 import type { Parts } from './parts.ts'
 import type { Failure, Queue } from './queue.ts'
 
-/** Virtual servers whose real servers are read before anything else gets its turn: changes wait for the answer. */
-const VIRTUAL_SERVERS_PER_STEP = 20
+/** Virtual servers whose real servers are read in one exchange: changes wait for its answer. */
+const VIRTUAL_SERVERS_PER_STEP = 5
 
 const DEPENDS = 'it depends on another object that was refused'
 
@@ -106,13 +106,13 @@ export async function believe(
 ): Promise<Believed[]> {
   const { ledger, auditor } = inspection
   const keys = new Set(first)
-  await mapInTurns(ledger.owners(), (name) => {
+  await mapAtLeisure(ledger.owners(), (name) => {
     for (const { key } of claimedBy({ ledger }, name)) keys.add(key)
   })
-  await mapInTurns(auditor.known.virtualServers.keys(), (key) => keys.add(key))
+  await mapAtLeisure(auditor.known.virtualServers.keys(), (key) => keys.add(key))
   for (const key of auditor.foreign) if (isVirtualServer(key)) keys.add(key)
   const failing = new Map([...inspection.queue.failures()].map((failure) => [failure.object.key, failure]))
-  const believed = await mapInTurns(keys, (key) => believeOne(inspection, key, failing))
+  const believed = await mapAtLeisure(keys, (key) => believeOne(inspection, key, failing))
   return believed.filter((one) => one !== undefined)
 }
 
@@ -176,13 +176,14 @@ export async function inspect<View>(
   const { kernel } = inspection.options
   const failing = new Map([...inspection.queue.failures()].map((failure) => [failure.object.key, failure]))
   const { drains } = inspection.options.mapping()
+  const giveWay = leisure()
   const views: View[] = []
   for (let start = 0; start < keys.length; start += VIRTUAL_SERVERS_PER_STEP) {
     const ids = keys.slice(start, start + VIRTUAL_SERVERS_PER_STEP).map(virtualServerIdOf)
     const observed = await kernel.readRealServers(ids)
     for (const id of ids)
       views.push(view(inspectOne(inspection, id, observed.get(id.key), { failing, drains })))
-    await breathe()
+    await giveWay()
   }
   return views
 }

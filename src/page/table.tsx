@@ -153,10 +153,13 @@ function Rows({ news, question, change }: TableProps): VNode {
   )
 }
 
+/** What is younger is live for people. */
+const OLD_SECONDS = 5
+
 /** Only how many match is said aloud: rates would never end. */
 export function Table(props: TableProps): VNode {
   const { table } = props.news
-  const { matching, total } = table
+  const { matching, total, ageSeconds } = table
   return (
     <>
       <div class="bar">
@@ -165,6 +168,7 @@ export function Table(props: TableProps): VNode {
             ? counted(total, 'virtual server')
             : `${count(matching)} of ${count(total)} match`}
         </p>
+        {ageSeconds >= OLD_SECONDS && <p class="quiet">as of {ageSeconds} s ago</p>}
         <Pager table={table} change={props.change} />
       </div>
       <div class="scroll" role="region" aria-label="Virtual servers" tabIndex={0}>

@@ -1,7 +1,7 @@
 /** Metrics of Services, a series for each virtual server: which have them, and their text. */
 import { type Counter, type Gauge, Registry } from 'prom-client'
 import type { VirtualServerKey } from '../model/virtual-server.ts'
-import { breathe, mapInTurns } from '../waiting/turns.ts'
+import { breathe, mapAtLeisure } from '../waiting/turns.ts'
 import { makers } from './metric-makers.ts'
 
 /** What the kernel has counted since it made the virtual server; from clients (in) and to them (out). */
@@ -112,7 +112,7 @@ export async function formatServiceMetrics(
 ): Promise<string> {
   const metrics = makeMetrics()
   metrics.leftOut.set(leftOut)
-  await mapInTurns(samples, (sample) => {
+  await mapAtLeisure(samples, (sample) => {
     note(metrics, sample)
   })
   const texts: string[] = []

@@ -226,6 +226,8 @@ export interface StatusTable {
   /** Virtual servers on this node, and those that match the search. */
   readonly total: number
   readonly matching: number
+  /** Of what is shown: on a large node it is read less often. */
+  readonly ageSeconds: number
   /** How many of these come before the first row. */
   readonly offset: number
   readonly rows: readonly StatusRow[]

@@ -59,6 +59,7 @@ describe('the data of the status page', () => {
       kind: 'StatusTable',
       total: 1,
       matching: 1,
+      ageSeconds: 0,
       rows: [
         {
           virtualServer: WEB,
@@ -222,6 +223,30 @@ describe('the data of the status page', () => {
     await read('summary')
     await read('virtual-server', { key: WEB })
     expect(status.readings).to.equal(2)
+  })
+
+  it('is read less often where reading takes long, and says how old it is', async () => {
+    await tell([service()], [])
+    let now = 0
+    let readings = 0
+    const catalog = new Catalog({
+      inspection: status.story.proxy.inspection,
+      readCounters: () => {
+        readings++
+        now += 1_000
+        return Promise.resolve([])
+      },
+      now: () => now,
+    })
+    const find = (): ReturnType<Catalog['find']> =>
+      catalog.find({ search: '', sort: 'service', order: 'ascending', offset: 0, limit: 9 })
+    await find()
+    now += 18_000
+    expect(await find()).to.include({ ageSeconds: 19 })
+    expect(readings).to.equal(1)
+    now += 1_001
+    expect(await find()).to.include({ ageSeconds: 1 })
+    expect(readings).to.equal(2)
   })
 
   it('is there without rates where the kernel does not count', async () => {

@@ -6,7 +6,7 @@ import { isNotPermitted, NetlinkError } from '../../netlink/error.ts'
 import { NETLINK_GENERIC, resolveGenlFamilyId } from '../../netlink/generic.ts'
 import type { Message } from '../../netlink/message.ts'
 import type { Socket } from '../../netlink/socket.ts'
-import { mapInTurns } from '../../waiting/turns.ts'
+import { mapAtLeisure, mapInTurns } from '../../waiting/turns.ts'
 import { IPVS_GENL_NAME } from './ipvs-constants.ts'
 import { encodeRealServerDump, realServerDecoder } from './real-server-codec.ts'
 import { decodeStats, type Stats } from './stats-codec.ts'
@@ -98,7 +98,7 @@ export class Ipvs {
   async readCounters(): Promise<Counted[]> {
     const messages = await this.#dumpVirtualServers()
     const decode = virtualServerDecoder()
-    const counted = await mapInTurns(messages, (message) => {
+    const counted = await mapAtLeisure(messages, (message) => {
       const virtualServer = decode(message)
       return virtualServer && { id: virtualServer.id, stats: decodeStats(message, 'virtualServer') }
     })

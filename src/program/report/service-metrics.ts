@@ -5,7 +5,7 @@ import type { Counted, Ipvs } from '../../kernel/ipvs/ipvs.ts'
 import { countRealServers, type Inspection, servedOn } from '../../loop/inspection.ts'
 import { splitServiceName } from '../../model/facts/facts.ts'
 import { formatServiceMetrics, type ServiceSample, withMostTraffic } from '../../serve/service-metrics.ts'
-import { mapInTurns } from '../../waiting/turns.ts'
+import { mapAtLeisure } from '../../waiting/turns.ts'
 
 export interface ServiceMetricsInput {
   readonly inspection: Pick<Inspection, 'options' | 'ledger' | 'auditor'>
@@ -30,10 +30,10 @@ function candidateOf(
 
 async function read(choice: ServiceMetricsChoice, input: ServiceMetricsInput): Promise<string> {
   const { inspection, ipvs } = input
-  const all = await mapInTurns(await ipvs.readCounters(), (counted) => candidateOf(input, choice, counted))
+  const all = await mapAtLeisure(await ipvs.readCounters(), (counted) => candidateOf(input, choice, counted))
   const candidates = all.filter((candidate) => candidate !== undefined)
   const shown = withMostTraffic(candidates, choice.most)
-  const samples = await mapInTurns(shown, (candidate) => ({
+  const samples = await mapAtLeisure(shown, (candidate) => ({
     ...candidate,
     ...countRealServers(inspection, candidate.key),
   }))

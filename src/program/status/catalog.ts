@@ -12,10 +12,12 @@ import {
 import { isDraining } from '../../plan/drain.ts'
 import type { Rates, State, StatusRow } from '../../view/documents.ts'
 import { portOf } from '../../view/virtual-server-view.ts'
-import { breathe, mapInTurns } from '../../waiting/turns.ts'
+import { breathe, mapAtLeisure } from '../../waiting/turns.ts'
 
 /** As often as the kernel makes new averages, and a little less, so that who asks every two seconds gets what is new. */
 const FRESH_MS = 1_900
+/** At most a twentieth of the time is spent on reading. */
+const SHARE = 20
 /** Rows of one page. */
 export const MAX_ROWS = 100
 
@@ -49,6 +51,8 @@ export interface Request {
 export interface Found {
   readonly total: number
   readonly matching: number
+  /** Of what is shown. */
+  readonly ageSeconds: number
   readonly rows: readonly StatusRow[]
 }
 
@@ -98,6 +102,7 @@ export class Catalog {
   readonly #options: CatalogOptions
   #entries: Promise<readonly Entry[]> = Promise.resolve([])
   #readAt = -Infinity
+  #dueAt = -Infinity
 
   constructor(options: CatalogOptions) {
     this.#options = options
@@ -111,15 +116,19 @@ export class Catalog {
     return {
       total: entries.length,
       matching: matching.length,
+      ageSeconds: Math.round((this.#options.now() - this.#readAt) / 1_000),
       rows: shown.map((entry) => this.#row(entry)),
     }
   }
 
   #current(): Promise<readonly Entry[]> {
     const now = this.#options.now()
-    if (now - this.#readAt >= FRESH_MS) {
+    if (now >= this.#dueAt) {
       this.#readAt = now
-      this.#entries = this.#read(this.#entries)
+      this.#dueAt = Infinity
+      this.#entries = this.#read(this.#entries).finally(() => {
+        this.#dueAt = now + Math.max(FRESH_MS, (this.#options.now() - now) * SHARE)
+      })
     }
     return this.#entries
   }
@@ -132,12 +141,12 @@ export class Catalog {
     const counted = await readCounters().catch((): CountedRates[] => [])
     const rates = new Map(counted.map(({ id: { key }, stats: { perSecond } }) => [key, perSecond]))
     const believed = await believe(inspection, first)
-    const entries = await mapInTurns(believed, (one) => ({ ...one, rates: rates.get(one.key) }))
+    const entries = await mapAtLeisure(believed, (one) => ({ ...one, rates: rates.get(one.key) }))
     return entries.sort(byName)
   }
 
   async #matching(entries: readonly Entry[], search: string): Promise<Entry[]> {
-    const isFound = await mapInTurns(entries, (entry) => this.#isMatch(entry, search))
+    const isFound = await mapAtLeisure(entries, (entry) => this.#isMatch(entry, search))
     return entries.filter((_, i) => isFound[i])
   }
 
