@@ -19,7 +19,7 @@ import type { Parts } from './parts.ts'
 import type { Failure, Queue } from './queue.ts'
 
 /** Virtual servers whose real servers are read in one exchange: changes wait for its answer. */
-const VIRTUAL_SERVERS_PER_STEP = 5
+const VIRTUAL_SERVERS_PER_STEP = 10
 
 const DEPENDS = 'it depends on another object that was refused'
 

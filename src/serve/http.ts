@@ -1,5 +1,7 @@
 /** The HTTP endpoints that kube-proxy has: health on one address, metrics on another. */
 import type { IncomingMessage, Server, ServerResponse } from 'node:http'
+import { Readable } from 'node:stream'
+import { pipeline } from 'node:stream/promises'
 import type { Logger } from 'pino'
 import { withoutBrackets } from '../model/address.ts'
 import { createBoundedServer } from './bounded-server.ts'
@@ -13,6 +15,8 @@ export interface Answer {
   readonly status: number
   readonly type: string
   readonly body: string
+  /** What follows, where it is long: written a part at a time. */
+  readonly more?: readonly string[]
   readonly headers?: Headers
 }
 
@@ -56,10 +60,14 @@ export async function answer(
   fence?: Fence,
 ): Promise<void> {
   try {
-    const { status, type, body, headers } = await answerOf(routes, request, fence)
+    const { status, type, body, more, headers } = await answerOf(routes, request, fence)
     const all = { 'Content-Type': type, 'X-Content-Type-Options': 'nosniff', ...headers }
-    response.writeHead(status, all).end(body)
+    response.writeHead(status, all)
+    if (more === undefined) response.end(body)
+    else await pipeline(Readable.from([body, ...more]), response)
   } catch (err) {
+    // Who asked has gone: nobody has to hear it.
+    if ((err as NodeJS.ErrnoException).code === 'ERR_STREAM_PREMATURE_CLOSE') return
     log.error({ err, url: request.url }, 'cannot answer a request')
     response.destroy()
   }

@@ -42,7 +42,7 @@ describe('draining by hand', () => {
     const answered = await routes[path]!(new URLSearchParams(query), method)
     await story.bell.settle()
     told.push(...lines)
-    return answered
+    return { ...answered, body: answered.body + (answered.more ?? []).join('') }
   }
   async function change(path: '/v1/drain' | '/v1/undrain', of: string): Promise<DrainList> {
     const { status, body } = await answer('POST', path, { of })

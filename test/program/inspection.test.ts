@@ -28,7 +28,8 @@ describe('the answers to commands', () => {
       inspection: story.proxy.inspection,
       current: { config, drains: story.current.drains },
     })
-    return routes[path]!(new URLSearchParams(query), 'GET')
+    const answered = await routes[path]!(new URLSearchParams(query), 'GET')
+    return { ...answered, body: answered.body + (answered.more ?? []).join('') }
   }
   async function get(of = ''): Promise<readonly VirtualServerView[]> {
     const { body, status } = await answer('/v1/virtual-servers', { of })

@@ -64,6 +64,24 @@ describe('serve', () => {
       expect((await fetch(`${url}/healthz`)).status).to.equal(200)
     })
 
+  it('writes a long answer a part at a time, and is silent where who asked has gone', async () => {
+    const { log, lines } = recordingLog()
+    const part = 'x'.repeat(10_000)
+    const more = Array.from({ length: 2_000 }, () => part)
+    const routes: Routes = { '/long': () => ({ status: 200, type: 'text/plain', body: 'begin', more }) }
+    const server = serve('127.0.0.1:0', routes, options({ log }))!
+    await once(server, 'listening')
+    const url = `http://127.0.0.1:${portOf(server)}/long`
+
+    expect((await textOf(url)).length).to.equal('begin'.length + 2_000 * 10_000)
+    const gone = new AbortController()
+    const answered = await fetch(url, { signal: gone.signal })
+    await answered.body!.getReader().read()
+    gone.abort()
+    expect((await textOf(url)).length).to.equal('begin'.length + 2_000 * 10_000)
+    expect(lines).to.deep.equal([])
+  })
+
   it('goes on when an answer cannot be given, and says why', async () => {
     const { log, lines } = recordingLog()
     const failing = (): never => {

@@ -26,6 +26,13 @@ export function jsonAnswer(body: string): Answer {
   return { status: 200, type: 'application/json', body }
 }
 
+/** A document whose last field is a list, which may be long: its head without the list, and the items as text. */
+export function listAnswer(head: object, field: string, items: readonly string[]): Answer {
+  const begin = `${JSON.stringify(head).slice(0, -1)},"${field}":[`
+  const more = items.map((text, i) => (i === 0 ? text : `,${text}`))
+  return { ...jsonAnswer(begin), more: [...more, ']}'] }
+}
+
 /** What goes wrong is an answer: who asks is told, and nobody else. */
 export async function answered(ask: () => Answer | Promise<Answer>): Promise<Answer> {
   try {

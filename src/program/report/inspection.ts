@@ -28,7 +28,7 @@ import { type Inspected, podsOf, virtualServerView } from '../../view/virtual-se
 import { mapInTurns } from '../../waiting/turns.ts'
 import type { Current } from '../current.ts'
 import { ruleOptions } from '../mapping.ts'
-import { answered, jsonAnswer, UnknownError } from './answers.ts'
+import { answered, jsonAnswer, listAnswer, UnknownError } from './answers.ts'
 
 export interface InspectionInput {
   readonly inspection: Inspection
@@ -78,8 +78,7 @@ async function list(
     node: inspection.options.mapping().nodeName,
     ...(current.drains.size > 0 && { drained: [...current.drains.keys()] }),
   }
-  const body = `${JSON.stringify(head).slice(0, -1)},"virtualServers":[${texts.join(',')}]}`
-  return jsonAnswer(body)
+  return listAnswer(head, 'virtualServers', texts)
 }
 
 /** An address of Services answers ping on every port, and connections only where a Service has one. */
