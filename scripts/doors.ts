@@ -90,6 +90,7 @@ const DOORS: Readonly<Record<string, readonly string[]>> = {
     'node:*',
   ],
   'program/report': [
+    'node:*',
     'program',
     'program/status',
     'waiting',

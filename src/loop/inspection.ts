@@ -165,27 +165,30 @@ export function* drains({ options: { now }, ledger, auditor, drainer }: Inspecti
 }
 
 /**
- * Looks at virtual servers, a few at a time, and returns what `view` makes of what is known of each. Their real servers are
+ * Looks at virtual servers, a few at a time, and yields what `view` makes of what is known of each. Their real servers are
  * read from the kernel. Throws when it cannot be read.
  */
-export async function inspect<View>(
+export async function* inspectEach<View>(
   inspection: Inspection,
   keys: readonly VirtualServerKey[],
   view: (inspected: Inspected) => View,
-): Promise<View[]> {
+): AsyncGenerator<View> {
   const { kernel } = inspection.options
   const failing = new Map([...inspection.queue.failures()].map((failure) => [failure.object.key, failure]))
   const { drains } = inspection.options.mapping()
-  const giveWay = leisure()
-  const views: View[] = []
+  const atLeisure = leisure()
   for (let start = 0; start < keys.length; start += VIRTUAL_SERVERS_PER_STEP) {
     const ids = keys.slice(start, start + VIRTUAL_SERVERS_PER_STEP).map(virtualServerIdOf)
     const observed = await kernel.readRealServers(ids)
-    for (const id of ids)
-      views.push(view(inspectOne(inspection, id, observed.get(id.key), { failing, drains })))
-    await giveWay()
+    const viewOf = (id: VirtualServerId): View =>
+      view(inspectOne(inspection, id, observed.get(id.key), { failing, drains }))
+    yield* await atLeisure(() => ids.map(viewOf))
   }
-  return views
+}
+
+/** All of them at once. Throws as `inspectEach`. */
+export async function inspect<View>(...asked: Parameters<typeof inspectEach<View>>): Promise<View[]> {
+  return Array.fromAsync(inspectEach(...asked))
 }
 
 function inspectOne(

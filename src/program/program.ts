@@ -129,7 +129,7 @@ async function open(options: ProgramOptions, life: Life): Promise<Opened> {
   ])
 
   const { inspection } = proxy
-  const services = { inspection, ipvs: kernel.ipvs, log }
+  const services = { inspection, ipvs: kernel.ipvs, log, now: () => performance.now() }
   const serviceMetrics = openServiceMetrics(options.serviceMetrics, services)
   const page = status?.page({ inspection, readCounters: () => kernel.ipvs.readCounters(), health, current })
   serveHttp({ ...common, health, page, serviceMetrics, recordNodeEvent })

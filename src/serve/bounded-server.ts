@@ -3,6 +3,8 @@ import { createServer, type RequestListener, type Server } from 'node:http'
 
 /** Whoever asks for health does so now and then, from a few places: so many at once leave files for all else. */
 const MAX_CONNECTIONS = 1_024
+/** One after the other over one connection, which is then made anew: many that come at once wait for each other. */
+const MAX_REQUESTS = 100
 /** In ms, from the connection to the whole request. */
 const REQUEST_MS = 10_000
 
@@ -15,5 +17,6 @@ export function createBoundedServer(listener: RequestListener): Server {
   }
   const server = createServer(limits, listener)
   server.maxConnections = MAX_CONNECTIONS
+  server.maxRequestsPerSocket = MAX_REQUESTS
   return server
 }

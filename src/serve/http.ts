@@ -15,8 +15,8 @@ export interface Answer {
   readonly status: number
   readonly type: string
   readonly body: string
-  /** What follows, where it is long: written a part at a time. */
-  readonly more?: readonly string[]
+  /** What follows, where it is long: written a part at a time, as it comes. */
+  readonly more?: Iterable<string> | AsyncIterable<string>
   readonly headers?: Headers
 }
 
@@ -51,6 +51,11 @@ async function answerOf(routes: Routes, request: IncomingMessage, fence?: Fence)
   return isFenced ? { ...given, headers: { ...fence.headers, ...given.headers } } : given
 }
 
+async function* parts(first: string, more: NonNullable<Answer['more']>): AsyncGenerator<string> {
+  yield first
+  for await (const part of more) yield part
+}
+
 /** Never throws: nobody would catch it, and the program would end. */
 export async function answer(
   routes: Routes,
@@ -64,7 +69,7 @@ export async function answer(
     const all = { 'Content-Type': type, 'X-Content-Type-Options': 'nosniff', ...headers }
     response.writeHead(status, all)
     if (more === undefined) response.end(body)
-    else await pipeline(Readable.from([body, ...more]), response)
+    else await pipeline(Readable.from(parts(body, more)), response)
   } catch (err) {
     // Who asked has gone: nobody has to hear it.
     if ((err as NodeJS.ErrnoException).code === 'ERR_STREAM_PREMATURE_CLOSE') return
@@ -155,27 +160,23 @@ export interface MetricsRoutesOptions {
   readonly document: () => object
 }
 
+type Scraped = Pick<Metrics['registry'], 'contentType' | 'metrics'>
+
 /** /metrics, /metrics/slis, /healthz of the process itself, /proxyMode and /configz. */
 export function metricsRoutes({ metrics, serviceMetrics, document }: MetricsRoutesOptions): Routes {
   const { registry, slis } = metrics
-  const page = async ({
-    contentType,
-    metrics: text,
-  }: {
-    contentType: string
-    metrics: () => Promise<string>
-  }) => ({
+  const page = async (scraped: Scraped): Promise<Answer> => ({
     status: 200,
-    type: contentType,
-    body: await text(),
+    type: scraped.contentType,
+    body: await scraped.metrics(),
   })
-  const text = async (): Promise<string> => {
-    const texts = await Promise.all([registry.metrics(), serviceMetrics?.()])
-    return texts.join('')
-  }
   return {
-    '/metrics': () => page({ contentType: registry.contentType, metrics: text }),
-    '/metrics/slis': () => page({ contentType: slis.contentType, metrics: () => slis.metrics() }),
+    // The text about Services is long, and one for all who ask: it is not copied.
+    '/metrics': async () => {
+      const [own, ofServices] = await Promise.all([page(registry), serviceMetrics?.()])
+      return ofServices === undefined ? own : { ...own, more: [ofServices] }
+    },
+    '/metrics/slis': () => page(slis),
     '/healthz': ping,
     '/healthz/ping': () => ping(new URLSearchParams()),
     '/proxyMode': () => ({ status: 200, type: PLAIN, body: 'ipvs' }),

@@ -32,18 +32,24 @@ export async function mapInTurns<Item, Result>(
 
 /** The longest slice of work that gives way to everything else, in ms. */
 const SLICE_MS = 2
+/** However long a part has taken. */
+const LONGEST_PAUSE_MS = 50
 
 /**
- * Work for somebody who only looks: called after each part of it, it waits as long as the last slice took, once that was
- * 2 ms. So a change never waits for long, and has at least half of the time. `now` is monotonic, in ms.
+ * Returns what does work for somebody who only looks, a part at a time: once its parts have taken 2 ms, it waits for as
+ * long. So a change never waits for long, and has at least half of the time. `now` is monotonic, in ms.
  */
-export function leisure(now = () => performance.now()): () => Promise<void> {
-  let started = now()
-  return async () => {
-    const tookMs = now() - started
-    if (tookMs < SLICE_MS) return
-    await pause(tookMs)
-    started = now()
+export function leisure(now = () => performance.now()): <Result>(part: () => Result) => Promise<Result> {
+  let spentMs = 0
+  return async (part) => {
+    const started = now()
+    const result = part()
+    spentMs += now() - started
+    if (spentMs >= SLICE_MS) {
+      await pause(Math.min(spentMs, LONGEST_PAUSE_MS))
+      spentMs = 0
+    }
+    return result
   }
 }
 
@@ -52,11 +58,23 @@ export async function mapAtLeisure<Item, Result>(
   items: Iterable<Item>,
   map: (item: Item) => Result,
 ): Promise<Result[]> {
-  const giveWay = leisure()
+  const atLeisure = leisure()
   const results: Result[] = []
-  for (const item of items) {
-    results.push(map(item))
-    await giveWay()
-  }
+  for (const item of items) results.push(await atLeisure(() => map(item)))
   return results
+}
+
+/** Returns what runs tasks one after the other, of which only so many may wait; undefined for one more. */
+export function oneAtATimeUpTo(
+  most: number,
+): <Result>(task: () => Promise<Result>) => Promise<Result> | undefined {
+  const inTurn = oneAtATime()
+  let count = 0
+  return (task) => {
+    if (count > most) return undefined
+    count++
+    return inTurn(task).finally(() => {
+      count--
+    })
+  }
 }

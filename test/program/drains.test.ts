@@ -7,6 +7,7 @@ import type { VirtualServerKey } from '../../src/model/virtual-server.ts'
 import type { Answer } from '../../src/serve/http.ts'
 import type { DrainList, Explanation, VirtualServerList } from '../../src/view/documents.ts'
 import { formatDrains, formatVirtualServers } from '../../src/view/tables.ts'
+import { textOf } from '../support/answer.ts'
 import { endpoint, node, service, slice } from '../support/builders.ts'
 import { FakeKernel } from '../support/fake-kernel.ts'
 import { recordingLog } from '../support/log.ts'
@@ -42,7 +43,7 @@ describe('draining by hand', () => {
     const answered = await routes[path]!(new URLSearchParams(query), method)
     await story.bell.settle()
     told.push(...lines)
-    return { ...answered, body: answered.body + (answered.more ?? []).join('') }
+    return { ...answered, body: await textOf(answered) }
   }
   async function change(path: '/v1/drain' | '/v1/undrain', of: string): Promise<DrainList> {
     const { status, body } = await answer('POST', path, { of })

@@ -5,6 +5,7 @@ import { inspectionRoutes } from '../../src/program/report/inspection.ts'
 import type { Answer } from '../../src/serve/http.ts'
 import type { Explanation, State, VirtualServerList, VirtualServerView } from '../../src/view/documents.ts'
 import { formatExplanation, formatVirtualServers } from '../../src/view/tables.ts'
+import { textOf } from '../support/answer.ts'
 import { endpoint, node, service, slice, STOPPING, TERMINATING, UNREADY } from '../support/builders.ts'
 import { FakeKernel } from '../support/fake-kernel.ts'
 import { Story } from '../support/story.ts'
@@ -29,7 +30,7 @@ describe('the answers to commands', () => {
       current: { config, drains: story.current.drains },
     })
     const answered = await routes[path]!(new URLSearchParams(query), 'GET')
-    return { ...answered, body: answered.body + (answered.more ?? []).join('') }
+    return { ...answered, body: await textOf(answered) }
   }
   async function get(of = ''): Promise<readonly VirtualServerView[]> {
     const { body, status } = await answer('/v1/virtual-servers', { of })

@@ -6,6 +6,7 @@ import { virtualServerIdOf } from '../../src/model/virtual-server.ts'
 import { openServiceMetrics } from '../../src/program/report/service-metrics.ts'
 import { metricsRoutes } from '../../src/serve/http.ts'
 import { Metrics } from '../../src/serve/metrics.ts'
+import { textOf } from '../support/answer.ts'
 import { service, slice } from '../support/builders.ts'
 import { FakeKernel } from '../support/fake-kernel.ts'
 import { complaints, recordingLog } from '../support/log.ts'
@@ -58,8 +59,11 @@ describe('metrics of Services', () => {
   const open = (most: number, ...namespaces: string[]): (() => Promise<string>) =>
     openServiceMetrics(
       { most, namespaces: new Set(namespaces) },
-      { inspection: story.proxy.inspection, ipvs: { readCounters }, log: recorded.log },
+      { inspection: story.proxy.inspection, ipvs: { readCounters }, log: recorded.log, now },
     )!
+  /** Every look at the clock is later than what was read before. */
+  let time = 0
+  const now = (): number => (time += 2_000)
   /** Bytes that clients have sent, by virtual server. */
   const bytesIn = (text: string): Record<string, number> => {
     const found = text.matchAll(
@@ -70,9 +74,9 @@ describe('metrics of Services', () => {
 
   it('are there only where they are asked for', () => {
     const { inspection } = story.proxy
-    expect(openServiceMetrics(undefined, { inspection, ipvs: { readCounters }, log: recorded.log })).to.equal(
-      undefined,
-    )
+    expect(
+      openServiceMetrics(undefined, { inspection, ipvs: { readCounters }, log: recorded.log, now }),
+    ).to.equal(undefined)
   })
 
   it('are those of Services, never of others', async () => {
@@ -131,7 +135,8 @@ describe('metrics of Services', () => {
       serviceMetrics,
       document: () => ({}),
     })
-    const scrape = async (): Promise<string> => (await routes['/metrics']!(new URLSearchParams(), 'GET')).body
+    const scrape = async (): Promise<string> =>
+      textOf(await routes['/metrics']!(new URLSearchParams(), 'GET'))
     for (let i = 0; i < 3; i++)
       expect(await scrape())
         .to.contain('kube_ipvs_faults')

@@ -4,6 +4,7 @@ import type { VirtualServerKey } from '../../src/model/virtual-server.ts'
 import { metricsRoutes } from '../../src/serve/http.ts'
 import { Metrics } from '../../src/serve/metrics.ts'
 import { formatServiceMetrics, type ServiceSample, withMostTraffic } from '../../src/serve/service-metrics.ts'
+import { textOf } from '../support/answer.ts'
 
 const keyOf = (i: number): VirtualServerKey => `10.96.0.${i}:80/TCP` as VirtualServerKey
 
@@ -67,7 +68,7 @@ describe('formatServiceMetrics', () => {
       serviceMetrics: () => formatServiceMetrics(samples, 0),
       document: () => ({}),
     })
-    const { body } = await routes['/metrics']!(new URLSearchParams(), 'GET')
+    const body = await textOf(await routes['/metrics']!(new URLSearchParams(), 'GET'))
     expect(body).to.match(/^kube_ipvs_faults /m)
     expect(body).to.match(/^kube_ipvs_service_bytes_total\{.*virtual_server="10\.96\.0\.11:80\/TCP"/m)
     const { stdout, stderr } = spawnSync('scripts/promtool', ['check', 'metrics'], {

@@ -47,7 +47,7 @@ export class StatusPage {
     const { metrics } = story
     this.#routes = statusRoutes({
       ...{ inspection, catalog, history: { samples }, journal, health },
-      ...{ metrics, current: story.current, isEstimating: () => this.isEstimating },
+      ...{ metrics, current: story.current, isEstimating: () => this.isEstimating, now: () => this.now() },
     })
   }
 

@@ -1,5 +1,5 @@
 import { expect } from 'chai'
-import { leisure, mapAtLeisure, oneAtATime } from '../../src/waiting/turns.ts'
+import { leisure, mapAtLeisure, oneAtATime, oneAtATimeUpTo } from '../../src/waiting/turns.ts'
 import { sleep } from '../../src/waiting/sleep.ts'
 import { rejectionOf } from '../support/rejection.ts'
 
@@ -26,38 +26,53 @@ describe('oneAtATime', () => {
 })
 
 describe('leisure', () => {
-  function work(ms: number): void {
-    const end = performance.now() + ms
-    while (performance.now() < end);
-  }
-
-  it('waits as long as a slice took, and not after less than a slice', async () => {
+  it('waits as long as parts took, once that is a slice, and not for what others took', async () => {
     let now = 0
-    const giveWay = leisure(() => now)
-    now += 1
+    const atLeisure = leisure(() => now)
+    const work = (ms: number) => (): number => (now += ms)
     let hasGoneOn = false
-    const going = giveWay().then(() => (hasGoneOn = true))
-    await Promise.resolve()
-    await Promise.resolve()
-    expect(hasGoneOn).to.equal(true)
-    await going
+    const first = atLeisure(work(1)).then(() => (hasGoneOn = true))
+    for (let i = 0; i < 5; i++) await Promise.resolve()
+    expect(hasGoneOn, 'less than a slice').to.equal(true)
+    await first
 
-    now += 30
+    now += 1_000
     const before = performance.now()
-    await giveWay()
-    expect(performance.now() - before).to.be.above(28)
+    await atLeisure(work(30))
+    expect(performance.now() - before).to.be.within(28, 500)
+  })
+
+  it('waits no longer than 50 ms', async () => {
+    let now = 0
+    const before = performance.now()
+    await leisure(() => now)(() => (now += 100_000))
+    expect(performance.now() - before).to.be.below(50_000)
   })
 
   it('maps a list in slices, with everything else between them', async () => {
     let others = 0
     const count = setInterval(() => others++, 1)
     const doubled = await mapAtLeisure([1, 2, 3, 4, 5, 6, 7, 8], (value) => {
-      work(3)
+      const end = performance.now() + 3
+      while (performance.now() < end);
       return value * 2
     })
     clearInterval(count)
 
     expect(doubled).to.deep.equal([2, 4, 6, 8, 10, 12, 14, 16])
     expect(others).to.be.above(7)
+  })
+})
+
+describe('oneAtATimeUpTo', () => {
+  it('takes so many who wait, and refuses one more', async () => {
+    const inTurn = oneAtATimeUpTo(2)
+    const gate = Promise.withResolvers<string>()
+    const taken = [1, 2, 3].map(() => inTurn(() => gate.promise))
+    expect(inTurn(() => gate.promise)).to.equal(undefined)
+
+    gate.resolve('done')
+    expect(await Promise.all(taken)).to.deep.equal(['done', 'done', 'done'])
+    expect(await inTurn(() => Promise.resolve('again'))).to.equal('again')
   })
 })

@@ -26,11 +26,22 @@ export function jsonAnswer(body: string): Answer {
   return { status: 200, type: 'application/json', body }
 }
 
-/** A document whose last field is a list, which may be long: its head without the list, and the items as text. */
-export function listAnswer(head: object, field: string, items: readonly string[]): Answer {
+async function* listParts(
+  first: IteratorResult<string>,
+  rest: AsyncIterator<string>,
+): AsyncGenerator<string> {
+  for (let next = first, comma = ''; next.done !== true; next = await rest.next(), comma = ',')
+    yield `${comma}${next.value}`
+  yield ']}'
+}
+
+/**
+ * A document whose last field is a list, which may be long: its head without the list, and the items as text, which are
+ * written as they come. What the first one throws is thrown.
+ */
+export async function listAnswer(head: object, field: string, items: AsyncIterator<string>): Promise<Answer> {
   const begin = `${JSON.stringify(head).slice(0, -1)},"${field}":[`
-  const more = items.map((text, i) => (i === 0 ? text : `,${text}`))
-  return { ...jsonAnswer(begin), more: [...more, ']}'] }
+  return { ...jsonAnswer(begin), more: listParts(await items.next(), items) }
 }
 
 /** What goes wrong is an answer: who asks is told, and nobody else. */

@@ -10,6 +10,7 @@ import {
   failingKeys,
   type Inspection,
   inspect,
+  inspectEach,
   serviceNames,
   virtualServerKeys,
 } from '../../loop/inspection.ts'
@@ -72,7 +73,7 @@ async function list(
   { inspection, current }: InspectionInput,
   keys: readonly VirtualServerKey[],
 ): Promise<Answer> {
-  const texts = await inspect(inspection, keys, (one) => JSON.stringify(virtualServerView(one)))
+  const texts = inspectEach(inspection, keys, (one) => JSON.stringify(virtualServerView(one)))
   const head: Omit<VirtualServerList, 'virtualServers'> = {
     ...{ apiVersion: API_VERSION, kind: 'VirtualServerList', source: 'process' },
     node: inspection.options.mapping().nodeName,

@@ -1,16 +1,20 @@
 /** What a scrape is told of Services: read from the kernel when somebody asks, and at no other time. */
+import { setTimeout as sleep } from 'node:timers/promises'
 import type { Logger } from 'pino'
 import type { ServiceMetricsChoice } from '../../config/service-metrics.ts'
 import type { Counted, Ipvs } from '../../kernel/ipvs/ipvs.ts'
 import { countRealServers, type Inspection, servedOn } from '../../loop/inspection.ts'
 import { splitServiceName } from '../../model/facts/facts.ts'
 import { formatServiceMetrics, type ServiceSample, withMostTraffic } from '../../serve/service-metrics.ts'
+import { remembered } from '../../waiting/remembered.ts'
 import { mapAtLeisure } from '../../waiting/turns.ts'
 
 export interface ServiceMetricsInput {
   readonly inspection: Pick<Inspection, 'options' | 'ledger' | 'auditor'>
   readonly ipvs: Pick<Ipvs, 'readCounters'>
   readonly log: Logger
+  /** Monotonic, in ms. */
+  readonly now: () => number
 }
 
 type Candidate = Omit<ServiceSample, 'realServers' | 'draining'>
@@ -40,8 +44,16 @@ async function read(choice: ServiceMetricsChoice, input: ServiceMetricsInput): P
   return formatServiceMetrics(samples, candidates.length - samples.length)
 }
 
+/** A scrape ends after 10 s, as Prometheus has it, and everything else is wanted then. */
+const LIMIT_MS = 5_000
+
+async function late(): Promise<never> {
+  await sleep(LIMIT_MS, undefined, { ref: false })
+  throw new Error(`the kernel has not told all within ${LIMIT_MS / 1_000} s`)
+}
+
 /**
- * Returns what reads the text of a scrape; undefined where nobody wants it. Scrapes at one time share a reading. Where the
+ * Returns what reads the text of a scrape; undefined where nobody wants it. Scrapes within two seconds share a reading. Where the
  * kernel cannot be read the text is empty, which is logged once, until it can be read again.
  */
 export function openServiceMetrics(
@@ -49,12 +61,11 @@ export function openServiceMetrics(
   input: ServiceMetricsInput,
 ): (() => Promise<string>) | undefined {
   if (choice === undefined) return undefined
-  const { log } = input
-  let reading: Promise<string> | undefined
+  const { log, now } = input
   let isTold = false
   const readOrTell = async (): Promise<string> => {
     try {
-      const text = await read(choice, input)
+      const text = await Promise.race([read(choice, input), late()])
       if (isTold) log.info('metrics of Services are there again')
       isTold = false
       return text
@@ -62,9 +73,7 @@ export function openServiceMetrics(
       if (!isTold) log.error({ err }, 'cannot read what the kernel counts: there are no metrics of Services')
       isTold = true
       return ''
-    } finally {
-      reading = undefined
     }
   }
-  return () => (reading ??= readOrTell())
+  return remembered(readOrTell, now)
 }

@@ -1,9 +1,11 @@
 /** What the status page asks for. Nothing here changes anything. */
 import packageJson from '../../../package.json' with { type: 'json' }
 import { drains, type Inspection, inspect } from '../../loop/inspection.ts'
+import type { Address } from '../../model/address.ts'
+import type { ServiceName } from '../../model/facts/facts.ts'
 import type { VirtualServerKey } from '../../model/virtual-server.ts'
 import type { ProxyHealth } from '../../serve/health.ts'
-import type { Answer, Routes } from '../../serve/http.ts'
+import { type Answer, PLAIN, type Routes } from '../../serve/http.ts'
 import type { Metrics } from '../../serve/metrics.ts'
 import {
   API_VERSION,
@@ -15,7 +17,9 @@ import {
   type VirtualServerView,
 } from '../../view/documents.ts'
 import type { RecentJournal } from '../../view/journal.ts'
-import { podsOf, virtualServerView } from '../../view/virtual-server-view.ts'
+import { type PodAt, podsOf, virtualServerView } from '../../view/virtual-server-view.ts'
+import { oneAtATimeUpTo } from '../../waiting/turns.ts'
+import { remembered } from '../../waiting/remembered.ts'
 import type { Current } from '../current.ts'
 import { answered, jsonAnswer, RequestError } from '../report/answers.ts'
 import { type Catalog, MAX_ROWS, ORDERS, type Request, SORTS } from './catalog.ts'
@@ -25,6 +29,8 @@ import { type History, valueOf } from './history.ts'
 const MAX_REAL_SERVERS = 200
 const MAX_DRAINS = 100
 const LONGEST_TEXT = 256
+/** Who comes when so many wait is sent away. */
+const MOST_WAITING = 32
 
 export interface StatusInput {
   readonly inspection: Inspection
@@ -36,6 +42,8 @@ export interface StatusInput {
   readonly current: Pick<Current, 'drains'>
   /** The kernel counts. */
   readonly isEstimating: () => boolean
+  /** Monotonic, in ms. */
+  readonly now: () => number
 }
 
 function json(document: StatusTable | StatusDetail | StatusSummary): Answer {
@@ -113,9 +121,14 @@ async function detail({ inspection }: StatusInput, query: URLSearchParams): Prom
 function drainViews(inspection: Inspection): DrainView[] {
   const { cluster } = inspection.options
   const views: DrainView[] = []
+  const pods = new Map<ServiceName, ReadonlyMap<Address, PodAt>>()
+  const podAt = (owner: ServiceName, address: Address): string | undefined => {
+    if (!pods.has(owner)) pods.set(owner, podsOf(cluster.slicesOf(owner)))
+    return pods.get(owner)!.get(address)?.pod
+  }
   for (const { of, realServer, owner, endsInSeconds } of drains(inspection)) {
     if (views.length === MAX_DRAINS) break
-    const pod = owner && podsOf(cluster.slicesOf(owner)).get(realServer.address)?.pod
+    const pod = owner && podAt(owner, realServer.address)
     views.push({
       ...{ virtualServer: of, realServer: realServer.key },
       ...(owner && { service: owner }),
@@ -158,10 +171,17 @@ async function summary(input: StatusInput): Promise<Answer> {
   })
 }
 
+const BUSY: Answer = { status: 503, type: PLAIN, body: 'Too many ask at once: ask again\n' }
+
+/** One after the other: however many look, changes have half of the time. */
 export function statusRoutes(input: StatusInput): Routes {
+  const inTurn = oneAtATimeUpTo(MOST_WAITING)
+  const lastSummary = remembered(() => summary(input), input.now)
+  const looking = (ask: () => Promise<Answer>): Answer | Promise<Answer> =>
+    inTurn(() => answered(ask)) ?? BUSY
   return {
-    '/status/v1/virtual-servers': (query) => answered(() => table(input, query)),
-    '/status/v1/virtual-server': (query) => answered(() => detail(input, query)),
-    '/status/v1/summary': () => answered(() => summary(input)),
+    '/status/v1/virtual-servers': (query) => looking(() => table(input, query)),
+    '/status/v1/virtual-server': (query) => looking(() => detail(input, query)),
+    '/status/v1/summary': () => looking(lastSummary),
   }
 }

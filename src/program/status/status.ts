@@ -51,12 +51,14 @@ export function openStatus({ nodeName, metrics, signal, files = readFiles() }: S
     clearInterval(timer)
   })
   const page = ({ inspection, readCounters, health, current }: Seen): Page => {
-    const catalog = new Catalog({ inspection, readCounters, now: () => performance.now() })
+    const now = (): number => performance.now()
+    const catalog = new Catalog({ inspection, readCounters, now })
     const routes = statusRoutes({
       ...{ inspection, catalog, history, journal, health },
       metrics,
       current,
       isEstimating,
+      now,
     })
     return { routes: { ...fileRoutes(files), ...routes }, fence: statusFence(nodeName) }
   }
