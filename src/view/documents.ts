@@ -155,9 +155,10 @@ export interface ConnectionView {
 /** A flow of the kernel's connection tracking. */
 export interface FlowView {
   readonly client: string
-  /** Who answers. */
-  readonly answeredBy: string
-  /** Whom the answering side sees. */
+  /** To whom it goes, and whether he has answered. */
+  readonly realServer: string
+  readonly isAnswered: boolean
+  /** Whom that one sees. */
   readonly sees: string
   readonly expiresInSeconds?: number
 }
@@ -174,6 +175,8 @@ export interface Trace {
   readonly virtualServer?: VirtualServerView
   readonly connections: readonly ConnectionView[]
   readonly flows: readonly FlowView[]
+  /** How many there are beside those that are shown. */
+  readonly more: { readonly connections: number; readonly flows: number }
   /** What follows from all that: a sentence each. */
   readonly conclusions: readonly string[]
 }

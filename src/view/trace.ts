@@ -11,7 +11,6 @@ import {
   type Trace,
   type VirtualServerView,
 } from './documents.ts'
-import { formatColumns, stateOfReal, weightOf } from './tables.ts'
 
 /** A connection of IPVS, as far as it is shown. */
 export interface TracedConnection {
@@ -26,7 +25,17 @@ export interface TracedConnection {
 export interface TracedFlow {
   readonly original: { readonly source: SocketAddress; readonly destination: SocketAddress }
   readonly reply: { readonly source: SocketAddress; readonly destination: SocketAddress }
+  readonly isAnswered: boolean
   readonly timeout: number | undefined
+}
+
+/** What becomes of a new connection in the rules. */
+export interface TracedRules {
+  readonly steps: readonly RuleStepView[]
+  readonly isDropped: boolean
+  readonly isUncertain: boolean
+  /** Whether each real server that may get it sees an address of this node, by `ADDRESS:PORT`. */
+  readonly masquerades: ReadonlyMap<string, boolean>
 }
 
 /** All that the kernel, and the running program, say of a flow. */
@@ -35,29 +44,30 @@ export interface Traced {
   readonly client: { readonly address: SocketAddress['address']; readonly port: number | undefined }
   readonly destination: SocketAddress
   readonly source: Source
-  readonly rules: {
-    readonly steps: readonly RuleStepView[]
-    readonly isDropped: boolean
-    readonly isMasqueraded: boolean
-  }
+  readonly rules: TracedRules
   readonly isForNode: boolean
+  /** The kernel has it. */
+  readonly isServed: boolean
   readonly virtualServer: VirtualServerView | undefined
   readonly connections: readonly TracedConnection[]
   readonly flows: readonly TracedFlow[]
 }
 
+/** Of a client that has many, so many are shown. */
+const SHOWN = 20
+
 const format = ({ address, port }: SocketAddress): string => formatSocketAddress(address, port)
 
-function realServerOf(virtualServer: VirtualServerView | undefined, key: string): RealServerView | undefined {
+function realServerOf({ virtualServer }: Traced, key: string): RealServerView | undefined {
   return virtualServer?.realServers.find(({ realServer }) => realServer === key)
 }
 
 function connectionView(
   { client, realServer, state, expiresInSeconds }: TracedConnection,
-  { virtualServer }: Traced,
+  traced: Traced,
 ): ConnectionView {
   const key = format(realServer)
-  const pod = realServerOf(virtualServer, key)?.pod
+  const pod = realServerOf(traced, key)?.pod
   return {
     client: format(client),
     realServer: key,
@@ -66,65 +76,105 @@ function connectionView(
   }
 }
 
-function flowView({ original, reply, timeout }: TracedFlow): FlowView {
+function flowView({ original, reply, isAnswered, timeout }: TracedFlow): FlowView {
   return {
     client: format(original.source),
-    answeredBy: format(reply.source),
+    realServer: format(reply.source),
+    isAnswered,
     sees: format(reply.destination),
     ...(timeout !== undefined && { expiresInSeconds: timeout }),
   }
 }
 
-const weight = ({ weight: { programmed = 0 } }: RealServerView): number => programmed
+/** Why our rules drop a packet, by the chain that does. */
+const DROPS: readonly (readonly [chain: string, reason: string])[] = [
+  ['KUBE-SOURCE-RANGES-FIREWALL', 'the client is in none of loadBalancerSourceRanges'],
+  ['KUBE-IPVS-FILTER', 'no Service has this port'],
+]
 
-/** Where a new connection goes. */
-function newConnection({ virtualServer, rules, isForNode, destination }: Traced): string {
-  if (virtualServer === undefined)
-    return isForNode
-      ? `no virtual server is at ${format(destination)}: IPVS leaves it to this node itself, which refuses it unless somebody listens`
-      : `no virtual server is at ${format(destination)}, and it is no address of this node: IPVS has nothing to do with it`
-  const open = virtualServer.realServers.filter((real) => weight(real) > 0).length
-  if (open === 0) return 'no real server takes new connections: a new one is refused'
-  const sees = rules.isMasqueraded ? 'an address of this node' : "the client's address"
-  const which = open === 1 ? 'the real server' : `one of ${open} real servers`
-  return `a new connection goes to ${which}, which sees ${sees}`
+function dropped({ steps }: TracedRules): string {
+  const { at, effect } = steps.at(-1)!
+  const reason = DROPS.find(([chain]) => at.endsWith(chain))?.[1]
+  return `a new connection: ${effect} by ${at}${reason === undefined ? '' : `, as ${reason}`}`
 }
 
-/** Where one that is open goes, and why that may be a surprise. */
-function openConnection(connection: TracedConnection, traced: Traced): string {
+function notServed({ virtualServer, isForNode, destination }: Traced): string {
+  const at = format(destination)
+  if (virtualServer?.service !== undefined)
+    return `${at} is not in the kernel, though ${virtualServer.service} wants it (${virtualServer.state}): an audit repairs it`
+  return isForNode
+    ? `no virtual server is at ${at}: this node refuses a new connection, unless somebody listens there`
+    : `no virtual server is at ${at}, which is no address of this node: IPVS has nothing to do with it`
+}
+
+const NODE = 'an address of this node'
+
+/** Whom real servers see: most of them, and those that see another. */
+function seen({ masquerades, isUncertain }: TracedRules): string {
+  const own = [...masquerades].filter(([, isMasqueraded]) => isMasqueraded).map(([key]) => key)
+  const unless = isUncertain ? ', unless a rule applies of which that is not known here' : ''
+  if (own.length === masquerades.size) return `${NODE}${unless}`
+  const except = own.length === 0 ? '' : `, but for ${own.join(', ')}: that sees ${NODE}`
+  return `the client's address${except}${unless}`
+}
+
+/** What becomes of a new connection. */
+function newConnection(traced: Traced): string {
+  const { rules, isServed } = traced
+  if (rules.isDropped) return dropped(rules)
+  if (!isServed) return notServed(traced)
+  const { size } = rules.masquerades
+  if (size === 0) return 'a new connection: it is refused, as no real server takes any'
+  const which = size === 1 ? 'the real server' : `one of ${size} real servers`
+  return `a new connection: it goes to ${which}, which will see ${seen(rules)}`
+}
+
+/** States of TCP and SCTP in which nothing more is sent. */
+const ENDED = /^(?:TIME_WAIT|CLOSE|FIN_WAIT|LAST_ACK|SHUT|CLOSED)/
+
+/** Where a connection goes, and what is unusual about that. */
+function opened(connection: TracedConnection, traced: Traced): string {
   const key = format(connection.realServer)
-  const real = realServerOf(traced.virtualServer, key)
+  const real = realServerOf(traced, key)
   const name = real?.pod === undefined ? key : `${key} (${real.pod})`
-  const what = connection.isTemplate
-    ? `new connections of the client are bound to ${name} (sessionAffinity)`
-    : `${format(connection.client)} is connected to ${name}`
-  if (real === undefined) return `${what}, which is no real server any more: see "kube-ipvs get"`
-  if (weight(real) === 0) return `${what}, which takes no new connections (weight 0)`
-  if (connection.state.startsWith('SYN')) return `${what}, which has not answered (${connection.state})`
-  return what
+  const state =
+    real === undefined
+      ? ', which is no real server any more: see "kube-ipvs get"'
+      : real.weight.programmed === 0
+        ? ', which takes no new connections (weight 0)'
+        : ''
+  if (connection.isTemplate)
+    return `new connections of the client are bound to ${name} (sessionAffinity)${state}`
+  const client = format(connection.client)
+  if (ENDED.test(connection.state))
+    return `${client} was connected to ${name}: that has ended (${connection.state})`
+  const flow = traced.flows.find(({ original }) => isSame(original.source, connection.client))
+  const answers = flow?.isAnswered === false ? `, which has not answered (${connection.state})` : ''
+  const sees = flow === undefined ? '' : `, and is seen as ${format(flow.reply.destination)}`
+  return `${client} is connected to ${name}${state}${answers}${sees}`
 }
 
-/** What the connection tracking says beside it. */
-function trackedFlow({ original, reply }: TracedFlow, { connections, destination }: Traced): string {
+/** A flow without a connection of IPVS. */
+function left({ original, reply }: TracedFlow, { destination }: Traced): string {
   const client = format(original.source)
-  const isServed = connections.some((one) => isSame(one.client, original.source))
-  if (!isServed && isSame(reply.source, destination))
-    return `the flow of ${client} is not changed by anybody: ${format(destination)} answers itself`
-  const sees = isSame(reply.destination, original.source)
-    ? "the client's own address"
-    : `${reply.destination.address}: it is masqueraded`
-  const stale = isServed ? '' : ', though IPVS has no such connection any more'
-  return `${format(reply.source)} answers ${client}, and sees ${sees}${stale}`
+  return isSame(reply.source, destination)
+    ? `${client} reaches ${format(destination)} itself: nobody changes the destination`
+    : `${client} is tracked on its way to ${format(reply.source)}, though IPVS has no such connection any more`
 }
 
 function conclusionsOf(traced: Traced): string[] {
-  const { rules, connections, flows } = traced
-  const opened = connections.filter(({ isTemplate }) => !isTemplate)
+  const { connections, flows } = traced
+  const isConnected = ({ original }: TracedFlow): boolean =>
+    connections.some(({ client }) => isSame(client, original.source))
+  const isOpen = ({ isTemplate, state }: TracedConnection): boolean => !isTemplate && !ENDED.test(state)
   return [
-    rules.isDropped ? 'the rules drop a new connection: see the last one' : newConnection(traced),
-    ...connections.map((connection) => openConnection(connection, traced)),
-    ...flows.map((flow) => trackedFlow(flow, traced)),
-    ...(opened.length > 0 && flows.length === 0
+    newConnection(traced),
+    ...connections.slice(0, SHOWN).map((connection) => opened(connection, traced)),
+    ...flows
+      .filter((flow) => !isConnected(flow))
+      .slice(0, SHOWN)
+      .map((flow) => left(flow, traced)),
+    ...(connections.some(isOpen) && flows.length === 0
       ? ['the connection tracking knows none of them: with net.ipv4.vs.conntrack at 0 nobody is masqueraded']
       : []),
   ]
@@ -138,77 +188,12 @@ export function traceView(traced: Traced): Trace {
     packet: `${protocol} ${from} -> ${format(destination)}`,
     rules: rules.steps,
     ...(virtualServer !== undefined && { virtualServer }),
-    connections: connections.map((connection) => connectionView(connection, traced)),
-    flows: flows.map(flowView),
+    connections: connections.slice(0, SHOWN).map((connection) => connectionView(connection, traced)),
+    flows: flows.slice(0, SHOWN).map(flowView),
+    more: {
+      connections: Math.max(0, connections.length - SHOWN),
+      flows: Math.max(0, flows.length - SHOWN),
+    },
     conclusions: conclusionsOf(traced),
   }
-}
-
-const indented = (lines: readonly string[], none: string): string[] =>
-  (lines.length === 0 ? [none] : lines).map((line) => `  ${line}`)
-
-function ruleRows({ at, rule, effect }: RuleStepView): string[] {
-  return [at, effect, rule.replace(/-m comment --comment ("[^"]*"|\S+) ?/, '')]
-}
-
-function virtualServerRows({ virtualServer, service, state, realServers }: VirtualServerView): string[][] {
-  return [
-    [virtualServer, service ?? '', '', state],
-    ...realServers.map((real) => [
-      `-> ${real.realServer}`,
-      real.pod ?? '',
-      weightOf(real.weight),
-      stateOfReal(real),
-    ]),
-  ]
-}
-
-const seconds = (value: number | undefined): string => (value === undefined ? '' : `ends in ${value} s`)
-
-/** What `kube-ipvs trace` prints. */
-export function formatTrace({
-  packet,
-  rules,
-  virtualServer,
-  connections,
-  flows,
-  conclusions,
-}: Trace): string[] {
-  return [
-    packet,
-    '',
-    'Rules of ours that apply to its first packet:',
-    ...indented(formatColumns(rules.map(ruleRows)), 'none'),
-    '',
-    'Virtual server:',
-    ...indented(formatColumns(virtualServer === undefined ? [] : virtualServerRows(virtualServer)), 'none'),
-    '',
-    'Connections of IPVS:',
-    ...indented(
-      formatColumns(
-        connections.map(({ client, realServer, pod, state, expiresInSeconds }) => [
-          `${client} -> ${realServer}`,
-          pod ?? '',
-          state,
-          seconds(expiresInSeconds),
-        ]),
-      ),
-      'none',
-    ),
-    '',
-    'Connection tracking:',
-    ...indented(
-      formatColumns(
-        flows.map(({ client, answeredBy, sees, expiresInSeconds }) => [
-          client,
-          `answered by ${answeredBy}`,
-          `which sees ${sees}`,
-          seconds(expiresInSeconds),
-        ]),
-      ),
-      'none',
-    ),
-    '',
-    ...conclusions.map((sentence) => `=> ${sentence}`),
-  ]
 }

@@ -13,7 +13,7 @@ import type { Command, CommandContext, ExitCode } from '../command.ts'
 import { orPrintError, OUTPUT, print, printNote } from './output.ts'
 
 /** Where only the kernel can be asked, which knows no Services. Throws an Error with a remedy. */
-async function readKernel(text: string): Promise<VirtualServerList> {
+export async function readKernel(text: string): Promise<VirtualServerList> {
   const subject = text === '' ? undefined : parseSubject(text)
   if (subject?.kind === 'service')
     throw new Error(`The kernel alone knows no Service ${text}: ask for an address`)

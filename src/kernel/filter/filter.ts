@@ -2,7 +2,7 @@
  * What masquerades and restricts the traffic of Services: sets, which follow Services, and rules, which ask sets and are
  * the same whatever Services there are. How the kernel keeps both is a folder of its own for each way.
  */
-import type { Family } from '../../model/address.ts'
+import type { Family, SocketAddress } from '../../model/address.ts'
 import type { SetMemberKey } from '../../model/sets.ts'
 import type { Refusals } from '../../netlink/error.ts'
 import type { Socket } from '../../netlink/socket.ts'
@@ -57,7 +57,7 @@ export interface Filter {
   ensure(family: Family, options: RuleOptions): Promise<'unchanged' | 'written'>
   /** What `ensure` would do once all sets are there, as commands: nothing is changed. Throws as `ensure`. */
   preview(family: Family, options: RuleOptions): Promise<string[]>
-  /** What becomes of a packet in the rules as they stand now, on to its way out where IPVS serves it. Throws as `ensure`. */
-  trace(packet: Packet, isServed: boolean): Promise<RuleTrace>
+  /** What becomes of a packet in our rules as they stand now, on to its way out to each real server. Throws as `ensure`. */
+  trace(packet: Packet, realServers: readonly SocketAddress[]): Promise<RuleTrace>
   close(): void
 }

@@ -13,8 +13,6 @@ export interface Packet {
   readonly isOwn: boolean
   /** Its destination is an address of this node, virtual IPs among them. */
   readonly isForNode: boolean
-  /** Where IPVS sends it; undefined: that is open. */
-  readonly realServer: { readonly address: Address; readonly port: number } | undefined
 }
 
 /** A rule that applies to the packet, or may. */
@@ -31,6 +29,8 @@ export interface RuleTrace {
   readonly steps: readonly RuleStep[]
   /** It gets no further than the last step. */
   readonly isDropped: boolean
-  /** It leaves with an address of this node. */
-  readonly isMasqueraded: boolean
+  /** Of some step it cannot be told from here whether it applies. */
+  readonly isUncertain: boolean
+  /** Of each real server, in the order given: a packet that IPVS sends there leaves with an address of this node. */
+  readonly masquerades: readonly boolean[]
 }

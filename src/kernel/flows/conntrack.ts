@@ -64,11 +64,10 @@ export class Conntrack {
   async readFlows(protocol: Protocol, target: FlowTarget): Promise<TrackedFlow[]> {
     const number = PROTOCOL_NUMBERS[protocol]
     const messages = await this.#dump(familyOf(target.address), [target], number)
-    return messages
-      .map(decodeTrackedFlow)
-      .filter((flow) => flow?.protocol === number)
-      .filter((flow) => flow !== undefined)
-      .filter(({ original: { destination } }) => isSame(destination, target))
+    return messages.flatMap((message) => {
+      const flow = decodeTrackedFlow(message)
+      return flow?.protocol === number && isSame(flow.original.destination, target) ? [flow] : []
+    })
   }
 
   close(): void {

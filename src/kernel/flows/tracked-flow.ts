@@ -7,7 +7,10 @@ import { NFGENMSG_BYTES } from '../netfilter.ts'
 
 const CTA_TUPLE_ORIG = 1
 const CTA_TUPLE_REPLY = 2
+const CTA_STATUS = 3
 const CTA_TIMEOUT = 7
+/** In CTA_STATUS: there was a packet of both directions (IPS_SEEN_REPLY, nf_conntrack_common.h). */
+const SEEN_REPLY = 1 << 1
 
 /** In a tuple, and in what is in it. */
 const CTA_TUPLE_IP = 1
@@ -31,6 +34,8 @@ export interface TrackedFlow {
   readonly original: Direction
   /** As the answers come: from the real server, to whom it sees. */
   readonly reply: Direction
+  /** Somebody has answered. */
+  readonly isAnswered: boolean
   /** In seconds; undefined where it does not end by time. */
   readonly timeout: number | undefined
 }
@@ -85,14 +90,22 @@ export function decodeTrackedFlow({ buffer, start, end }: Message): TrackedFlow 
   let original: Fields | undefined
   let reply: Fields | undefined
   let timeout: number | undefined
+  let status = 0
   visitAttributes(buffer, start + NFGENMSG_BYTES, end, (type, at, length) => {
     if (type === CTA_TUPLE_ORIG) original = readTuple(buffer, at, length)
     else if (type === CTA_TUPLE_REPLY) reply = readTuple(buffer, at, length)
+    else if (type === CTA_STATUS) status = readU32be(buffer, at, length, 'CTA_STATUS')
     else if (type === CTA_TIMEOUT) timeout = readU32be(buffer, at, length, 'CTA_TIMEOUT')
   })
   if (original?.protocol === undefined || reply === undefined)
     throw new DecodeError('Cannot decode a flow: a tuple, or its protocol, is missing')
   const [sent, answered] = [directionOf(original), directionOf(reply)]
   if (sent === undefined || answered === undefined) return undefined
-  return { protocol: original.protocol, original: sent, reply: answered, timeout }
+  return {
+    protocol: original.protocol,
+    original: sent,
+    reply: answered,
+    isAnswered: (status & SEEN_REPLY) !== 0,
+    timeout,
+  }
 }

@@ -35,9 +35,9 @@ export function openIptablesFilter(
     execute: (changes) => ipset.execute(changes),
     ensure: (family, options) => rules.get(family)!.ensure({ ...options, sets: ipset.names }),
     preview: (family, options) => rules.get(family)!.preview(withAllSets(family, options)),
-    trace: async (packet, isServed) => {
+    trace: async (packet, realServers) => {
       const [saved, members] = await together([rules.get(packet.family)!.saved(), ipset.read(true)])
-      return traceRules(saved, packet, setQuestion(members, packet), isServed)
+      return traceRules(saved, packet, setQuestion(members, packet), realServers)
     },
     close: () => {
       ipset.close()

@@ -58,9 +58,9 @@ type Directions = 'dst' | 'dst,dst' | 'src,dst' | 'dst,dst,src'
 /** All that stands in a family's tables. */
 export function renderRules(options: RenderOptions): Rules {
   return {
-    nat: { chains: existing(natChains(options), options.sets), jumps: NAT_JUMPS },
-    filter: { chains: existing(filterChains(options), options.sets), jumps: FILTER_JUMPS },
-    mangle: { chains: existing(mangleChains(options), options.sets), jumps: MANGLE_JUMPS },
+    nat: { chains: existing(natChains(options), options.sets), jumps: JUMPS.nat },
+    filter: { chains: existing(filterChains(options), options.sets), jumps: JUMPS.filter },
+    mangle: { chains: existing(mangleChains(options), options.sets), jumps: JUMPS.mangle },
   }
 }
 
@@ -297,3 +297,10 @@ const FILTER_JUMPS: readonly Jump[] = [
 const MANGLE_JUMPS: readonly Jump[] = [
   jump('OUTPUT', 'KUBE-IPVS-OUT-FILTER', 'kubernetes ipvs access filter'),
 ]
+
+/** What stands in chains that are not ours. */
+export const JUMPS: Readonly<Record<TableName, readonly Jump[]>> = {
+  nat: NAT_JUMPS,
+  filter: FILTER_JUMPS,
+  mangle: MANGLE_JUMPS,
+}

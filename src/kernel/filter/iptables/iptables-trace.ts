@@ -1,8 +1,9 @@
 /** Follows a packet through our chains, as iptables has them now. What the chains of others do with it is not followed. */
-import type { Address } from '../../../model/address.ts'
+import type { Address, SocketAddress } from '../../../model/address.ts'
 import { contains, parseCidr } from '../../../model/cidr.ts'
 import { type SetMemberKey, setMember, splitSetMember, typeOfSet } from '../../../model/sets.ts'
 import type { Packet, RuleStep, RuleTrace } from '../rule-trace.ts'
+import { JUMPS } from './iptables-rules.ts'
 import type { SavedRules, TableName } from './iptables-save.ts'
 
 /** Asks whether a set has an element; undefined: it is none of ours, and not known. */
@@ -54,6 +55,7 @@ interface Passing {
   readonly isInSet: SetQuestion
   mark: number
   readonly steps: RuleStep[]
+  isUncertain: boolean
   isMasqueraded: boolean
 }
 
@@ -178,6 +180,7 @@ function follow(tables: SavedRules, table: TableName, chain: string, passing: Pa
       passing.steps.push({ at: `${table} ${chain}`, rule, effect })
     }
     if (match === undefined) {
+      passing.isUncertain = true
       step(UNKNOWN)
       continue
     }
@@ -197,8 +200,9 @@ function follow(tables: SavedRules, table: TableName, chain: string, passing: Pa
 
 /** Our chains that are jumped to from a chain of the kernel, in the order of their jumps. */
 function ownChains(tables: SavedRules, table: TableName, hook: string): string[] {
+  const ours = new Set(JUMPS[table].map(({ target }) => target))
   const jumps = (tables.get(table)?.get(hook) ?? []).map((rule) => parseRule(rule).target[0] ?? '')
-  return jumps.filter((target) => target.startsWith('KUBE-'))
+  return jumps.filter((target) => ours.has(target))
 }
 
 /** IPVS takes a packet that comes in after filter INPUT, and one of a process of this node right after nat OUTPUT. */
@@ -214,33 +218,43 @@ function placesOf({ isOwn }: Packet): readonly (readonly [TableName, string])[] 
       ]
 }
 
-/** As IPVS sends it on. */
-function sentOn(packet: Packet): Packet {
-  const { realServer } = packet
-  if (realServer === undefined) return packet
-  return { ...packet, destination: realServer.address, destinationPort: realServer.port, isForNode: false }
+/** What our chains at one place do with a packet. */
+function pass(tables: SavedRules, table: TableName, hook: string, passing: Passing): Verdict {
+  for (const chain of ownChains(tables, table, hook)) {
+    const verdict = follow(tables, table, chain, passing)
+    if (verdict !== 'end') return verdict
+  }
+  return 'end'
 }
 
-/** Follows a packet to IPVS and, where that knows its virtual server, out again. */
+/** A packet as IPVS sends it on to a real server. */
+function sentTo({ address, port }: SocketAddress, passing: Passing): Passing {
+  const packet = { ...passing.packet, destination: address, destinationPort: port, isForNode: false }
+  return { ...passing, packet, steps: [] }
+}
+
+/** Ways to several real servers have steps in common. */
+function distinct(steps: readonly RuleStep[]): RuleStep[] {
+  return [...new Map(steps.map((step) => [`${step.at} ${step.rule}`, step])).values()]
+}
+
+/** Follows a packet to IPVS, and out again to each real server. */
 export function traceRules(
   tables: SavedRules,
   packet: Packet,
   isInSet: SetQuestion,
-  isServed: boolean,
+  realServers: readonly SocketAddress[],
 ): RuleTrace {
-  const passing: Passing = { packet, isInSet, mark: 0, steps: [], isMasqueraded: false }
-  const pass = (at: Passing, table: TableName, hook: string): Verdict => {
-    for (const chain of ownChains(tables, table, hook)) {
-      const verdict = follow(tables, table, chain, at)
-      if (verdict !== 'end') return verdict
-    }
-    return 'end'
-  }
+  const coming: Passing = { packet, isInSet, mark: 0, steps: [], isUncertain: false, isMasqueraded: false }
   for (const [table, hook] of placesOf(packet))
-    if (pass(passing, table, hook) === 'drop')
-      return { steps: passing.steps, isDropped: true, isMasqueraded: false }
-  if (!isServed) return { steps: passing.steps, isDropped: false, isMasqueraded: false }
-  const onItsWay = { ...passing, packet: sentOn(packet) }
-  const isDropped = pass(onItsWay, 'nat', 'POSTROUTING') === 'drop'
-  return { steps: passing.steps, isDropped, isMasqueraded: onItsWay.isMasqueraded }
+    if (pass(tables, table, hook, coming) === 'drop')
+      return { steps: coming.steps, isDropped: true, isUncertain: coming.isUncertain, masquerades: [] }
+  const going = realServers.map((realServer) => sentTo(realServer, coming))
+  for (const one of going) pass(tables, 'nat', 'POSTROUTING', one)
+  return {
+    steps: distinct([...coming.steps, ...going.flatMap(({ steps }) => steps)]),
+    isDropped: false,
+    isUncertain: [coming, ...going].some(({ isUncertain }) => isUncertain),
+    masquerades: going.map(({ isMasqueraded }) => isMasqueraded),
+  }
 }

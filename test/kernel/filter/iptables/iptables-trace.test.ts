@@ -19,6 +19,10 @@ const NODE_IP = { IPv4: '192.0.2.1', IPv6: 'fd00:192::1' } as unknown as Record<
 const POD = { IPv4: '10.244.1.5', IPv6: 'fd00:10:244::5' } as unknown as Record<Family, Address>
 const OUTSIDE = { IPv4: '198.51.100.7', IPv6: 'fd00:198::7' } as unknown as Record<Family, Address>
 const LOCAL_POD = '10.244.1.2'
+const ELSEWHERE = {
+  IPv4: { address: '10.244.2.9' as Address, port: 8080 },
+  IPv6: { address: 'fd00:10:244::9' as Address, port: 8080 },
+}
 
 type Policy = 'Cluster' | 'Local'
 
@@ -80,10 +84,13 @@ function traced(asked: Asked): RuleTrace {
   const packet: Packet = {
     ...{ family, protocol: id.protocol, destination: id.address, destinationPort: id.port },
     ...{ source: asked.source ?? sourceOf(asked), isOwn: asked.kind === 'node', isForNode: true },
-    realServer: undefined,
   }
-  return traceRules(parseSave(asText(rules)), packet, setQuestion(membersOf(asked.claims), packet), true)
+  const isInSet = setQuestion(membersOf(asked.claims), packet)
+  return traceRules(parseSave(asText(rules)), packet, isInSet, [ELSEWHERE[family]])
 }
+
+/** It gets an address of this node on its way to a Pod that did not send it. */
+const isMasqueraded = ({ masquerades }: RuleTrace): boolean => masquerades.includes(true)
 
 describe('traceRules', () => {
   for (const policy of ['Cluster', 'Local'] as const) {
@@ -110,7 +117,7 @@ describe('traceRules', () => {
               // A process on the node has the node's address at a node port, masqueraded or not.
               const isNodesOwn = kind === 'node' && claim.right === 'nodePort' && policy === 'Local'
 
-              expect(traced(asked).isMasqueraded).to.equal(seenAs === 'node' && !isNodesOwn)
+              expect(isMasqueraded(traced(asked))).to.equal(seenAs === 'node' && !isNodesOwn)
               expect(traced(asked).isDropped).to.equal(false)
             })
   }
@@ -134,21 +141,26 @@ describe('traceRules', () => {
     const packet: Packet = {
       ...{ family: 'IPv4', protocol: 'TCP', source: LOCAL_POD as Address, isOwn: false, isForNode: true },
       ...{ destination: '10.96.0.10' as Address, destinationPort: 80 },
-      realServer: { address: LOCAL_POD as Address, port: 8080 },
     }
     const saved = parseSave(asText(renderRules(optionsFor('IPv4'))))
-    const trace = (at: Packet): RuleTrace => traceRules(saved, at, setQuestion(membersOf(claims), at), true)
+    const itself = { address: LOCAL_POD as Address, port: 8080 }
+    const { steps, masquerades, isUncertain } = traceRules(
+      saved,
+      packet,
+      setQuestion(membersOf(claims), packet),
+      [ELSEWHERE.IPv4, itself],
+    )
 
-    expect(trace(packet).isMasqueraded).to.equal(true)
-    expect(trace(packet).steps.map(({ at }) => at)).to.have.members([
+    expect(masquerades).to.deep.equal([false, true])
+    expect(isUncertain).to.equal(false)
+    expect(steps.map(({ at }) => at)).to.have.members([
       'nat KUBE-SERVICES',
       'filter KUBE-NODE-PORT',
       'filter KUBE-IPVS-FILTER',
       'filter KUBE-IPVS-ACCEPT',
       'nat KUBE-POSTROUTING',
+      'nat KUBE-POSTROUTING',
     ])
-    const other = { address: '10.244.1.3' as Address, port: 8080 }
-    expect(trace({ ...packet, realServer: other }).isMasqueraded).to.equal(false)
   })
 
   it('refuses what is for a virtual IP and no Service', () => {
@@ -156,10 +168,10 @@ describe('traceRules', () => {
     const claim = claims.filter(isVirtualServer).find(({ key }) => key === '10.96.0.10:80/TCP')!
     const packet: Packet = {
       ...{ family: 'IPv4', protocol: 'TCP', source: OUTSIDE.IPv4, isOwn: false, isForNode: true },
-      ...{ destination: claim.virtualServer.id.address, destinationPort: 81, realServer: undefined },
+      ...{ destination: claim.virtualServer.id.address, destinationPort: 81 },
     }
     const saved = parseSave(asText(renderRules(optionsFor('IPv4'))))
-    const trace = traceRules(saved, packet, setQuestion(membersOf(claims), packet), false)
+    const trace = traceRules(saved, packet, setQuestion(membersOf(claims), packet), [])
 
     expect(trace.isDropped).to.equal(true)
     expect(trace.steps.at(-1)!.effect).to.equal('it is refused')
@@ -180,12 +192,25 @@ describe('traceRules', () => {
     )
     const packet: Packet = {
       ...{ family: 'IPv4', protocol: 'TCP', source: OUTSIDE.IPv4, isOwn: false, isForNode: true },
-      ...{ destination: '10.96.0.10' as Address, destinationPort: 80, realServer: undefined },
+      ...{ destination: '10.96.0.10' as Address, destinationPort: 80 },
     }
-    const { steps, isDropped } = traceRules(saved, packet, setQuestion(new Set(), packet), true)
+    const { steps, isDropped, isUncertain } = traceRules(saved, packet, setQuestion(new Set(), packet), [
+      ELSEWHERE.IPv4,
+    ])
 
-    expect(isDropped).to.equal(false)
+    expect({ isDropped, isUncertain }).to.deep.equal({ isDropped: false, isUncertain: true })
     expect(steps.map(({ effect }) => effect.slice(0, 12))).to.deep.equal(['it may apply', 'it may apply'])
+  })
+
+  it('follows no chain of somebody else, whatever its name', () => {
+    const saved = parseSave(
+      '*filter\n:INPUT -\n:KUBE-FIREWALL -\n-A INPUT -j KUBE-FIREWALL\n-A KUBE-FIREWALL -j DROP\nCOMMIT\n',
+    )
+    const packet: Packet = {
+      ...{ family: 'IPv4', protocol: 'TCP', source: OUTSIDE.IPv4, isOwn: false, isForNode: true },
+      ...{ destination: '10.96.0.10' as Address, destinationPort: 80 },
+    }
+    expect(traceRules(saved, packet, () => true, []).isDropped).to.equal(false)
   })
 
   it('ends where chains jump to each other', () => {
@@ -194,8 +219,8 @@ describe('traceRules', () => {
     )
     const packet: Packet = {
       ...{ family: 'IPv4', protocol: 'TCP', source: NODE_IP.IPv4, isOwn: true, isForNode: true },
-      ...{ destination: '10.96.0.10' as Address, destinationPort: 80, realServer: undefined },
+      ...{ destination: '10.96.0.10' as Address, destinationPort: 80 },
     }
-    expect(traceRules(saved, packet, () => true, true).steps).to.deep.equal([])
+    expect(traceRules(saved, packet, () => true, []).steps).to.deep.equal([])
   })
 })
