@@ -1,5 +1,5 @@
 /** The command line: kube-proxy's flags, and the commands that they and their own names ask for. */
-import { Argument, Command as Parser, Option } from 'commander'
+import { Argument, Command as Parser, type CommanderError, Option } from 'commander'
 import packageJson from '../package.json' with { type: 'json' }
 import type { Command, CommandLine, CommandOption } from './commands/command.ts'
 import { COMMANDS, DEFAULT_COMMAND } from './commands/commands.ts'
@@ -76,6 +76,11 @@ function isAskedFor({ flag }: Command, values: FlagValues): boolean {
   return flag.kind === 'flag' ? isSet(values, flag.name) : values[flag.name] !== undefined
 }
 
+/** Where the exit code 1 is an answer, a fault of the command line has another. */
+function endWith({ exitCodes }: Command): (error: CommanderError) => never {
+  return ({ exitCode }) => process.exit(exitCode === 1 && exitCodes !== undefined ? 2 : exitCode)
+}
+
 /**
  * Parses process.argv. Help, the version and faults are commander's: it prints them and ends the process, unless
  * `onExit` is there to throw them.
@@ -95,7 +100,7 @@ export function parseCommandLine(
       parsed = commandLineOf(asked, values)
     })
   for (const command of commands.filter(({ flag }) => flag === undefined)) {
-    const subcommand = parserOf(command.name, command)
+    const subcommand = parserOf(command.name, command).exitOverride(endWith(command))
     subcommand.action(() => {
       parsed = commandLineOf(
         command,

@@ -52,8 +52,8 @@ export function finding(what: string, remedy: string, docs = DOCS): Finding {
 }
 
 /** Of what is no fault. */
-export function note(what: string, remedy: string): Finding {
-  return { ...finding(what, remedy), isNote: true }
+export function note(what: string, remedy: string, docs = DOCS): Finding {
+  return { ...finding(what, remedy, docs), isNote: true }
 }
 
 function reasonOf(error: unknown): string {

@@ -18,7 +18,11 @@ function failuresOf({ virtualServers }: VirtualServerList): Finding[] {
 
 function drainsOf({ drained = [] }: VirtualServerList): Finding[] {
   return drained.map((name) =>
-    note(`${name} is drained by hand, and gets no new connections`, `kube-ipvs undrain ${name}`),
+    note(
+      `${name} is drained by hand, and gets no new connections`,
+      `kube-ipvs undrain ${name}`,
+      'docs/inspection.md#drain-and-undrain-a-pod-out-of-service-on-this-node',
+    ),
   )
 }
 

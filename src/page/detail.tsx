@@ -41,12 +41,13 @@ function Failures({ failures }: { readonly failures: readonly FailureView[] }): 
 
 interface DetailProps {
   readonly name: string
-  /** Undefined: it is on its way, or there is none any more. */
-  readonly detail: StatusDetail | undefined
+  /** Undefined: it is on its way; a text: why there is none. */
+  readonly detail: StatusDetail | string | undefined
 }
 
 export function Detail({ name, detail }: DetailProps): VNode {
   if (detail === undefined) return <p class="quiet">Asking the kernel …</p>
+  if (typeof detail === 'string') return <p class="banner">{detail}</p>
   const { virtualServer: view, realServers } = detail
   const shown = view.realServers.length
   return (

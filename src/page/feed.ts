@@ -20,8 +20,8 @@ export interface Question {
 export interface News {
   readonly summary: StatusSummary
   readonly table: StatusTable
-  /** Of the one that is open; undefined also where it is gone. */
-  readonly detail: StatusDetail | undefined
+  /** Of the one that is open, or why there is none. */
+  readonly detail: StatusDetail | string | undefined
   /** In ms since the epoch. */
   readonly at: number
 }
@@ -51,7 +51,9 @@ async function ask(question: Question, signal: AbortSignal): Promise<News> {
     get<StatusTable>(tablePath(question), signal),
     open === undefined
       ? undefined
-      : get<StatusDetail>(`v1/virtual-server?${key}`, signal).catch(() => undefined),
+      : get<StatusDetail>(`v1/virtual-server?${key}`, signal).catch(
+          (error: unknown) => (error as Error).message,
+        ),
   ])
   return { summary, table, detail, at: Date.now() }
 }

@@ -135,7 +135,8 @@ function Rows({ news, question, change }: TableProps): VNode {
         const toggle = (): void => {
           change({ open: isOpen ? undefined : virtualServer })
         }
-        const known = detail?.virtualServer.virtualServer === virtualServer ? detail : undefined
+        const isKnown = typeof detail !== 'object' || detail.virtualServer.virtualServer === virtualServer
+        const known = isKnown ? detail : undefined
         return (
           <Fragment key={virtualServer}>
             <Row {...{ row, isOpen, toggle }} />

@@ -63,14 +63,22 @@ export interface VirtualServerList {
   readonly virtualServers: readonly VirtualServerView[]
 }
 
+export interface DrainedService {
+  readonly service: string
+  /** Endpoints that get new connections: of its virtual servers, those of the one with fewest. */
+  readonly endpointsLeft: number
+  /** Virtual servers without any: they refuse new connections. */
+  readonly refusing: readonly string[]
+}
+
 /** A Pod or an address that is drained by hand. */
 export interface HandDrainView {
   /** As it was named: `namespace/name` of a Pod, or an address. */
   readonly drained: string
   /** RFC 3339. */
   readonly since: string
-  /** Services that have an endpoint there, and their endpoints that are ready and not drained. */
-  readonly services: readonly { readonly service: string; readonly endpointsLeft: number }[]
+  /** Services that have an endpoint there. */
+  readonly services: readonly DrainedService[]
 }
 
 /** What `kube-ipvs drain` and `undrain` show: what is drained afterwards. */

@@ -1,6 +1,7 @@
 /** Documents as text, for people: columns that line up, nothing cut off. */
 import type {
   Difference,
+  DrainedService,
   DrainList,
   EndpointView,
   Explanation,
@@ -138,15 +139,17 @@ export function formatDifference({ changes, foreign, blocked, drained }: Differe
   ]
 }
 
+function drainedServiceLine({ service, endpointsLeft, refusing }: DrainedService): string {
+  if (refusing.length > 0)
+    return `  ${service}: no endpoint is left, NEW CONNECTIONS ARE REFUSED: ${refusing.join(', ')}`
+  return `  ${service}: ${endpointsLeft} ${endpointsLeft === 1 ? 'endpoint is' : 'endpoints are'} left`
+}
+
 function drainLines({ drained, since, services }: HandDrainView): string[] {
   return [
     `${drained}: no new connections since ${since}; open ones go on`,
     ...(services.length === 0 ? ['  no Service has an endpoint there now'] : []),
-    ...services.map(({ service, endpointsLeft }) =>
-      endpointsLeft === 0
-        ? `  ${service}: no endpoint is left: new connections are refused`
-        : `  ${service}: ${endpointsLeft} ready ${endpointsLeft === 1 ? 'endpoint is' : 'endpoints are'} left`,
-    ),
+    ...services.map(drainedServiceLine),
   ]
 }
 

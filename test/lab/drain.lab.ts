@@ -60,7 +60,7 @@ describe('drain', () => {
     const [code, text] = await command('drain', 'shop/web-pod1')
     expect(code, text).to.equal(0)
     expect(text).to.match(/^shop\/web-pod1: no new connections since/m)
-    expect(text).to.contain('shop/web: 1 ready endpoint is left')
+    expect(text).to.contain('shop/web: 1 endpoint is left')
 
     await weightsAre(['10.244.1.2:8080 0', '10.244.2.2:8080 1'])
     expect((await client.connect('tcp', VIP, 80, { count: 6 })).answers).to.deep.equal({ pod2: 6 })

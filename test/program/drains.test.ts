@@ -8,7 +8,7 @@ import type { Answer } from '../../src/serve/http.ts'
 import type { DrainList, Explanation, VirtualServerList } from '../../src/view/documents.ts'
 import { formatDrains, formatVirtualServers } from '../../src/view/tables.ts'
 import { textOf } from '../support/answer.ts'
-import { endpoint, node, service, slice } from '../support/builders.ts'
+import { endpoint, node, service, slice, TERMINATING } from '../support/builders.ts'
 import { FakeKernel } from '../support/fake-kernel.ts'
 import { recordingLog } from '../support/log.ts'
 import { Story } from '../support/story.ts'
@@ -74,7 +74,9 @@ describe('draining by hand', () => {
       expect(list.drains.map(({ drained }) => drained)).to.deep.equal([
         name === 'web-a' ? 'shop/web-a' : name,
       ])
-      expect(list.drains[0]!.services).to.deep.equal([{ service: 'shop/web', endpointsLeft: 1 }])
+      expect(list.drains[0]!.services).to.deep.equal([
+        { service: 'shop/web', endpointsLeft: 1, refusing: [] },
+      ])
       expect(weights()).to.deep.equal({ '10.244.2.1:8080': 0, '10.244.2.2:8080': 1 })
       await story.advance(3_600_000)
       expect(weights(), 'without a deadline').to.deep.equal({ '10.244.2.1:8080': 0, '10.244.2.2:8080': 1 })
@@ -101,7 +103,7 @@ describe('draining by hand', () => {
 
   it('ends with undrain, under the name that it has', async () => {
     await change('/v1/drain', 'web-a')
-    expect(await refusal('/v1/undrain', '10.244.2.1')).to.contain('shop/web-a is')
+    expect(await refusal('/v1/undrain', '10.244.2.1')).to.contain('Drained: shop/web-a')
 
     expect((await change('/v1/undrain', 'web-a')).drains).to.deep.equal([])
     expect(weights()).to.deep.equal({ '10.244.2.1:8080': 1, '10.244.2.2:8080': 1 })
@@ -121,8 +123,30 @@ describe('draining by hand', () => {
     await change('/v1/drain', 'web-a')
     const list = await change('/v1/drain', 'web-b')
 
-    expect(formatDrains(list).join('\n')).to.contain('shop/web: no endpoint is left')
+    expect(formatDrains(list).join('\n')).to.contain(
+      'shop/web: no endpoint is left, NEW CONNECTIONS ARE REFUSED: 10.96.0.10:80/TCP',
+    )
     expect(list.drains.length).to.equal(2)
+  })
+
+  it('says what is left of what policies choose from', async () => {
+    const local = { name: 'local', clusterIP: '10.96.0.12', spec: { internalTrafficPolicy: 'Local' } }
+    const here = endpoint('10.244.1.1', { nodeName: 'node-1', ...pod('local-a') })
+    const there = endpoint('10.244.2.7', pod('local-b'))
+    await story.put(service(local), slice({ service: 'local', endpoints: [here, there] }))
+    const [{ services }] = (await change('/v1/drain', 'local-a')).drains as [DrainList['drains'][number]]
+    expect(services).to.deep.equal([
+      { service: 'shop/local', endpointsLeft: 0, refusing: ['10.96.0.12:80/TCP'] },
+    ])
+
+    const leaving = endpoint('10.244.2.8', { conditions: TERMINATING, ...pod('end-b') })
+    const ready = endpoint('10.244.2.9', pod('end-a'))
+    await story.put(
+      service({ name: 'end', clusterIP: '10.96.0.13' }),
+      slice({ service: 'end', endpoints: [ready, leaving] }),
+    )
+    const drained = (await change('/v1/drain', 'end-a')).drains.at(-1)!
+    expect(drained.services).to.deep.equal([{ service: 'shop/end', endpointsLeft: 1, refusing: [] }])
   })
 
   it('takes nothing that is no endpoint, or may be several', async () => {
@@ -130,11 +154,11 @@ describe('draining by hand', () => {
     await story.put(service({ namespace: 'lab', clusterIP: '10.96.0.11' }))
     await story.put(slice({ namespace: 'lab', ...other }))
 
-    expect(await refusal('/v1/drain', 'web')).to.contain('No endpoint of a Service is web')
+    expect(await refusal('/v1/drain', 'web')).to.contain('No endpoint of a Service is "web"')
     expect(await refusal('/v1/drain', '')).to.contain('No endpoint')
     expect(await refusal('/v1/drain', '10.96.0.10')).to.contain('No endpoint')
     expect(await refusal('/v1/drain', 'web-a')).to.contain('may be shop/web-a, lab/web-a')
-    expect(await refusal('/v1/undrain', 'web-a')).to.contain('nothing is')
+    expect(await refusal('/v1/undrain', 'web-a')).to.contain('Drained: nothing')
     expect(story.current.drains.size).to.equal(0)
   })
 

@@ -271,8 +271,8 @@ describe('History', () => {
   it('has a sample for each interval: changes and connections a second, the median and longest latency', async () => {
     const metrics = new Metrics({ defaults: false })
     let [at, connections] = [1_000, 50 as number | undefined]
-    const readConnections = (): Promise<number | undefined> => Promise.resolve(connections)
-    const history = new History({ registry: metrics.registry, readConnections, now: () => at })
+    const readConnectionTotal = (): Promise<number | undefined> => Promise.resolve(connections)
+    const history = new History({ registry: metrics.registry, readConnectionTotal, now: () => at })
     const sample = async (): Promise<unknown> => {
       await history.sample()
       at += 10_000

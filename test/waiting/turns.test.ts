@@ -68,7 +68,7 @@ describe('oneAtATimeUpTo', () => {
   it('takes so many who wait, and refuses one more', async () => {
     const inTurn = oneAtATimeUpTo(2)
     const gate = Promise.withResolvers<string>()
-    const taken = [1, 2, 3].map(() => inTurn(() => gate.promise))
+    const taken = [1, 2, 3].map(() => inTurn(() => gate.promise)!)
     expect(inTurn(() => gate.promise)).to.equal(undefined)
 
     gate.resolve('done')

@@ -1,11 +1,11 @@
 /** `kube-ipvs diff`: what the API wants against what the kernel has. Exit code 0: the same, 1: not the same, 2: unknown. */
 import { type Preview, preview } from '../../program/preview.ts'
 import type { ProgramOptions } from '../../program/program.ts'
-import { API_VERSION, type Difference, type DrainList } from '../../view/documents.ts'
+import { API_VERSION, type Difference } from '../../view/documents.ts'
 import { formatDifference } from '../../view/tables.ts'
 import type { Command, CommandContext, ExitCode } from '../command.ts'
 import { readProgramOptions } from '../configuration.ts'
-import { ask, NoAnswerError } from './ask.ts'
+import { askForDrained } from './ask.ts'
 import { orPrintError, OUTPUT, print } from './output.ts'
 
 /** So long the API server has for its lists. */
@@ -23,20 +23,9 @@ async function previewInTime(options: ProgramOptions, drained: readonly string[]
   }
 }
 
-/** What the running program keeps out of service by hand: what the API wants is otherwise. */
-async function readDrained(socket: string): Promise<string[]> {
-  try {
-    const { drains } = await ask<DrainList>(socket, '/v1/drains', {})
-    return drains.map(({ drained }) => drained)
-  } catch (error) {
-    if (error instanceof NoAnswerError) return []
-    throw error
-  }
-}
-
 async function compare(context: CommandContext): Promise<ExitCode> {
   const options = await readProgramOptions(context)
-  const drained = await readDrained(context.commandLine.localSocket)
+  const drained = await askForDrained(context.commandLine.localSocket)
   if (options.loaded.config.verbosity === 0) context.log.level = 'warn'
   const { commands: changes, foreign: others, blocked, problems } = await previewInTime(options, drained)
   if (problems > 0) throw new Error(`What ${problems} of its objects want cannot be told: see above`)

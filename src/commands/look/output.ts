@@ -7,13 +7,20 @@ export const OUTPUT: CommandOption = {
   choices: ['table', 'json'],
 }
 
+/** What would move a terminal's cursor, or worse, in names that others have given. */
+const CONTROL = /[\x00-\x1f\x7f-\x9f]/g
+
+/** Without what is no text. */
+export const printable = (line: string): string => line.replaceAll(CONTROL, '\ufffd')
+
 /** Prints a document as text, or as JSON where that is asked for. */
 export function print<Document extends object>(
   { commandLine: { options } }: Pick<CommandContext, 'commandLine'>,
   document: Document,
   format: (document: Document) => readonly string[],
 ): void {
-  const lines = options.output === 'json' ? [JSON.stringify(document, undefined, 2)] : format(document)
+  const lines =
+    options.output === 'json' ? [JSON.stringify(document, undefined, 2)] : format(document).map(printable)
   process.stdout.write(lines.map((line) => `${line}\n`).join(''))
 }
 

@@ -17,13 +17,22 @@ export interface Watch {
   readonly signal: AbortSignal
 }
 
-async function abortOf(signal: AbortSignal): Promise<undefined> {
-  if (signal.aborted) return
-  await new Promise<void>((resolve) => {
-    signal.addEventListener('abort', () => {
-      resolve()
-    })
-  })
+/** What a task promises, or undefined where the signal aborts first: nothing of it is kept for longer. */
+async function unlessAborted<Result>(
+  task: Promise<Result>,
+  signal: AbortSignal,
+): Promise<Result | undefined> {
+  const aborted = Promise.withResolvers<undefined>()
+  const end = (): void => {
+    aborted.resolve(undefined)
+  }
+  if (signal.aborted) end()
+  signal.addEventListener('abort', end)
+  try {
+    return await Promise.race([task, aborted.promise])
+  } finally {
+    signal.removeEventListener('abort', end)
+  }
 }
 
 /** What is shown: the last sample, as it was chosen. */
@@ -68,7 +77,6 @@ export async function watchInTerminal({ read, intervalMs, signal }: Watch, state
   const screen = new Screen(state)
   const quit = new AbortController()
   const ended = AbortSignal.any([signal, quit.signal])
-  const end = abortOf(ended)
   const terminal = openTerminal({
     onKey: (key) => {
       screen.press(key)
@@ -89,7 +97,7 @@ export async function watchInTerminal({ read, intervalMs, signal }: Watch, state
     draw()
     while (!ended.aborted) {
       // A key ends it also while something hangs.
-      const sample = screen.isPaused ? undefined : await Promise.race([read(), end])
+      const sample = screen.isPaused ? undefined : await unlessAborted(read(), ended)
       // It may have been paused meanwhile.
       if (sample !== undefined && !screen.isPaused) screen.take(sample)
       draw()

@@ -47,7 +47,7 @@ const OWN_FLAGS: readonly Flag[] = [
   {
     name: 'local-socket',
     kind: 'text',
-    help: `where the running program answers get and explain; empty: nowhere (${LOCAL_SOCKET})`,
+    help: `where the running program answers get, explain, drain and the like; empty: nowhere (${LOCAL_SOCKET})`,
     hint: 'file',
   },
   {

@@ -10,6 +10,6 @@ export function parseConnections(text: string): number | undefined {
 }
 
 /** Undefined where the kernel does not tell. */
-export async function readConnections(): Promise<number | undefined> {
+export async function readConnectionTotal(): Promise<number | undefined> {
   return readFile(FILE, 'latin1').then(parseConnections, () => undefined)
 }

@@ -25,6 +25,8 @@ const PROXY_NAME_LABEL = 'service.kubernetes.io/service-proxy-name'
 const HEADLESS_LABEL = 'service.kubernetes.io/headless'
 const SERVICE_NAME_LABEL = 'kubernetes.io/service-name'
 const ZONE_LABEL = 'topology.kubernetes.io/zone'
+/** Nobody checks it where an endpoint names it, and it is shown to people (RFC 1123). */
+const POD_NAME = /^[a-z0-9](?:[-.a-z0-9]{0,251}[a-z0-9])?$/
 const DNS_LABEL = 'k8s-app'
 const TRIGGER_ANNOTATION = 'endpoints.kubernetes.io/last-change-trigger-time'
 const SCHEDULER_ANNOTATION = 'kube-ipvs.io/scheduler'
@@ -207,7 +209,7 @@ function endpoint(value: unknown, family: Family): Endpoint {
     serving: serving !== false,
     terminating: terminating === true,
     nodeName: typeof nodeName === 'string' ? interned(nodeName) : undefined,
-    pod: kind === 'Pod' && typeof name === 'string' ? name : undefined,
+    pod: kind === 'Pod' && typeof name === 'string' && POD_NAME.test(name) ? name : undefined,
     zoneHints: hints(record(hinted).forZones, '.hints.forZones'),
     nodeHints: hints(record(hinted).forNodes, '.hints.forNodes'),
   }

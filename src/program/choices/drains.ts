@@ -2,11 +2,12 @@
 import type { Logger } from 'pino'
 import { type Inspection, serviceNames } from '../../loop/inspection.ts'
 import { type Address, parseAddress } from '../../model/address.ts'
-import type { Endpoint, ServiceName } from '../../model/facts/facts.ts'
+import { buildClaims } from '../../model/claims/claims.ts'
+import type { Endpoint, Service, ServiceName } from '../../model/facts/facts.ts'
 import { splitServiceName } from '../../model/facts/facts.ts'
 import type { Metrics } from '../../serve/metrics.ts'
 import { type Answer, PLAIN, type Routes } from '../../serve/http.ts'
-import { API_VERSION, type DrainList, type HandDrainView } from '../../view/documents.ts'
+import { API_VERSION, type DrainedService, type DrainList, type HandDrainView } from '../../view/documents.ts'
 import { isMeant } from '../../view/subject.ts'
 import type { Current } from '../current.ts'
 import { answered, jsonAnswer, UnknownError } from '../report/answers.ts'
@@ -51,11 +52,12 @@ function nameOf(input: DrainsInput, text: string): string {
     if (address !== undefined && endpoint.address === address) return address
     if (endpoint.pod !== undefined && isMeant(text, endpoint.pod)) names.add(endpoint.pod)
   }
+  if (names.has(text)) return text
   const [name, ...others] = names
   if (others.length > 0) throw new UnknownError(`${text} may be ${[...names].join(', ')}: name one of them`)
   if (name === undefined)
     throw new UnknownError(
-      `No endpoint of a Service is ${text}: name a Pod (namespace/name) or its IP address`,
+      `No endpoint of a Service is "${text}": name a Pod (namespace/name, or name) or its IP address`,
     )
   return name
 }
@@ -66,24 +68,40 @@ function drainOf({ current: { drains } }: DrainsInput, text: string): string {
   if (names.length > 1) throw new UnknownError(`${text} may be ${names.join(', ')}: name one of them`)
   if (names[0] !== undefined) return names[0]
   const all = drains.size === 0 ? 'nothing' : [...drains.keys()].join(', ')
-  throw new UnknownError(`${text} is not drained by hand: ${all} is`)
+  throw new UnknownError(`"${text}" is not drained by hand under that name. Drained: ${all}`)
 }
 
-/** Ready endpoints of a Service that are not drained, by their addresses. */
-function endpointsLeft({ inspection: { mapper, options } }: DrainsInput, service: ServiceName): number {
-  const { slices } = mapper.check(service, options.mapping())
-  const ready = slices.flatMap(({ endpoints }) => endpoints.filter((endpoint) => endpoint.ready))
-  return new Set(ready.map(({ address }) => address)).size
+/** How many real servers the virtual servers of a Service will have: of each, so many may be chosen. */
+function leftOf(
+  { inspection: { mapper, options } }: DrainsInput,
+  service: Service,
+): DrainedService | undefined {
+  const mapping = options.mapping()
+  const { slices } = mapper.check(service.name, mapping)
+  const left = buildClaims(service, slices, mapping)
+    .filter((claim) => claim.kind === 'virtualServer')
+    .map(({ key, virtualServer }) => ({ virtualServer: key, realServers: virtualServer.realServers.size }))
+  if (left.length === 0) return undefined
+  return {
+    service: service.name,
+    endpointsLeft: Math.min(...left.map(({ realServers }) => realServers)),
+    refusing: left.filter(({ realServers }) => realServers === 0).map(({ virtualServer }) => virtualServer),
+  }
 }
 
 function drainView(input: DrainsInput, drained: string): HandDrainView {
+  const { cluster } = input.inspection.options
   const isIts = isDrainedAs(drained)
   const services = new Set<ServiceName>()
   for (const endpoint of published(input)) if (isIts(endpoint)) services.add(endpoint.service)
   return {
     drained,
     since: input.current.drains.get(drained)!.toISOString(),
-    services: [...services].map((service) => ({ service, endpointsLeft: endpointsLeft(input, service) })),
+    services: [...services].flatMap((name) => {
+      const service = cluster.service(name)
+      const left = service && leftOf(input, service)
+      return left === undefined ? [] : [left]
+    }),
   }
 }
 

@@ -179,13 +179,13 @@ export class Catalog {
       ...(port !== '' && { port }),
       state,
       ...(scheduler !== undefined && { scheduler }),
-      realServers: countRealServers({ claim, known }),
+      realServers: realServerCounts({ claim, known }),
       ...(rates && { rates }),
     }
   }
 }
 
-function countRealServers({ claim, known }: Pick<Believed, 'claim' | 'known'>): StatusRow['realServers'] {
+function realServerCounts({ claim, known }: Pick<Believed, 'claim' | 'known'>): StatusRow['realServers'] {
   const wanted = claim?.virtualServer
   const counts = { programmed: 0, missing: 0, draining: 0 }
   for (const { key, settings } of wanted?.realServers.values() ?? []) {

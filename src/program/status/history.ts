@@ -10,7 +10,7 @@ const LATENCIES = 10_000
 export interface HistoryOptions {
   readonly registry: Pick<Registry, 'getSingleMetric'>
   /** New connections so far; undefined where the kernel does not tell. */
-  readonly readConnections: () => Promise<number | undefined>
+  readonly readConnectionTotal: () => Promise<number | undefined>
   /** In ms since the epoch. */
   readonly now: () => number
 }
@@ -72,9 +72,9 @@ export class History {
   }
 
   async #count(): Promise<Counts> {
-    const { registry, readConnections, now } = this.#options
+    const { registry, readConnectionTotal, now } = this.#options
     const changes = await valueOf(registry, 'kube_ipvs_kernel_changes_total')
-    return { connections: await readConnections(), changes, at: now() }
+    return { connections: await readConnectionTotal(), changes, at: now() }
   }
 
   #takeLatency(): Sample['latency'] {

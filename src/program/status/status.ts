@@ -1,5 +1,5 @@
 /** The status page, put together: only where --status-page asks for it. */
-import { readConnections } from '../../kernel/ipvs/totals.ts'
+import { readConnectionTotal } from '../../kernel/ipvs/totals.ts'
 import { isEstimating } from '../../kernel/ipvs/estimators.ts'
 import type { Inspection } from '../../loop/inspection.ts'
 import type { ProxyHealth } from '../../serve/health.ts'
@@ -44,7 +44,7 @@ export interface Status {
 export function openStatus({ nodeName, metrics, signal, files = readFiles() }: StatusOptions): Status {
   const { registry } = metrics
   const journal = new RecentJournal(Date.now)
-  const history = new History({ registry, readConnections, now: Date.now })
+  const history = new History({ registry, readConnectionTotal, now: Date.now })
   void history.sample()
   const timer = setInterval(() => void history.sample(), INTERVAL_MS).unref()
   signal.addEventListener('abort', () => {
