@@ -71,6 +71,7 @@ const DOORS: Readonly<Record<string, readonly string[]>> = {
     'kernel',
     'kernel/ipvs',
     'model',
+    'model/claims',
     'model/facts',
     'serve',
     'pino',
