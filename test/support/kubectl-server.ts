@@ -149,6 +149,11 @@ function introduction(pathname: string): object | undefined {
   return { kind: 'APIResourceList', apiVersion: 'v1', groupVersion, resources }
 }
 
+const refusal = (code: number, reason: string): object => ({
+  ...{ kind: 'Status', apiVersion: 'v1', status: 'Failure' },
+  ...{ message: reason, reason, code },
+})
+
 export class KubectlServer {
   readonly asked: Asked[] = []
   readonly #server: Server
@@ -188,35 +193,38 @@ export class KubectlServer {
   }
 
   async #answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
-    const { pathname, search, searchParams } = new URL(request.url!, 'http://x')
-    const method = request.method!
+    const url = new URL(request.url!, 'http://x')
     const raw = await text(request)
-    const body: unknown = raw === '' ? undefined : JSON.parse(raw)
-    const send = (answer: object, code = 200): void => {
-      response.writeHead(code, { 'Content-Type': 'application/json' }).end(JSON.stringify(answer))
-    }
-    const refuse = (code: number, reason: string): void =>
-      send({ kind: 'Status', apiVersion: 'v1', status: 'Failure', message: reason, reason, code }, code)
+    const reply = this.#reply(request, url, raw === '' ? undefined : JSON.parse(raw))
+    const body = typeof reply === 'string' ? reply : JSON.stringify(reply)
+    const { kind, code } = reply as { kind?: string; code?: number }
+    response.writeHead(kind === 'Status' ? code! : 200, { 'Content-Type': 'application/json' })
+    // A watch has nothing to say, and does not end.
+    if (url.searchParams.has('watch') && kind !== 'Status') response.flushHeaders()
+    else response.end(body)
+  }
+
+  #reply(request: IncomingMessage, url: URL, body: unknown): object | string {
+    const { pathname, search, searchParams } = url
+    const method = request.method!
     const known = method === 'GET' ? introduction(pathname) : undefined
-    if (known !== undefined) return send(known)
+    if (known !== undefined) return known
     const path = `${pathname.replace(/^\/(api\/v1|apis\/[\w.-]+\/v1)\//, '')}${search}`
     this.asked.push({ method, path, body })
-    if (searchParams.has('sendInitialEvents')) return refuse(422, 'Invalid')
-    if (searchParams.has('watch')) return void response.writeHead(200).flushHeaders()
-    if (pathname.endsWith('/log')) return void response.end('# no change: the kernel is as it should be\n')
-    if (method === 'POST') return send(this.#put(body as StoredObject), 201)
+    // Lists that are watches: kubectl then lists, and watches.
+    if (searchParams.has('sendInitialEvents')) return refusal(422, 'Invalid')
+    if (pathname.endsWith('/log')) return '# no change: the kernel is as it should be\n'
+    if (method === 'POST' || method === 'PUT') return this.#put(body as StoredObject)
     const object = this.#objects.get(pathname)
-    if (object === undefined) {
-      if (method === 'GET' && KINDS[pathname.split('/').at(-1)!] !== undefined)
-        return send(this.#list(pathname, searchParams))
-      return refuse(404, 'NotFound')
-    }
-    if (method === 'PUT') return send(this.#put(body as StoredObject))
+    if (object === undefined)
+      return method === 'GET' && Object.hasOwn(KINDS, pathname.split('/').at(-1)!)
+        ? this.#list(pathname, searchParams)
+        : refusal(404, 'NotFound')
     if (method === 'PATCH')
-      return send(this.#put(PATCHES[request.headers['content-type']!]!(object, body) as StoredObject))
+      return this.#put(PATCHES[request.headers['content-type']!]!(object, body) as StoredObject)
     const before = structuredClone(object)
     if (method === 'DELETE') this.#delete(pathname, object)
-    send(before)
+    return before
   }
 
   #put(object: StoredObject): StoredObject {
