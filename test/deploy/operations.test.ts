@@ -7,7 +7,15 @@ import { expect } from 'chai'
 import { parse, parseAllDocuments } from 'yaml'
 import { Metrics } from '../../src/serve/metrics.ts'
 import { formatServiceMetrics } from '../../src/serve/service-metrics.ts'
-import { type Container, type Manifest, podSpecOf, render } from '../support/deploy.ts'
+import {
+  type Container,
+  type Labels,
+  type Manifest,
+  type Placement,
+  podSpecOf,
+  render,
+  runsOn,
+} from '../support/deploy.ts'
 
 const TEXT = readFileSync('docs/operations.md', 'utf8')
 
@@ -77,35 +85,6 @@ function runSteps(folder: string, from: string, to: string): Call[] {
   })
   const lines = readFileSync(CALLS, 'utf8').trim().split('\n')
   return lines.map((line) => JSON.parse(line) as Call)
-}
-
-type Labels = Record<string, string>
-
-interface Placement {
-  readonly nodeSelector?: Labels
-  readonly affinity?: {
-    readonly nodeAffinity: {
-      readonly requiredDuringSchedulingIgnoredDuringExecution: {
-        readonly nodeSelectorTerms: readonly {
-          readonly matchExpressions: readonly { key: string; operator: string; values: readonly string[] }[]
-        }[]
-      }
-    }
-  }
-}
-
-/** Whether a DaemonSet runs on a node with these labels. */
-function runsOn({ nodeSelector = {}, affinity }: Placement, labels: Labels): boolean {
-  const terms = affinity?.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms
-  return (
-    Object.entries(nodeSelector).every(([key, value]) => labels[key] === value) &&
-    (terms ?? [{ matchExpressions: [] }]).some(({ matchExpressions }) =>
-      matchExpressions.every(({ key, operator, values }) => {
-        if (operator !== 'NotIn') throw new Error(`operator ${operator}`)
-        return !values.includes(labels[key] ?? '')
-      }),
-    )
-  )
 }
 
 const OS: Labels = { 'kubernetes.io/os': 'linux' }

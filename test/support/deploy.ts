@@ -66,6 +66,36 @@ export function podCommand(variables: Readonly<Record<string, string>>): string[
   )
 }
 
+export type Labels = Record<string, string>
+
+/** Where the Pods of a DaemonSet may run. */
+export interface Placement {
+  readonly nodeSelector?: Labels
+  readonly affinity?: {
+    readonly nodeAffinity: {
+      readonly requiredDuringSchedulingIgnoredDuringExecution: {
+        readonly nodeSelectorTerms: readonly {
+          readonly matchExpressions: readonly { key: string; operator: string; values: readonly string[] }[]
+        }[]
+      }
+    }
+  }
+}
+
+/** Whether a DaemonSet runs on a node with these labels. */
+export function runsOn({ nodeSelector = {}, affinity }: Placement, labels: Labels): boolean {
+  const terms = affinity?.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms
+  return (
+    Object.entries(nodeSelector).every(([key, value]) => labels[key] === value) &&
+    (terms ?? [{ matchExpressions: [] }]).some(({ matchExpressions }) =>
+      matchExpressions.every(({ key, operator, values }) => {
+        if (operator !== 'NotIn') throw new Error(`operator ${operator}`)
+        return !values.includes(labels[key] ?? '')
+      }),
+    )
+  )
+}
+
 /** The command line of the unit of systemd. */
 export function unitCommand(): string[] {
   const [, command] = /^ExecStart=(.+)$/m.exec(readFileSync('deploy/systemd/kube-ipvs.service', 'utf8'))!
