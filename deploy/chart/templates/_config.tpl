@@ -4,7 +4,9 @@
   "apiVersion" "kubeproxy.config.k8s.io/v1alpha1"
   "kind" "KubeProxyConfiguration"
   "mode" "ipvs"
-  "clientConnection" (dict "kubeconfig" "/var/lib/kube-proxy/kubeconfig.conf") }}
+  "clientConnection" (dict "kubeconfig" "/var/lib/kube-proxy/kubeconfig.conf")
+  "clusterCIDR" ""
+  "ipvs" (dict "scheduler" "rr") }}
 config.conf: |
   {{- merge (deepCopy .Values.config) $own | toYaml | nindent 2 }}
 kubeconfig.conf: |
