@@ -30,40 +30,41 @@ function formatType({ title, enum: words }: Schema, path: string): string {
   return words.map((word) => (word === '' ? 'empty' : `\`${String(word)}\``)).join(', ')
 }
 
-/** A comment in front of a key; that of a section's first key is the section's. */
-function commentOf({ key }: Pair<Node>, section: YAMLMap<Node> | undefined): string {
-  const isFirst = section?.items[0]?.key === key
-  const comment = key.commentBefore ?? (isFirst ? section?.commentBefore : undefined) ?? ''
+type Section = YAMLMap<Node>
+
+/** The comment in front of a value; that of a section's first value is the section's own. */
+function commentOf({ key }: Pair<Node>, section: Section): string {
+  const [first] = section.items
+  const comment = key.commentBefore ?? (first?.key === key ? section.commentBefore : undefined) ?? ''
   return comment
     .split('\n')
     .map((line) => line.trim())
     .join(' ')
 }
 
-function describe(pair: Pair<Node>, section: YAMLMap<Node> | undefined, schema: Schema, above: string): string[] {
-  const { key, value } = pair
-  const name = String(isScalar(key) ? key.value : key)
-  const path = above === '' ? name : `${above}.${name}`
-  const own = resolve(schema.properties?.[name])
-  const comment = commentOf(pair, above === '' ? undefined : section)
-  if (isMap<Node>(value) && own.properties !== undefined && value.items.length > 0) {
-    const inner = value.items.flatMap((item) => describe(item, value, own, path))
-    return comment === '' || value.commentBefore === comment ? inner : [`- \`${path}\`: ${comment}`, ...inner]
-  }
-  if (comment === '') throw new Error(`${path} has no comment in values.yaml`)
-  const text = JSON.stringify((value as Node).toJSON?.() ?? null)
-  return [`- \`${path}\` (${formatType(own, path)}; default \`${text}\`): ${comment}`]
+/** The lines of a section: a value each, with the path above it. */
+function describe(section: Section, schema: Schema, above = ''): string[] {
+  return section.items.flatMap((pair) => {
+    const { key, value } = pair
+    const path = `${above}${String(isScalar(key) ? key.value : key)}`
+    const own = resolve(schema.properties?.[path.slice(above.length)])
+    const comment = commentOf(pair, section)
+    if (isMap<Node>(value) && own.properties !== undefined && value.items.length > 0)
+      return [...(comment === '' ? [] : [`- \`${path}\`: ${comment}`]), ...describe(value, own, `${path}.`)]
+    if (comment === '') throw new Error(`${path} has no comment in values.yaml`)
+    const text = JSON.stringify(value?.toJSON())
+    return [`- \`${path}\` (${formatType(own, path)}; default \`${text}\`): ${comment}`]
+  })
 }
 
 /** The README as it has to be. */
 export async function chartReadme(): Promise<string> {
   const { contents } = parseDocument(read('values.yaml'))
   if (!isMap<Node>(contents)) throw new Error('values.yaml has no values')
-  const values = contents.items.flatMap((item) => describe(item, undefined, root, ''))
   const text = `<!-- Made by scripts/chart-readme.ts of values.yaml and values.schema.json: change those. -->
 
 ${ABOUT}
-${values.join('\n')}
+${describe(contents, root).join('\n')}
 `
   return format(text, { parser: 'markdown', printWidth: 120, proseWrap: 'always' })
 }

@@ -288,16 +288,18 @@ function kustomize(root: string, { kustomization, files = {} }: Choice): Manifes
 
 describe('the chart', () => {
   const root = mkdtempSync(join(tmpdir(), 'kube-ipvs-chart-'))
-  before(() => {
+  const rendered = new Map<Choice, Manifest[]>()
+  before(async () => {
     for (const name of ['base', 'overlays'])
       cpSync(`deploy/${name}`, join(root, 'deploy', name), { recursive: true })
+    for (const choice of CHOICES) rendered.set(choice, await renderChart(choice.values, choice.namespace))
   })
   after(() => {
     rmSync(root, { recursive: true })
   })
 
   it('is one that helm has nothing to say against', async () => {
-    for (const values of [{}, ...CHOICES.map((choice) => choice.values)]) {
+    for (const values of [{}, WORK[0]!.values, WORK[3]!.values]) {
       const { isGood, stdout } = await helm(['lint', '--strict', CHART], { values })
       expect(isGood, stdout).to.equal(true)
       // An icon is for pages that list charts.
@@ -327,17 +329,21 @@ describe('the chart', () => {
       )
   })
 
-  it('says what is missing, and what would not be scraped', async () => {
+  it('says what is missing, what would be ignored, and what would not be scraped', async () => {
     const nothing = await template({})
     expect(nothing.stderr).to.contain('apiServer: give the URL of the API server')
     const unreachable = await template({ apiServer: API_SERVER, podMonitor: { enabled: true } })
     expect(unreachable.stderr).to.contain('podMonitor.enabled: set config.metricsBindAddress')
+    for (const ignored of [{ config }, { externalAddresses }]) {
+      const { stderr } = await template({ replaceKubeProxy: true, ...ignored })
+      expect(stderr).to.contain('edit the ConfigMap kube-proxy instead')
+    }
   })
 
   describe('has the objects that kustomize has, for', () => {
     for (const choice of CHOICES) {
-      it(choice.name, async () => {
-        const objects = await renderChart(choice.values, choice.namespace)
+      it(choice.name, () => {
+        const objects = rendered.get(choice)!
 
         expect(comparable(objects)).to.deep.equal(comparable(kustomize(root, choice)))
         for (const object of objects) {
@@ -350,14 +356,14 @@ describe('the chart', () => {
     }
   })
 
-  it('has containers with no more privileges than deploy/base, whatever is chosen', async () => {
+  it('has containers with no more privileges than deploy/base, whatever is chosen', () => {
     const containersOf = (daemonSet: Manifest): Container[] => {
       const { initContainers, containers } = podSpecOf(daemonSet)
       return [...initContainers, ...containers]
     }
     const expected = containersOf(manifestsOf('deploy/base/daemonset.yaml')[0]!)
-    for (const { values } of CHOICES) {
-      const daemonSet = (await renderChart(values)).find(({ kind }) => kind === 'DaemonSet')!
+    for (const objects of rendered.values()) {
+      const daemonSet = objects.find(({ kind }) => kind === 'DaemonSet')!
       for (const [i, { securityContext, volumeMounts }] of containersOf(daemonSet).entries())
         expect({ securityContext, volumeMounts }).to.deep.equal({
           securityContext: expected[i]!.securityContext,
@@ -375,6 +381,7 @@ describe('the chart', () => {
     const { warnings, unused, config: read } = parseConfig('config.conf', data!['config.conf']!)
     expect([...warnings, ...unused]).to.deep.equal([])
     expect(read).to.include({ scheduler: 'lc', metricsBindAddress: '[::]:20249' })
-    expect(parseExternalPolicy('external-addresses.yaml', data!['external-addresses.yaml']!)).to.be.an('object')
+    const policy = parseExternalPolicy('external-addresses.yaml', data!['external-addresses.yaml']!)
+    expect([...policy.keys()].sort()).to.deep.equal(['*', 'shop'])
   })
 })

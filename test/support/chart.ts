@@ -1,7 +1,7 @@
 /** The chart in deploy/chart, as helm renders it. */
 import { execFile, execFileSync } from 'node:child_process'
 import { promisify } from 'node:util'
-import { parseAllDocuments, stringify } from 'yaml'
+import { parseAllDocuments } from 'yaml'
 import type { Manifest } from './deploy.ts'
 
 export const CHART = 'deploy/chart'
@@ -27,10 +27,10 @@ export async function helm(
   const running = promisify(execFile)(program(), values === undefined ? args : [...args, '--values', '-'], {
     env: { PATH: process.env.PATH, HOME: '/nonexistent', KUBECONFIG: '/dev/null', ...env },
   })
-  running.child.stdin!.end(values === undefined ? '' : stringify(values))
+  running.child.stdin!.end(values === undefined ? '' : JSON.stringify(values))
   return running.then(
     ({ stdout, stderr }) => ({ isGood: true, stdout, stderr }),
-    ({ stdout, stderr }: Ran) => ({ isGood: false, stdout, stderr }),
+    (error: unknown) => ({ ...(error as Ran), isGood: false }),
   )
 }
 
