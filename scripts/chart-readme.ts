@@ -44,15 +44,17 @@ function commentOf({ key }: Pair<Node>, section: Section): string {
 
 /** The lines of a section: a value each, with the path above it. */
 function describe(section: Section, schema: Schema, above = ''): string[] {
+  const defaults = section.toJSON() as Record<string, unknown>
   return section.items.flatMap((pair) => {
     const { key, value } = pair
-    const path = `${above}${String(isScalar(key) ? key.value : key)}`
-    const own = resolve(schema.properties?.[path.slice(above.length)])
+    const name = String(isScalar(key) ? key.value : key)
+    const path = `${above}${name}`
+    const own = resolve(schema.properties?.[name])
     const comment = commentOf(pair, section)
     if (isMap<Node>(value) && own.properties !== undefined && value.items.length > 0)
       return [...(comment === '' ? [] : [`- \`${path}\`: ${comment}`]), ...describe(value, own, `${path}.`)]
     if (comment === '') throw new Error(`${path} has no comment in values.yaml`)
-    const text = JSON.stringify(value?.toJSON())
+    const text = JSON.stringify(defaults[name])
     return [`- \`${path}\` (${formatType(own, path)}; default \`${text}\`): ${comment}`]
   })
 }
@@ -72,7 +74,8 @@ ${describe(contents, root).join('\n')}
 const ABOUT = `# The chart
 
 The manifests of \`deploy/base\` and \`deploy/overlays/replace-kube-proxy\`, for the same choices the same objects. A
-recipe for each kind of cluster is in docs/install.md, what to do afterwards in docs/operations.md.
+recipe for each kind of cluster is in [docs/install.md](../../docs/install.md), what to do afterwards in
+[docs/operations.md](../../docs/operations.md).
 
 \`\`\`sh
 helm install kube-ipvs deploy/chart -n kube-system --set image.repository=registry.example.com/kube-ipvs \\
