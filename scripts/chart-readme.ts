@@ -95,8 +95,8 @@ made of \`config\` belongs to who edits it:
 - While \`apiServer\`, \`config\` and \`externalAddresses\` are as they were at the last install or upgrade, an upgrade leaves
   the files in the ConfigMap as they are in the cluster: \`kubectl edit cm kube-ipvs\` is how the scheduler is switched,
   and another image must not switch it back. The annotation \`kube-ipvs.io/values\` tells.
-- When one of them is another, the values win, and what was edited is gone. Helm 4 refuses that first, as somebody else's
-  field: \`--force-conflicts\`.
+- When one of them is another, the values win, and what was edited is gone. Helm 4, which applies on the server, may
+  refuse that first, as somebody else's field: \`--force-conflicts\`.
 - \`helm uninstall\`, and an upgrade to another ConfigMap, leave it behind: Pods that still run mount it.
 - \`helm rollback\` brings back the files as they were in that revision.
 - What renders without the cluster (\`helm template\`, Argo CD) cannot look: there the values always win.
