@@ -101,7 +101,8 @@ made of \`config\` belongs to who edits it:
 - \`helm rollback\` brings back the files as they were in that revision.
 - What renders without the cluster (\`helm template\`, Argo CD) cannot look: there the values always win.
 
-Objects that \`kubectl apply -k\` has made are taken over with \`helm install --take-ownership\`.
+Objects that \`kubectl apply -k\` has made are taken over with \`helm install --take-ownership\`; a ConfigMap that the chart
+makes, too, is then written from the values.
 
 ## Values
 `
