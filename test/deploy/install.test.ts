@@ -78,6 +78,12 @@ describe('docs/install.md', () => {
     })
   }
 
+  it('has every choice in the file of values, which an upgrade takes again', () => {
+    const lines = TEXT.split('\n').filter((line) => /helm (install|upgrade) kube/.test(line))
+    expect(lines).to.have.length(5)
+    for (const line of lines) expect(line).to.match(/deploy\/chart -n kube-system -f my-values.yaml(`|$)/)
+  })
+
   it('says of each cluster whether it has been tried', () => {
     for (const part of TEXT.split(/^## /m).slice(2)) {
       const isKubeadm = part.startsWith('kubeadm\n')
