@@ -1,13 +1,10 @@
 /** The manifests of deploy/: what the API's schemas say of them, what they refer to, and what the program relies on. */
 import { readdirSync, readFileSync } from 'node:fs'
 import { dirname } from 'node:path'
-import * as k8s from '@kubernetes/client-node'
 import { expect } from 'chai'
-import { ConfigMap, Pod, ServiceAccount } from 'kubernetes-models/v1'
-import { DaemonSet } from 'kubernetes-models/apps/v1'
-import { ClusterRole, ClusterRoleBinding } from 'kubernetes-models/rbac.authorization.k8s.io/v1'
 import { parseCommandLine } from '../../src/command-line.ts'
 import { parseConfig } from '../../src/config/config.ts'
+import { checkManifest } from '../support/api-types.ts'
 import {
   type Manifest,
   manifestsOf,
@@ -18,52 +15,6 @@ import {
   render,
 } from '../support/deploy.ts'
 
-interface Model {
-  validate(): void
-}
-type ModelClass = new (object: never) => Model
-
-const MODELS: Readonly<Record<string, ModelClass>> = {
-  'v1 ConfigMap': ConfigMap,
-  'v1 Pod': Pod,
-  'v1 ServiceAccount': ServiceAccount,
-  'apps/v1 DaemonSet': DaemonSet,
-  'rbac.authorization.k8s.io/v1 ClusterRole': ClusterRole,
-  'rbac.authorization.k8s.io/v1 ClusterRoleBinding': ClusterRoleBinding,
-}
-
-interface Attribute {
-  readonly baseName: string
-  readonly type: string
-}
-type Typed = Readonly<Record<string, { getAttributeTypeMap?: () => readonly Attribute[] }>>
-
-/** Fields that the API does not have, at any depth. */
-function unknownFields(value: unknown, type: string, path: string): string[] {
-  const inner = /^Array<(.+)>$/.exec(type)?.[1] ?? /^\{ \[key: string\]: (.+); \}$/.exec(type)?.[1]
-  if (inner !== undefined) {
-    return Object.entries(value as object).flatMap(([key, item]) =>
-      unknownFields(item, inner, `${path}.${key}`),
-    )
-  }
-  const attributes = (k8s as unknown as Typed)[type]?.getAttributeTypeMap?.()
-  if (attributes === undefined || typeof value !== 'object' || value === null) return []
-  return Object.entries(value).flatMap(([name, item]) => {
-    const attribute = attributes.find(({ baseName }) => baseName === name)
-    return attribute === undefined
-      ? [`${path}.${name}`]
-      : unknownFields(item, attribute.type, `${path}.${name}`)
-  })
-}
-
-function check(manifest: Manifest): void {
-  const kind = `${manifest.apiVersion} ${manifest.kind}`
-  const model = MODELS[kind]
-  if (model === undefined) throw new Error(`there is no schema for ${kind}`)
-  new model(manifest as never).validate()
-  expect(unknownFields(manifest, `V1${manifest.kind}`, manifest.kind), 'unknown fields').to.deep.equal([])
-}
-
 const FOLDERS = ['deploy/base', ...readdirSync('deploy/overlays').map((name) => `deploy/overlays/${name}`)]
 
 describe('the manifests', () => {
@@ -73,18 +24,18 @@ describe('the manifests', () => {
       spec: { template: { spec: Record<string, unknown> } }
     }
     typo.spec.template.spec.hostNetwrok = true
-    expect(() => check(typo as never)).to.throw('unknown fields')
+    expect(() => checkManifest(typo as never)).to.throw('unknown fields')
     const wrong = structuredClone(daemonSet) as unknown as {
       spec: { template: { spec: Record<string, unknown> } }
     }
     wrong.spec.template.spec.hostNetwork = 'yes'
-    expect(() => check(wrong as never)).to.throw('must be boolean')
+    expect(() => checkManifest(wrong as never)).to.throw('must be boolean')
   })
 
   for (const folder of FOLDERS) {
     it(`${folder} is what the API takes, and refers to what there is`, () => {
       const objects = render(folder)
-      for (const object of objects) check(object)
+      for (const object of objects) checkManifest(object)
       const named = (kind: string): string[] =>
         objects.filter((object) => object.kind === kind).map(({ metadata }) => metadata.name)
       const pod = podSpecOf(objects.find(({ kind }) => kind === 'DaemonSet')!)
@@ -135,7 +86,7 @@ describe('the Pod that plans', () => {
   const [container] = spec.containers
 
   it('is what the API takes, and ends', () => {
-    check(manifest)
+    checkManifest(manifest)
     expect(spec.restartPolicy).to.equal('Never')
   })
 
