@@ -11,6 +11,7 @@ import { relative } from 'node:path'
 import {
   build as bundle,
   type BuildOptions,
+  type Metafile,
   type OnResolveArgs,
   type Plugin,
   type PluginBuild,
@@ -140,8 +141,24 @@ async function manualPage(): Promise<string> {
   return formatManual(SYNTAX, packageJson.version)
 }
 
+/** Folders of the packages of which something is in these bundles: their licences go with the image. */
+function packagesIn(...metafiles: readonly Metafile[]): string[] {
+  const outputs = metafiles.flatMap((metafile) => Object.values(metafile.outputs))
+  const files = outputs.flatMap(({ inputs }) =>
+    Object.keys(inputs).filter((input) => inputs[input]!.bytesInOutput > 0),
+  )
+  const folders = files.flatMap((file) => /^.*node_modules\/(?:@[^/]+\/)?[^/]+(?=\/)/.exec(file.replace(/^.*?:/, ''))?.[0] ?? [])
+  return [...new Set(folders)].sort()
+}
+
 async function bundleProgram(): Promise<void> {
-  const { outputFiles } = await bundle({ ...OPTIONS, entryPoints: ENTRIES, outdir: 'dist', write: false })
+  const { outputFiles, metafile } = await bundle({
+    ...OPTIONS,
+    entryPoints: ENTRIES,
+    outdir: 'dist',
+    write: false,
+    metafile: true,
+  })
   const texts = new Map(outputFiles.map(({ path, text }) => [relative('.', path), ascii(text)]))
   texts.set(MAIN, Module.wrap(texts.get(MAIN)!))
   rmSync('dist', { recursive: true, force: true })
@@ -150,7 +167,9 @@ async function bundleProgram(): Promise<void> {
   execFileSync(process.execPath, ['--random-seed=1', 'scripts/compile.ts', MAIN, 'dist/main.compiled'])
   writeFileSync('dist/kube-ipvs.8', await manualPage())
   mkdirSync('dist/status')
-  for (const [name, text] of Object.entries(await bundlePage())) writeFileSync(`dist/status/${name}`, text)
+  const page = await bundlePage()
+  for (const [name, text] of Object.entries(page.files)) writeFileSync(`dist/status/${name}`, text)
+  writeFileSync('dist/packages.json', JSON.stringify(packagesIn(metafile, page.metafile), undefined, 2) + '\n')
 }
 
 const others = process.argv.slice(2)
