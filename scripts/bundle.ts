@@ -147,7 +147,9 @@ function packagesIn(...metafiles: readonly Metafile[]): string[] {
   const files = outputs.flatMap(({ inputs }) =>
     Object.keys(inputs).filter((input) => inputs[input]!.bytesInOutput > 0),
   )
-  const folders = files.flatMap((file) => /^.*node_modules\/(?:@[^/]+\/)?[^/]+(?=\/)/.exec(file.replace(/^.*?:/, ''))?.[0] ?? [])
+  const folders = files.flatMap(
+    (file) => /^.*node_modules\/(?:@[^/]+\/)?[^/]+(?=\/)/.exec(file.replace(/^.*?:/, ''))?.[0] ?? [],
+  )
   return [...new Set(folders)].sort()
 }
 
@@ -169,7 +171,10 @@ async function bundleProgram(): Promise<void> {
   mkdirSync('dist/status')
   const page = await bundlePage()
   for (const [name, text] of Object.entries(page.files)) writeFileSync(`dist/status/${name}`, text)
-  writeFileSync('dist/packages.json', JSON.stringify(packagesIn(metafile, page.metafile), undefined, 2) + '\n')
+  writeFileSync(
+    'dist/packages.json',
+    JSON.stringify(packagesIn(metafile, page.metafile), undefined, 2) + '\n',
+  )
 }
 
 const others = process.argv.slice(2)

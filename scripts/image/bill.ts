@@ -32,7 +32,7 @@ interface PackageJson {
   readonly license?: string
 }
 
-const readJson = <T>(path: string): T => JSON.parse(readFileSync(path, 'utf8')) as T
+const readJson = (path: string): unknown => JSON.parse(readFileSync(path, 'utf8'))
 
 /** A file has its hash, a symbolic link where it leads. */
 function fileOf(folder: string, path: string): Component {
@@ -71,13 +71,22 @@ function debianPackage(folder: string, name: string, components: readonly Compon
   const version = field('Version')
   const purl = `pkg:deb/debian/${encodeURIComponent(name)}@${encodeURIComponent(version)}?arch=${field('Architecture')}&distro=debian-12`
   const copyright = readFileSync(join(folder, 'base/usr/share/doc', name, 'copyright'), 'utf8')
-  return { type: 'library', name, version, 'bom-ref': purl, purl, licenses: licencesOf(copyright), components }
+  return {
+    type: 'library',
+    name,
+    version,
+    'bom-ref': purl,
+    purl,
+    licenses: licencesOf(copyright),
+    components,
+  }
 }
 
 function npmPackage(place: string, components: readonly Component[]): Component {
-  const { name, version, license } = readJson<PackageJson>(join(place, 'package.json'))
+  const { name, version, license } = readJson(join(place, 'package.json')) as PackageJson
   const purl = `pkg:npm/${name.replace('@', '%40')}@${version}`
-  const licenses = license === undefined ? [{ license: { name: 'see its files' } }] : [{ expression: license }]
+  const licenses =
+    license === undefined ? [{ license: { name: 'see its files' } }] : [{ expression: license }]
   return { type: 'library', name, version, 'bom-ref': purl, purl, licenses, components }
 }
 
@@ -99,7 +108,7 @@ function nodePackage(architecture: string, components: readonly Component[]): Co
 
 /** Where the packages are whose text is in the bundles, or that stay beside them. */
 function placesOfPackages(owners: Iterable<string>): Map<string, string> {
-  const bundled = readJson<string[]>('dist/packages.json')
+  const bundled = readJson('dist/packages.json') as string[]
   const beside = [...owners].flatMap((owner) => /^npm:(.*)/.exec(owner)?.[1] ?? [])
   const places = [...beside.map((name) => `node_modules/${name}`), ...bundled]
   return new Map(places.map((place) => [`npm:${place.split('node_modules/').at(-1)!}`, place]))
@@ -108,7 +117,15 @@ function placesOfPackages(owners: Iterable<string>): Map<string, string> {
 function kubeIpvs(components: readonly Component[]): Component {
   const { name, version, license } = packageJson
   const purl = `pkg:npm/${name}@${version}`
-  return { type: 'application', name, version, 'bom-ref': purl, purl, licenses: [{ expression: license }], components }
+  return {
+    type: 'application',
+    name,
+    version,
+    'bom-ref': purl,
+    purl,
+    licenses: [{ expression: license }],
+    components,
+  }
 }
 
 function componentsOf({ folder, architecture }: Image): Component[] {
