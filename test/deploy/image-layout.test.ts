@@ -1,7 +1,7 @@
 /** The image of `npm run image`: built twice, in two clean folders, read by Debian's own tools, unpacked and run. */
 import { execFileSync, spawnSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
-import { cpSync, lstatSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
+import { cpSync, lstatSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { dirname, join, resolve } from 'node:path'
 import { Spec, Validation } from '@cyclonedx/cyclonedx-library'
@@ -54,19 +54,11 @@ function build(name: string, cache: string): string {
 
 const sha256 = (path: string): string => createHash('sha256').update(readFileSync(path)).digest('hex')
 
-/** By path, what each file is: its hash, or where it leads. */
+/** By path, what each file is: its hash, or that it is a link. */
 function contentsOf(root: string): Map<string, string> {
-  const entries = readdirSync(root, { recursive: true, withFileTypes: true }).filter(
-    (one) => !one.isDirectory(),
-  )
+  const paths = read('find', root, '!', '-type', 'd').trim().split('\n').sort()
   return new Map(
-    entries
-      .map((entry) => join(entry.parentPath, entry.name))
-      .map(
-        (path) =>
-          [path.slice(root.length), lstatSync(path).isSymbolicLink() ? 'link' : sha256(path)] as const,
-      )
-      .sort(([one], [other]) => (one < other ? -1 : 1)),
+    paths.map((path) => [path.slice(root.length), lstatSync(path).isSymbolicLink() ? 'link' : sha256(path)]),
   )
 }
 
