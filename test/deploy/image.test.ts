@@ -223,8 +223,11 @@ describe('the image', () => {
     const BESIDE = ['README.md', 'LICENSE', 'docs', 'deploy/systemd']
     let tarball: string
 
-    before(() => {
+    before(function () {
+      this.timeout(600_000)
       const folder = inside(build, '.')
+      // As prepack does.
+      execFileSync('scripts/image/prebuilds', [join(folder, 'native/prebuilds')], { stdio: 'ignore' })
       for (const path of BESIDE) cpSync(path, join(folder, path), { recursive: true })
       const args = ['pack', '--json', '--ignore-scripts', '--loglevel=error']
       const [packed] = JSON.parse(execFileSync('npm', args, { cwd: folder, encoding: 'utf8' })) as [Packed]
@@ -250,11 +253,12 @@ describe('the image', () => {
         'native/addon.cc',
         'native/addon.h',
         'native/binding.gyp',
-        'native/build/Release/netlink_socket.node',
         'native/exchange.cc',
         'native/listener.cc',
         'native/netlink_socket.cc',
         'native/netlink_socket.h',
+        'native/prebuilds/linux-arm64/netlink_socket.node',
+        'native/prebuilds/linux-x64/netlink_socket.node',
         'package.json',
       ])
       expect(files).to.include('docs/operations.md')
@@ -276,7 +280,8 @@ describe('the image', () => {
       const folder = join(root, 'elsewhere')
       mkdirSync(folder)
       execFileSync('tar', ['-xzf', tarball, '-C', folder])
-      writeFileSync(join(folder, 'package/native/build/Release/netlink_socket.node'), 'of another machine')
+      const addon = join(folder, `package/native/prebuilds/linux-${process.arch}/netlink_socket.node`)
+      writeFileSync(addon, 'of another machine')
       const other = join(folder, 'other.tgz')
       execFileSync('tar', ['-czf', other, '-C', folder, 'package'])
       expectKernel(install(other, join(root, 'other-prefix')))
