@@ -257,11 +257,7 @@ export class Program {
   stdout = ''
 
   /** `wrapper` is a command that runs it, such as setpriv; `program` how it is called. */
-  constructor(
-    args: readonly string[],
-    wrapper: readonly string[] = [],
-    program: readonly string[] = OURS,
-  ) {
+  constructor(args: readonly string[], wrapper: readonly string[] = [], program: readonly string[] = OURS) {
     const [command, ...rest] = [...wrapper, ...program, ...args]
     this.process = spawn(command!, rest, {
       stdio: ['ignore', 'pipe', 'pipe'],
