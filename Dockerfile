@@ -10,9 +10,9 @@ COPY native ./native
 RUN npm ci --no-audit --no-fund
 COPY src ./src
 RUN scripts/setup build
-# Headers and sources of addons are for compiling.
+# Headers and sources of addons are for compiling; other machines' addons are for them.
 RUN npm prune --omit=dev --no-audit --no-fund \
-  && rm -rf node_modules/@types node_modules/node-addon-api node_modules/netlink/src
+  && scripts/image/strip node_modules "$(node -p process.arch)"
 
 FROM node:24.21.0-bookworm-slim
 RUN apt-get update \

@@ -1,17 +1,23 @@
 /** Bundles the status page: src/page/ to the three files that the program serves. */
 import { readFileSync } from 'node:fs'
 import { basename, join } from 'node:path'
-import { build } from 'esbuild'
+import { build, type Metafile } from 'esbuild'
 
 const FOLDER = join(import.meta.dirname, '..', 'src', 'page')
 
-/** By name. */
-export async function bundlePage(): Promise<Record<'index.html' | 'page.js' | 'page.css', string>> {
-  const { outputFiles } = await build({
+interface Page {
+  /** By name. */
+  readonly files: Readonly<Record<'index.html' | 'page.js' | 'page.css', string>>
+  readonly metafile: Metafile
+}
+
+export async function bundlePage(): Promise<Page> {
+  const { outputFiles, metafile } = await build({
     entryPoints: [join(FOLDER, 'page.tsx'), join(FOLDER, 'page.css')],
     outdir: 'status',
     bundle: true,
     write: false,
+    metafile: true,
     minify: true,
     format: 'esm',
     target: 'es2022',
@@ -21,9 +27,10 @@ export async function bundlePage(): Promise<Record<'index.html' | 'page.js' | 'p
     logLevel: 'warning',
   })
   const text = (name: string): string => outputFiles.find(({ path }) => basename(path) === name)!.text
-  return {
+  const files = {
     'index.html': readFileSync(join(FOLDER, 'index.html'), 'utf8'),
     'page.js': text('page.js'),
     'page.css': text('page.css'),
   }
+  return { files, metafile }
 }

@@ -4,14 +4,14 @@
  *   node scripts/bundle.ts                the program
  *   node scripts/bundle.ts FILE ...       other files, into .cache/bundles
  */
+import { execFileSync } from 'node:child_process'
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs'
 import Module from 'node:module'
 import { relative } from 'node:path'
-import { setFlagsFromString } from 'node:v8'
-import { Script } from 'node:vm'
 import {
   build as bundle,
   type BuildOptions,
+  type Metafile,
   type OnResolveArgs,
   type Plugin,
   type PluginBuild,
@@ -125,18 +125,6 @@ function ascii(text: string): string {
   return text.replaceAll(/[^\0-\x7f]/g, (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`)
 }
 
-/**
- * What V8 makes of a script's text when it compiles all of it, also what is called later or never: src/start.ts takes
- * it instead of parsing the text. It is for the Node that runs this, and for flags that do not concern code.
- */
-function compile(text: string): Buffer {
-  setFlagsFromString('--no-lazy')
-  const script = new Script(text)
-  // As it is at a start: what flags have made is refused under others.
-  setFlagsFromString('--lazy')
-  return script.createCachedData()
-}
-
 const MAIN = 'dist/main.cjs'
 const ENTRIES = {
   'kube-ipvs': 'src/start.ts',
@@ -153,18 +141,40 @@ async function manualPage(): Promise<string> {
   return formatManual(SYNTAX, packageJson.version)
 }
 
+/** Folders of the packages of which something is in these bundles: their licences go with the image. */
+function packagesIn(...metafiles: readonly Metafile[]): string[] {
+  const outputs = metafiles.flatMap((metafile) => Object.values(metafile.outputs))
+  const files = outputs.flatMap(({ inputs }) =>
+    Object.keys(inputs).filter((input) => inputs[input]!.bytesInOutput > 0),
+  )
+  const folders = files.flatMap(
+    (file) => /^.*node_modules\/(?:@[^/]+\/)?[^/]+(?=\/)/.exec(file.replace(/^.*?:/, ''))?.[0] ?? [],
+  )
+  return [...new Set(folders)].sort()
+}
+
 async function bundleProgram(): Promise<void> {
-  const { outputFiles } = await bundle({ ...OPTIONS, entryPoints: ENTRIES, outdir: 'dist', write: false })
+  const { outputFiles, metafile } = await bundle({
+    ...OPTIONS,
+    entryPoints: ENTRIES,
+    outdir: 'dist',
+    write: false,
+    metafile: true,
+  })
   const texts = new Map(outputFiles.map(({ path, text }) => [relative('.', path), ascii(text)]))
-  const main = Module.wrap(texts.get(MAIN)!)
-  texts.set(MAIN, main)
+  texts.set(MAIN, Module.wrap(texts.get(MAIN)!))
   rmSync('dist', { recursive: true, force: true })
   mkdirSync('dist')
   for (const [path, text] of texts) writeFileSync(path, text, { mode: text.startsWith('#!') ? 0o755 : 0o644 })
-  writeFileSync('dist/main.compiled', compile(main))
+  execFileSync(process.execPath, ['--random-seed=1', 'scripts/compile.ts', MAIN, 'dist/main.compiled'])
   writeFileSync('dist/kube-ipvs.8', await manualPage())
   mkdirSync('dist/status')
-  for (const [name, text] of Object.entries(await bundlePage())) writeFileSync(`dist/status/${name}`, text)
+  const page = await bundlePage()
+  for (const [name, text] of Object.entries(page.files)) writeFileSync(`dist/status/${name}`, text)
+  writeFileSync(
+    'dist/packages.json',
+    JSON.stringify(packagesIn(metafile, page.metafile), undefined, 2) + '\n',
+  )
 }
 
 const others = process.argv.slice(2)

@@ -19,6 +19,7 @@ import { expect } from 'chai'
 import { Copy, DockerfileParser, From, type Instruction, Run, Workdir } from 'dockerfile-ast'
 import { validate } from 'dockerfile-utils'
 import packageJson from '../../package.json' with { type: 'json' }
+import { filesOfImage } from '../support/image-files.ts'
 
 const TEXT = readFileSync('Dockerfile', 'utf8')
 const INSTRUCTIONS = DockerfileParser.parse(TEXT).getInstructions()
@@ -208,19 +209,8 @@ describe('the image', () => {
     )
     for (const name of Object.keys(packageJson.devDependencies)) expect([...packages]).not.to.include(name)
     expect([...packages]).to.include.members(Object.keys(packageJson.dependencies))
-    expect(files.filter((file) => !file.includes('/node_modules/')).sort()).to.deep.equal(
-      [
-        'dist/kube-ipvs.cjs',
-        'dist/main.cjs',
-        'dist/main.compiled',
-        'dist/page-thread.cjs',
-        'dist/status/index.html',
-        'dist/status/page.css',
-        'dist/status/page.js',
-        'native/binding.gyp',
-        'native/build/Release/netlink_socket.node',
-        'package.json',
-      ].map((file) => join('/usr/local/lib/kube-ipvs', file)),
+    expect(files.sort()).to.deep.equal(
+      filesOfImage(process.arch).map((file) => join('/usr/local/lib/kube-ipvs', file)),
     )
     expect(
       files.filter((file) => /\.(cc?|cpp|h|hpp|o)$|(?<!\.d)\.ts$/.test(file)),
@@ -233,8 +223,11 @@ describe('the image', () => {
     const BESIDE = ['README.md', 'LICENSE', 'docs', 'deploy/systemd']
     let tarball: string
 
-    before(() => {
+    before(function () {
+      this.timeout(600_000)
       const folder = inside(build, '.')
+      // As prepack does.
+      execFileSync('scripts/image/prebuilds', [join(folder, 'native/prebuilds')], { stdio: 'ignore' })
       for (const path of BESIDE) cpSync(path, join(folder, path), { recursive: true })
       const args = ['pack', '--json', '--ignore-scripts', '--loglevel=error']
       const [packed] = JSON.parse(execFileSync('npm', args, { cwd: folder, encoding: 'utf8' })) as [Packed]
@@ -260,11 +253,12 @@ describe('the image', () => {
         'native/addon.cc',
         'native/addon.h',
         'native/binding.gyp',
-        'native/build/Release/netlink_socket.node',
         'native/exchange.cc',
         'native/listener.cc',
         'native/netlink_socket.cc',
         'native/netlink_socket.h',
+        'native/prebuilds/linux-arm64/netlink_socket.node',
+        'native/prebuilds/linux-x64/netlink_socket.node',
         'package.json',
       ])
       expect(files).to.include('docs/operations.md')
@@ -286,7 +280,8 @@ describe('the image', () => {
       const folder = join(root, 'elsewhere')
       mkdirSync(folder)
       execFileSync('tar', ['-xzf', tarball, '-C', folder])
-      writeFileSync(join(folder, 'package/native/build/Release/netlink_socket.node'), 'of another machine')
+      const addon = join(folder, `package/native/prebuilds/linux-${process.arch}/netlink_socket.node`)
+      writeFileSync(addon, 'of another machine')
       const other = join(folder, 'other.tgz')
       execFileSync('tar', ['-czf', other, '-C', folder, 'package'])
       expectKernel(install(other, join(root, 'other-prefix')))

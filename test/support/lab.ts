@@ -19,6 +19,7 @@ import { createInterface } from 'node:readline'
 import { promisify } from 'node:util'
 import { eventually } from './eventually.ts'
 import type { LogLine } from './log.ts'
+import { inImage } from './pod.ts'
 
 const execute = promisify(execFile)
 const ROOT = process.cwd()
@@ -245,6 +246,10 @@ export function temporaryFolder(): string {
   return mkdtempSync(join(tmpdir(), 'kube-ipvs-'))
 }
 
+/** The bundle, or what is in the image that LAB_IMAGE has unpacked (scripts/image/try). */
+const OURS =
+  process.env.LAB_IMAGE === undefined ? [process.execPath, PROGRAM] : inImage(process.env.LAB_IMAGE)
+
 /** The program, running on the node. */
 export class Program {
   readonly lines: LogLine[] = []
@@ -252,11 +257,7 @@ export class Program {
   stdout = ''
 
   /** `wrapper` is a command that runs it, such as setpriv; `program` how it is called. */
-  constructor(
-    args: readonly string[],
-    wrapper: readonly string[] = [],
-    program: readonly string[] = [process.execPath, PROGRAM],
-  ) {
+  constructor(args: readonly string[], wrapper: readonly string[] = [], program: readonly string[] = OURS) {
     const [command, ...rest] = [...wrapper, ...program, ...args]
     this.process = spawn(command!, rest, {
       stdio: ['ignore', 'pipe', 'pipe'],

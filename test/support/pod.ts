@@ -22,3 +22,16 @@ export function confined(readOnly: readonly string[] = ['/proc/sys', '/sys']): s
   const shell = ['sh', '-ec', CONFINE, capabilities, readOnly.join(' ')]
   return ['unshare', '--mount', '--propagation', 'private', ...shell]
 }
+
+/** As a container runtime has it for a privileged container: the image's files alone, read-only, and the node's mounts. */
+const IN_IMAGE = `
+  mount --bind "$0" "$0"
+  mount -o remount,ro,bind "$0"
+  for folder in proc sys dev run tmp; do mount --rbind /$folder "$0/$folder"; done
+  mount --bind /lib/modules "$0/usr/lib/modules"
+  exec chroot "$0" /usr/local/bin/kube-ipvs "$@"`
+
+/** How the program of an unpacked image is called, as kube-proxy's own DaemonSet would run it. */
+export function inImage(root: string): string[] {
+  return ['unshare', '--mount', '--propagation', 'private', 'sh', '-ec', IN_IMAGE, root]
+}

@@ -59,7 +59,7 @@ export class StatusPage {
   /** The port stays the same when it is served again. */
   async serve(): Promise<string> {
     this.#abort = new AbortController()
-    built ??= bundlePage()
+    built ??= bundlePage().then(({ files }) => files)
     const routes = { ...fileRoutes(await built), ...this.#routes }
     const { signal } = this.#abort
     const options = { log: recordingLog().log, signal, fence: statusFence('node-1') }
