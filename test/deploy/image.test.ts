@@ -226,8 +226,10 @@ describe('the image', () => {
     before(function () {
       this.timeout(600_000)
       const folder = inside(build, '.')
-      // As prepack does.
-      execFileSync('scripts/image/prebuilds', [join(folder, 'native/prebuilds')], { stdio: 'ignore' })
+      // prepack compiles both from pinned packages, which npm run test:image does, too. Here this machine's stands for both.
+      const addon = join(folder, 'native/build/Release/netlink_socket.node')
+      for (const cpu of ['x64', 'arm64'])
+        cpSync(addon, join(folder, `native/prebuilds/linux-${cpu}/netlink_socket.node`))
       for (const path of BESIDE) cpSync(path, join(folder, path), { recursive: true })
       const args = ['pack', '--json', '--ignore-scripts', '--loglevel=error']
       const [packed] = JSON.parse(execFileSync('npm', args, { cwd: folder, encoding: 'utf8' })) as [Packed]
