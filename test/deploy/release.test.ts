@@ -299,6 +299,7 @@ describe('the workflows', () => {
       'scripts/verify-lock',
       'npm ci --ignore-scripts --no-audit --no-fund && npm audit signatures',
       '.ci/run',
+      'npm run test:image',
     ])
   })
 })
