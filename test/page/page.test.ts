@@ -211,7 +211,10 @@ describe('the status page', () => {
     await open()
     await page.setViewportSize({ width: 360, height: 640 })
 
-    expect(await page.evaluate('document.documentElement.scrollWidth')).to.equal(360)
+    // Plots are drawn anew a moment later.
+    await eventually(async () =>
+      expect(await page.evaluate('document.documentElement.scrollWidth')).to.equal(360),
+    )
   })
 
   it('asks for nothing from elsewhere, and breaks no rule of its own', async () => {
