@@ -4,7 +4,8 @@
  *   node scripts/speed/status.ts
  */
 import { Ipvs } from '../../src/kernel/ipvs/ipvs.ts'
-import { Catalog, SORTS } from '../../src/program/status/catalog.ts'
+import { Catalog } from '../../src/program/status/catalog.ts'
+import { SORTS } from '../../src/view/status-table.ts'
 
 import { recordedReplies } from '../../test/support/recorded.ts'
 import { scriptedSocket } from '../../test/support/scripted-socket.ts'

@@ -1,16 +1,13 @@
 /** What the page knows of the node: asked for every two seconds, and at once when the question is another. */
 import type { StatusDetail, StatusSummary, StatusTable } from '../view/documents.ts'
+import { MAX_ROWS, type Order, type Sort } from '../view/status-table.ts'
 
-export const ROWS = 100
 const INTERVAL_MS = 2_000
 const PATIENCE_MS = 10_000
 
-export type Column = 'service' | 'state' | 'realServers' | 'connections' | 'packets' | 'bytes'
-export type Order = 'ascending' | 'descending'
-
 export interface Question {
   readonly search: string
-  readonly sort: Column
+  readonly sort: Sort
   readonly order: Order
   readonly offset: number
   /** The virtual server whose real servers are shown. */
@@ -39,7 +36,7 @@ async function get<Document>(path: string, signal: AbortSignal): Promise<Documen
 }
 
 function tablePath({ search, sort, order, offset }: Question): string {
-  const query = new URLSearchParams({ search, sort, order, offset: String(offset), limit: String(ROWS) })
+  const query = new URLSearchParams({ search, sort, order, offset: String(offset), limit: String(MAX_ROWS) })
   return `v1/virtual-servers?${query.toString()}`
 }
 

@@ -4,7 +4,8 @@ import type { StatusRow, StatusTable } from '../view/documents.ts'
 import { ROLES } from '../view/tables.ts'
 import { formatNumber } from '../view/top.ts'
 import { Detail } from './detail.tsx'
-import { type Column, type News, type Order, type Question, ROWS } from './feed.ts'
+import { MAX_ROWS, type Order, type Sort } from '../view/status-table.ts'
+import type { News, Question } from './feed.ts'
 import { State } from './state.tsx'
 import { count, counted, inAndOut } from './words.ts'
 
@@ -13,7 +14,7 @@ interface Head {
   /** In a second line. */
   readonly note?: string
   /** Without it, nothing is sorted by it. */
-  readonly column?: Column
+  readonly column?: Sort
   readonly isNumber?: boolean
 }
 
@@ -37,7 +38,7 @@ interface TableProps {
 const ARROWS: Readonly<Record<Order, string>> = { ascending: '▲', descending: '▼' }
 
 /** Names begin with A; of everything else the most, or the worst, is looked for. */
-function nextOrder(column: Column, { sort, order }: Question): Order {
+function nextOrder(column: Sort, { sort, order }: Question): Order {
   if (sort === column) return order === 'ascending' ? 'descending' : 'ascending'
   return column === 'service' ? 'ascending' : 'descending'
 }
@@ -115,10 +116,10 @@ function Pager({ table, change }: { readonly table: StatusTable } & Pick<TablePr
       <span class="quiet">
         {rows.length === 0 ? 'none' : `${count(offset + 1)} to ${count(offset + rows.length)}`}
       </span>
-      <button type="button" disabled={offset === 0} onClick={turn(offset - ROWS)}>
+      <button type="button" disabled={offset === 0} onClick={turn(offset - MAX_ROWS)}>
         Previous
       </button>
-      <button type="button" disabled={offset + ROWS >= matching} onClick={turn(offset + ROWS)}>
+      <button type="button" disabled={offset + MAX_ROWS >= matching} onClick={turn(offset + MAX_ROWS)}>
         Next
       </button>
     </nav>

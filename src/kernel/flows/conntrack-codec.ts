@@ -13,26 +13,26 @@ const NFNL_SUBSYS_CTNETLINK = 1
 const IPCTNL_MSG_CT_GET = 1
 const IPCTNL_MSG_CT_DELETE = 2
 
-const CTA_TUPLE_ORIG = 1
-const CTA_TUPLE_REPLY = 2
+export const CTA_TUPLE_ORIG = 1
+export const CTA_TUPLE_REPLY = 2
 const CTA_ID = 12
 const CTA_ZONE = 18
 const CTA_FILTER = 25
 
 /** In a tuple. */
-const CTA_TUPLE_IP = 1
-const CTA_TUPLE_PROTO = 2
+export const CTA_TUPLE_IP = 1
+export const CTA_TUPLE_PROTO = 2
 
 /** In CTA_TUPLE_IP. */
-const CTA_IP_V4_SRC = 1
-const CTA_IP_V4_DST = 2
-const CTA_IP_V6_SRC = 3
-const CTA_IP_V6_DST = 4
+export const CTA_IP_V4_SRC = 1
+export const CTA_IP_V4_DST = 2
+export const CTA_IP_V6_SRC = 3
+export const CTA_IP_V6_DST = 4
 
 /** In CTA_TUPLE_PROTO. */
-const CTA_PROTO_NUM = 1
-const CTA_PROTO_SRC_PORT = 2
-const CTA_PROTO_DST_PORT = 3
+export const CTA_PROTO_NUM = 1
+export const CTA_PROTO_SRC_PORT = 2
+export const CTA_PROTO_DST_PORT = 3
 
 /** In CTA_FILTER: which fields of the tuples count, in the machine's byte order. */
 const CTA_FILTER_ORIG_FLAGS = 1

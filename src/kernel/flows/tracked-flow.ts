@@ -4,22 +4,27 @@ import { readU16be, readU32be, readU8, visitAttributes } from '../../netlink/att
 import { DecodeError } from '../../netlink/error.ts'
 import type { Message } from '../../netlink/message.ts'
 import { NFGENMSG_BYTES } from '../netfilter.ts'
+import {
+  CTA_IP_V4_DST,
+  CTA_IP_V4_SRC,
+  CTA_IP_V6_DST,
+  CTA_IP_V6_SRC,
+  CTA_PROTO_DST_PORT,
+  CTA_PROTO_NUM,
+  CTA_PROTO_SRC_PORT,
+  CTA_TUPLE_IP,
+  CTA_TUPLE_ORIG,
+  CTA_TUPLE_PROTO,
+  CTA_TUPLE_REPLY,
+} from './conntrack-codec.ts'
 
-const CTA_TUPLE_ORIG = 1
-const CTA_TUPLE_REPLY = 2
 const CTA_STATUS = 3
 const CTA_TIMEOUT = 7
 /** In CTA_STATUS: there was a packet of both directions (IPS_SEEN_REPLY, nf_conntrack_common.h). */
 const SEEN_REPLY = 1 << 1
 
-/** In a tuple, and in what is in it. */
-const CTA_TUPLE_IP = 1
-const CTA_TUPLE_PROTO = 2
-const CTA_IP_SRC: readonly number[] = [1, 3]
-const CTA_IP_DST: readonly number[] = [2, 4]
-const CTA_PROTO_NUM = 1
-const CTA_PROTO_SRC_PORT = 2
-const CTA_PROTO_DST_PORT = 3
+const SOURCES: readonly number[] = [CTA_IP_V4_SRC, CTA_IP_V6_SRC]
+const DESTINATIONS: readonly number[] = [CTA_IP_V4_DST, CTA_IP_V6_DST]
 
 /** Packets of one direction. */
 export interface Direction {
@@ -51,8 +56,8 @@ interface Fields {
 function readAddresses(body: Buffer, start: number, length: number, fields: Fields): void {
   visitAttributes(body, start, start + length, (type, at, size) => {
     if (size !== 4 && size !== 16) throw new DecodeError(`Cannot decode a flow: an address of ${size} bytes`)
-    if (CTA_IP_SRC.includes(type)) fields.source = addressFromBytes(body, at, size)
-    else if (CTA_IP_DST.includes(type)) fields.destination = addressFromBytes(body, at, size)
+    if (SOURCES.includes(type)) fields.source = addressFromBytes(body, at, size)
+    else if (DESTINATIONS.includes(type)) fields.destination = addressFromBytes(body, at, size)
   })
 }
 

@@ -11,6 +11,7 @@ import {
 } from '../../model/virtual-server.ts'
 import { isDraining } from '../../plan/drain.ts'
 import type { Rates, State, StatusRow } from '../../view/documents.ts'
+import { MAX_ROWS, type Order, type Sort } from '../../view/status-table.ts'
 import { portOf } from '../../view/virtual-server-view.ts'
 import { breathe, mapAtLeisure } from '../../waiting/turns.ts'
 
@@ -18,13 +19,6 @@ import { breathe, mapAtLeisure } from '../../waiting/turns.ts'
 const FRESH_MS = 1_900
 /** At most a twentieth of the time is spent on reading. */
 const SHARE = 20
-/** Rows of one page. */
-export const MAX_ROWS = 100
-
-export const SORTS = ['service', 'state', 'realServers', 'connections', 'packets', 'bytes'] as const
-export type Sort = (typeof SORTS)[number]
-export const ORDERS = ['ascending', 'descending'] as const
-export type Order = (typeof ORDERS)[number]
 
 /** What the kernel counts of one virtual server. */
 export interface CountedRates {

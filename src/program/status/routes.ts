@@ -17,12 +17,13 @@ import {
   type VirtualServerView,
 } from '../../view/documents.ts'
 import type { RecentJournal } from '../../view/journal.ts'
+import { MAX_ROWS, ORDERS, SORTS } from '../../view/status-table.ts'
 import { type PodAt, podsOf, virtualServerView } from '../../view/virtual-server-view.ts'
 import { oneAtATimeUpTo } from '../../waiting/turns.ts'
 import { remembered } from '../../waiting/remembered.ts'
 import type { Current } from '../current.ts'
 import { answered, jsonAnswer, RequestError } from '../report/answers.ts'
-import { type Catalog, MAX_ROWS, ORDERS, type Request, SORTS } from './catalog.ts'
+import type { Catalog, Request } from './catalog.ts'
 import { type History, valueOf } from './history.ts'
 
 /** Real servers of one virtual server, and drains: more cannot be looked through. */
