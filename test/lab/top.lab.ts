@@ -64,6 +64,16 @@ async function status<Document>(path: string): Promise<Document> {
   return (await answered.json()) as Document
 }
 
+type Shown = Pick<Load, 'inPackets' | 'outPackets' | 'inBytes' | 'outBytes'>
+
+/** Rates are those of ipvsadm, just before and just after, within 5 %. */
+function expectBetween(before: readonly number[], after: readonly number[], shown: Shown): void {
+  for (const [i, value] of [shown.inPackets, shown.outPackets, shown.inBytes, shown.outBytes].entries()) {
+    const [low, high] = [Math.min(before[i]!, after[i]!), Math.max(before[i]!, after[i]!)]
+    expect(value, `figure ${i}: ${before[i]}, ${value}, ${after[i]}`).to.be.within(low * 0.95, high * 1.05)
+  }
+}
+
 describe('top', () => {
   let program: Program
   let client: Host
@@ -117,11 +127,7 @@ describe('top', () => {
 
     expect(first!.name).to.equal('shop/web')
     expect(second).to.include({ name: 'shop/idle', inPackets: 0 })
-    const shown = [first!.inPackets, first!.outPackets, first!.inBytes, first!.outBytes]
-    for (const [i, value] of shown.entries()) {
-      const [low, high] = [Math.min(before[i]!, after[i]!), Math.max(before[i]!, after[i]!)]
-      expect(value, `figure ${i}: ${before[i]}, ${value}, ${after[i]}`).to.be.within(low * 0.95, high * 1.05)
-    }
+    expectBetween(before, after, first!)
     // Not all zeros: some 100 datagrams a second.
     expect(first!.inPackets).to.be.within(30, 200)
   })
@@ -137,11 +143,7 @@ describe('top', () => {
       ...{ name: 'shop/web', state: 'programmed' },
       realServers: { programmed: 2, missing: 0, draining: 0 },
     })
-    const shown = [rates!.inPackets, rates!.outPackets, rates!.inBytes, rates!.outBytes]
-    for (const [i, value] of shown.entries()) {
-      const [low, high] = [Math.min(before[i]!, after[i]!), Math.max(before[i]!, after[i]!)]
-      expect(value, `figure ${i}: ${before[i]}, ${value}, ${after[i]}`).to.be.within(low * 0.95, high * 1.05)
-    }
+    expectBetween(before, after, rates!)
     const { health, counts, ratesStandStill } = await status<StatusSummary>('summary')
     expect(health.isOk).to.equal(true)
     expect(counts).to.include({ services: 2, virtualServers: 2, realServers: 2 })
