@@ -156,9 +156,8 @@ describe('scripts/release', function () {
     expect(said.match(/==> /g)).to.have.length(8)
     for (const command of [
       "git tag --sign v1.2.3 --message 'kube-ipvs 1.2.3'",
-      'docker push "$IMAGE:1.2.3"',
-      'cosign sign --yes',
-      'cosign sign-blob --yes --bundle kube-ipvs-1.2.3.tgz.sigstore.json kube-ipvs-1.2.3.tgz',
+      'git push origin v1.2.3',
+      'scripts/publish REGISTRY',
     ])
       expect(said).to.contain(command)
     expect(git('status', '--porcelain') + git('tag')).to.equal('')

@@ -1,12 +1,13 @@
 /** The image of `npm run image`: built twice, in two clean folders, read by Debian's own tools, unpacked and run. */
 import { execFileSync, spawnSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
-import { cpSync, lstatSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { lstatSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
-import { dirname, join, resolve } from 'node:path'
+import { join, resolve } from 'node:path'
 import { Spec, Validation } from '@cyclonedx/cyclonedx-library'
 import { expect } from 'chai'
 import packageJson from '../../package.json' with { type: 'json' }
+import { cleanFolder } from '../support/clean-folder.ts'
 import { filesOfImage } from '../support/image-files.ts'
 
 const CPUS = { amd64: 'x64', arm64: 'arm64' } as const
@@ -27,17 +28,6 @@ interface Component {
 const folder = mkdtempSync(join(tmpdir(), 'kube-ipvs-layout-'))
 const read = (...args: string[]): string => execFileSync(args[0]!, args.slice(1), { encoding: 'utf8' })
 
-/** What git would have, and the packages that npm has installed: the compiler's output is not among them. */
-function cleanFolder(name: string): string {
-  const place = join(folder, name)
-  for (const file of read('git', 'ls-files', '-co', '--exclude-standard').trim().split('\n')) {
-    mkdirSync(dirname(join(place, file)), { recursive: true })
-    if (lstatSync(file, { throwIfNoEntry: false })) cpSync(file, join(place, file))
-  }
-  if (spawnSync('cp', ['-al', 'node_modules', place]).status !== 0) read('cp', '-a', 'node_modules', place)
-  return place
-}
-
 /** Downloads are checked against their sums, so they may be shared; the rest is made anew. */
 function build(name: string, cache: string): string {
   const out = join(folder, `${name}-image`)
@@ -45,7 +35,7 @@ function build(name: string, cache: string): string {
   mkdirSync(IMAGE_CACHE, { recursive: true })
   spawnSync('ln', ['-sfn', resolve('.cache/image/downloads'), join(IMAGE_CACHE, 'downloads')])
   execFileSync('scripts/image/build', [out], {
-    cwd: cleanFolder(name),
+    cwd: cleanFolder(join(folder, name)),
     env: { ...process.env, IMAGE_CACHE, REVISION: 'tested', SOURCE_DATE_EPOCH: '1700000000' },
     stdio: ['ignore', 'ignore', 'inherit'],
   })
