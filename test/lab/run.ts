@@ -1,4 +1,10 @@
-/** Runs the lab tests on the machine that has IPVS: each file in a network namespace of its own, three at a time. */
+/**
+ * Runs the lab tests on the machine that has IPVS: each file in a network namespace of its own, three at a time.
+ *   run              all but those that need a machine of their own
+ *   run beside       those that keep one processor busy, one at a time: the other one is for the tests on the host
+ *   run rest         all but these
+ *   run NAME         the files with NAME in theirs
+ */
 import { execFileSync, spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
@@ -8,6 +14,8 @@ import { confined } from '../support/pod.ts'
 const BUNDLES = join(process.cwd(), '.cache/bundles')
 const OUT = process.env.LAB_OUT ?? '.'
 const AT_ONCE = 3
+/** Command after command, each with nothing else to wait for. */
+const BESIDE = ['doctor.lab', 'inspection.lab']
 /** The kernel's own suite runs with what the DaemonSet's main container has, but for sysctls, which are a part of it. */
 const CONFINED = ['kernel.lab']
 /** These take minutes: they begin first, so that the machine is not left with one of them in the end. */
@@ -133,12 +141,16 @@ function report(name: string, result: Result | undefined): void {
 
 /** Files that need a machine of their own run only by name. */
 const wanted = process.argv[2]
-const isWanted = (file: string): boolean =>
-  wanted === undefined ? !file.includes('poor-kernel') : file.includes(wanted)
+function isWanted(name: string): boolean {
+  if (wanted === 'beside') return BESIDE.includes(name)
+  if (wanted !== undefined && wanted !== 'rest') return name.includes(wanted)
+  return !name.includes('poor-kernel') && !(wanted === 'rest' && BESIDE.includes(name))
+}
 const place = (name: string): number => LONG.findIndex((long) => name.startsWith(long)) >>> 0
 const queue = readdirSync(BUNDLES)
-  .filter((file) => file.endsWith('.lab.cjs') && isWanted(file))
+  .filter((file) => file.endsWith('.lab.cjs'))
   .map((file) => file.replace('.cjs', ''))
+  .filter(isWanted)
   .sort((a, b) => place(a) - place(b))
 const worker = async (): Promise<void> => {
   for (let name = queue.shift(); name !== undefined; name = queue.shift()) await runFile(name)
@@ -154,7 +166,7 @@ function raiseLimits(): void {
 
 async function main(): Promise<void> {
   raiseLimits()
-  await Promise.all(Array.from({ length: AT_ONCE }, worker))
+  await Promise.all(Array.from({ length: wanted === 'beside' ? 1 : AT_ONCE }, worker))
   // The one table that is worth reading whole.
   const matrix = join(OUT, 'matrix.txt')
   if (existsSync(matrix))
