@@ -332,6 +332,13 @@ describe('the chart', () => {
       )
   })
 
+  it('is whole in the copy that scripts/publish makes of it', async () => {
+    const [copy] = /^ *cp .* deploy\/chart .*$/m.exec(readFileSync('scripts/publish', 'utf8'))!
+    execFileSync('bash', ['-c', copy], { env: { ...process.env, work: root } })
+    const { isGood, stderr } = await helm(['package', join(root, 'chart'), '--destination', root])
+    expect(isGood, stderr).to.equal(true)
+  })
+
   it('says what is missing, what would be ignored, and what would not be scraped', async () => {
     const nothing = await template({})
     expect(nothing.stderr).to.contain('apiServer: give the URL of the API server')
