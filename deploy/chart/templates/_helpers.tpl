@@ -33,6 +33,16 @@ kube-ipvs.io/pool: {{ . | quote }}
 {{- end }}
 {{- end }}
 
+{{- /* Where kube-proxy is a DaemonSet, as kubeadm has it, and does not keep to the label, nodes would have two proxies. */ -}}
+{{- define "kube-ipvs.checkKubeProxy" -}}
+{{- if and .Values.replaceKubeProxy (not .Values.apiServer) (not .Values.existingConfigMap) }}
+{{- $there := lookup "apps/v1" "DaemonSet" "kube-system" "kube-proxy" }}
+{{- if and $there (ne (dig "spec" "template" "spec" "nodeSelector" "kube-ipvs.io/kube-proxy" "" $there) "true") }}
+{{- fail "replaceKubeProxy: kube-proxy's DaemonSet does not keep to nodes with kube-ipvs.io/kube-proxy=true: patch it as docs/install.md says; where something else keeps it off, give existingConfigMap: kube-proxy" }}
+{{- end }}
+{{- end }}
+{{- end }}
+
 {{- /* The port of an address of the configuration: the DaemonSet has to name it, too. */ -}}
 {{- define "kube-ipvs.port" -}}
 {{- $address := ternary (index .Values.config .field) "" (and (not (empty .Values.apiServer)) (hasKey .Values.config .field)) }}
