@@ -78,6 +78,8 @@ recipe for each kind of cluster is in [docs/install.md](../../docs/install.md), 
 [docs/operations.md](../../docs/operations.md).
 
 \`\`\`sh
+# First, and kube-proxy kept to nodes with it (docs/install.md): a node without this label would have two proxies.
+kubectl label nodes --all kube-ipvs.io/kube-proxy=true
 helm install kube-ipvs deploy/chart -n kube-system --set image.repository=registry.example.com/kube-ipvs \\
   --set replaceKubeProxy=true
 \`\`\`
@@ -85,7 +87,11 @@ helm install kube-ipvs deploy/chart -n kube-system --set image.repository=regist
 Objects are called \`kube-ipvs\` whatever the release is called: two releases would be two proxies. A second release is
 for a \`pool\`.
 
-A value that is not in the list below, or not as it has to be, is refused before anything is sent, with its name.
+A value that is not in the list below, or not as it has to be, is refused before anything is sent, with its name. What
+only the program sees, such as two networks of one family in \`clusterCIDR\`, it says when it starts:
+\`kubectl -n kube-system logs ds/kube-ipvs -c init\`.
+
+In a namespace other than \`kube-system\` the Pods may need its label \`pod-security.kubernetes.io/enforce=privileged\`.
 
 ## What an upgrade keeps
 
@@ -101,7 +107,10 @@ made of \`config\` belongs to who edits it:
 - \`helm rollback\` brings back the files as they were in that revision.
 - What renders without the cluster (\`helm template\`, Argo CD) cannot look: there the values always win.
 
-Objects that \`kubectl apply -k\` has made are taken over with \`helm install --take-ownership\`; a ConfigMap that the chart
+\`helm uninstall\` ends the Pods, and changes nothing on their nodes: these serve on as they are, and follow no change
+until another proxy runs. So kube-proxy comes first: the ways back are in [docs/install.md](../../docs/install.md).
+
+Objects that \`kubectl apply -k\` has made are taken over with \`helm install --take-ownership\` (Helm 3.17 or later); a ConfigMap that the chart
 makes, too, is then written from the values.
 
 ## Values

@@ -48,11 +48,20 @@ describe('an upgrade of the chart', () => {
   let server: Server
   /** The ConfigMap in the cluster. */
   let there: ConfigMap | undefined
+  /** The node selector of kube-proxy's DaemonSet. */
+  let nodeSelector: Readonly<Record<string, string>>
 
   before(async () => {
     server = createServer(({ url }, response) => {
       const [path] = url!.split('?')
-      const object = DISCOVERY[path!] ?? (path!.endsWith('/configmaps/kube-ipvs') ? there : undefined)
+      const kubeProxy = {
+        apiVersion: 'apps/v1',
+        kind: 'DaemonSet',
+        spec: { template: { spec: { nodeSelector } } },
+      }
+      const objects = { '/configmaps/kube-ipvs': there, '/daemonsets/kube-proxy': kubeProxy }
+      const [, object = DISCOVERY[path!]] =
+        Object.entries(objects).find(([name]) => path!.endsWith(name)) ?? []
       response.writeHead(object === undefined ? 404 : 200, { 'content-type': 'application/json' })
       response.end(
         JSON.stringify(object ?? { kind: 'Status', status: 'Failure', reason: 'NotFound', code: 404 }),
@@ -120,6 +129,21 @@ describe('an upgrade of the chart', () => {
     there = undefined
     const { data } = await upgrade(FIRST)
     expect(data['config.conf']).to.contain('scheduler: rr')
+  })
+
+  it('is refused where kube-proxy would be on its nodes, too', async () => {
+    nodeSelector = { 'kubernetes.io/os': 'linux' }
+    const values = { replaceKubeProxy: true }
+    const { isGood, stderr } = await templateInCluster(values, kubeconfig)
+    expect(isGood).to.equal(false)
+    expect(stderr).to.contain(
+      "kube-proxy's DaemonSet does not keep to nodes with kube-ipvs.io/kube-proxy=true",
+    )
+
+    const elsewise = { ...values, existingConfigMap: 'kube-proxy' }
+    expect((await templateInCluster(elsewise, kubeconfig)).isGood).to.equal(true)
+    nodeSelector = { 'kube-ipvs.io/kube-proxy': 'true' }
+    expect((await templateInCluster(values, kubeconfig)).isGood).to.equal(true)
   })
 
   it('to another ConfigMap, and an uninstall, leave this one behind', () => {

@@ -63,15 +63,24 @@ const WORK: readonly Bad[] = [
   ['/config/ipvs/scheduler', { config: { ipvs: { scheduler: 'least' } } }],
   ['/config/ipvs/syncPeriod', { config: { ipvs: { syncPeriod: 30 } } }],
   ['/config/ipvs/excludeCIDRs/0', { config: { ipvs: { excludeCIDRs: ['192.0.2.1'] } } }],
+  ['/config/ipvs/excludeCIDRs/0', { config: { ipvs: { excludeCIDRs: ['192.0.2.0/33'] } } }],
+  ['/config/ipvs/excludeCIDRs/0', { config: { ipvs: { excludeCIDRs: ['192.0.256.0/24'] } } }],
+  ['/config/clientConnection/kubeconfig', { config: { clientConnection: { kubeconfig: '/etc/other' } } }],
+  ['/config/conntrack/maxPerCore', { config: { conntrack: { maxPerCore: 2 ** 31 } } }],
   ['/config/conntrack/min', { config: { conntrack: { min: -1 } } }],
   ['/config/clusterCIDR', { config: { clusterCIDR: '10.244.0.0' } }],
   ['/config/hostnameOverride', { config: { hostnameOverride: 'node-1' } }],
   ['/config/healthzBindAddress', { config: { healthzBindAddress: '127.0.0.1:10256' } }],
+  ['/config/healthzBindAddress', { config: { healthzBindAddress: '0.0.0.0:0' } }],
+  ['/config/healthzBindAddress', { config: { healthzBindAddress: ':10256' } }],
   ['/config/metricsBindAddress', { config: { metricsBindAddress: 'all' } }],
+  ['/config/metricsBindAddress', { config: { metricsBindAddress: '0.0.0.0:65536' } }],
   ['/config/oomScoreAdj', { config: { oomScoreAdj: -1001 } }],
   ['/config/nodePortAddresses/0', { config: { nodePortAddresses: ['first'] } }],
+  ['/config/nodePortAddresses', { config: { nodePortAddresses: ['primary', '192.0.2.0/24'] } }],
   ['/externalAddresses/shop/0', { externalAddresses: { shop: ['203.0.113.7'] } }],
   ["/externalAddresses': additional properties 'Shop'", { externalAddresses: { Shop: [] } }],
+  ["/externalAddresses': additional properties", { externalAddresses: { ['a'.repeat(64)]: [] } }],
   ['/vipBinding', { vipBinding: 'routes' }],
   ['/statusPage', { statusPage: 'true' }],
   ['/serviceMetrics/servers', { serviceMetrics: { servers: 1001 } }],
@@ -127,6 +136,24 @@ describe('the values of the chart', function () {
 
   it('are taken where they are good', async () => {
     const { isGood, stderr } = await template(GOOD)
+    expect(isGood, stderr).to.equal(true)
+  })
+
+  it('are taken at their limits', async () => {
+    const config = {
+      clientConnection: { kubeconfig: '/var/lib/kube-proxy/kubeconfig.conf' },
+      healthzBindAddress: '255.255.255.255:65535',
+      ipvs: {
+        excludeCIDRs: ['0.0.0.0/0', '198.51.100.255/32', '::/0', '2001:db8::1/128', '::ffff:192.0.2.0/120'],
+      },
+      metricsBindAddress: '2001:db8::1',
+      nodePortAddresses: ['10.0.0.0/8', 'fd00::/8'],
+    }
+    const { isGood, stderr } = await template({
+      ...GOOD,
+      config,
+      externalAddresses: { ['a'.repeat(63)]: [] },
+    })
     expect(isGood, stderr).to.equal(true)
   })
 

@@ -228,7 +228,10 @@ const WORK: readonly Choice[] = [
         {
           kind: 'PodMonitor',
           spec: {
-            selector: { matchLabels: { 'app.kubernetes.io/name': 'kube-ipvs' } },
+            selector: {
+              matchLabels: { 'app.kubernetes.io/name': 'kube-ipvs' },
+              matchExpressions: [{ key: 'kube-ipvs.io/pool', operator: 'DoesNotExist' }],
+            },
             podMetricsEndpoints: [
               {
                 port: 'metrics',
@@ -329,6 +332,13 @@ describe('the chart', () => {
       )
   })
 
+  it('is whole in the copy that scripts/publish makes of it', async () => {
+    const [copy] = /^ *cp .* deploy\/chart .*$/m.exec(readFileSync('scripts/publish', 'utf8'))!
+    execFileSync('bash', ['-c', copy], { env: { ...process.env, work: root } })
+    const { isGood, stderr } = await helm(['package', join(root, 'chart'), '--destination', root])
+    expect(isGood, stderr).to.equal(true)
+  })
+
   it('says what is missing, what would be ignored, and what would not be scraped', async () => {
     const nothing = await template({})
     expect(nothing.stderr).to.contain('apiServer: give the URL of the API server')
@@ -338,6 +348,35 @@ describe('the chart', () => {
       const { stderr } = await template({ replaceKubeProxy: true, ...ignored })
       expect(stderr).to.contain('edit the ConfigMap kube-proxy instead')
     }
+    const elsewhere = await template({ replaceKubeProxy: true }, 'default')
+    expect(elsewhere.stderr).to.contain(
+      "kube-proxy's ConfigMap is in kube-system: install with -n kube-system",
+    )
+  })
+
+  it('takes names that look like other things, and what is empty', async () => {
+    const oneOf = async (values: Values, kind: string): Promise<Manifest> =>
+      (await renderChart(values)).find((object) => object.kind === kind)!
+    const odd = {
+      existingConfigMap: '1e3',
+      priorityClassName: '123',
+      image: { pullSecrets: ['true', '0755'] },
+    }
+    for (const values of [
+      odd,
+      { apiServer: API_SERVER, pool: '123', nodeSelector: { 'kubernetes.io/os': null }, tolerations: [] },
+      { apiServer: API_SERVER, nodeSelector: { 'kubernetes.io/os': null }, extraArgs: null, podLabels: null },
+    ])
+      checkManifest(await oneOf(values, 'DaemonSet'))
+    const unlabelled = { apiServer: API_SERVER, alerts: { enabled: true, labels: null } }
+    expect((await oneOf(unlabelled, 'PrometheusRule')).metadata).not.to.have.property('labels')
+  })
+
+  it('takes no part of an IPv6 address for a port', async () => {
+    const addresses = { healthzBindAddress: '2001:db8::10', metricsBindAddress: '[2001:db8::10]:20249' }
+    const objects = await renderChart({ apiServer: API_SERVER, config: addresses })
+    const [main] = podSpecOf(objects.find(({ kind }) => kind === 'DaemonSet')!).containers
+    expect(JSON.stringify(main)).to.contain('"containerPort":10256').and.to.contain('"containerPort":20249')
   })
 
   describe('has the objects that kustomize has, for', () => {

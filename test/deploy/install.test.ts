@@ -11,6 +11,12 @@ const PAGE = 'docs/install.md'
 const TEXT = readFileSync(PAGE, 'utf8')
 const PAGES = [PAGE, 'deploy/chart/README.md']
 
+interface PodSpec {
+  readonly nodeName: string
+  readonly serviceAccountName: string
+  readonly volumes: readonly { readonly configMap?: { readonly name: string } }[]
+}
+
 /** Each recipe's commands, one after the other. */
 const recipes = TEXT.split(/^## /m)
   .slice(1)
@@ -21,11 +27,11 @@ const recipes = TEXT.split(/^## /m)
 const [before, ...clusters] = recipes
 
 /**
- * Runs a recipe where all programs but helm do nothing. What helm would install is printed.
+ * Runs a recipe where all programs but helm do nothing. What helm would install, and what is applied, is printed.
  * Commands of other systems answer with a host, as those that are asked for one do.
  */
 const STUBS = `
-kubectl() { :; }; systemctl() { :; }; aws() { echo https://192.0.2.1; }; az() { echo api.example.com; }
+kubectl() { [[ $* != 'apply -f -' ]] || { echo ---; cat; }; }; systemctl() { :; }; aws() { echo https://192.0.2.1; }; az() { echo api.example.com; }
 helm() { [[ $1 != install ]] || "$HELM" template "\${@:2}"; }
 `
 
@@ -37,7 +43,7 @@ describe('docs/install.md', () => {
 
   function run(steps: string): string {
     const HELM = execFileSync('scripts/helm', { encoding: 'utf8' }).trim()
-    const script = `${STUBS}\n${before!.steps}\n${steps}`.replaceAll('deploy/chart', resolve('deploy/chart'))
+    const script = `${STUBS}\n${before!.steps}\n${steps}`.replaceAll('deploy/', `${resolve('deploy')}/`)
     return execFileSync('bash', ['-euo', 'pipefail', '-c', script], {
       cwd: folder,
       env: { PATH: process.env.PATH, HELM, HOME: folder },
@@ -77,6 +83,15 @@ describe('docs/install.md', () => {
       expect(first).to.be.within(0, lines.findIndex((line) => line.startsWith('helm install')) - 1)
     })
   }
+
+  it('looks first, where the chart makes the ConfigMap, with objects that the chart makes', () => {
+    const objects = objectsIn(run(clusters.find(({ name }) => name === 'k3s and RKE2')!.steps))
+    const { spec } = objects.find(({ kind }) => kind === 'Pod') as unknown as { spec: PodSpec }
+    const made = objects.map(({ kind, metadata }) => `${kind}/${metadata.name}`)
+    expect(made).to.include(`ServiceAccount/${spec.serviceAccountName}`)
+    expect(made).to.include(`ConfigMap/${spec.volumes[0]!.configMap!.name}`)
+    expect(spec.nodeName).to.equal('worker-1')
+  })
 
   it('has every choice in the file of values, which an upgrade takes again', () => {
     const lines = TEXT.split('\n').filter((line) => /helm (install|upgrade) kube/.test(line))

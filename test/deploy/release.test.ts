@@ -134,13 +134,22 @@ describe('scripts/release', function () {
   beforeEach(() => {
     folder = mkdtempSync(join(tmpdir(), 'kube-ipvs-release-'))
     git('init', '--quiet')
-    const manifest = { name: 'kube-ipvs', version: '1.2.3', type: 'module', files: ['dist/main.cjs', 'docs'] }
+    const files = ['dist/main.cjs', 'docs', 'native/prebuilds']
+    // As ours, it is not in git, and says something.
+    const prepack = 'mkdir -p native/prebuilds && touch native/prebuilds/addon.node && echo added 1 package'
+    const manifest = {
+      name: 'kube-ipvs',
+      version: '1.2.3',
+      type: 'module',
+      files,
+      scripts: { prepack, 'test:image': 'echo image tested' },
+    }
     write('package.json', JSON.stringify(manifest))
     const packages = { '': {}, 'node_modules/a': { version: '1.0.0', integrity: SHA512 } }
     write('package-lock.json', JSON.stringify({ lockfileVersion: 3, packages }))
     write('docs/CHANGELOG.md', CHANGELOG)
-    write('docs/operations.md', 'kube-ipvs:1.2.3\n')
-    write('.gitignore', 'dist/\n')
+    write('docs/operations.md', 'kube-ipvs:1.2.3, kube-ipvs-1.2.3.tgz\n')
+    write('.gitignore', 'dist/\nnative/prebuilds/\n')
     write('dist/main.cjs', '')
     write('.ci/run', '#!/bin/sh\necho tests run\n', 0o755)
     mkdirSync(join(folder, 'scripts'))
@@ -164,12 +173,19 @@ describe('scripts/release', function () {
   })
 
   it('runs what CI runs, where it is told to, and stops where that fails', () => {
-    expect(release('--run-ci').said).to.contain('tests run')
+    expect(release('--run-ci').said).to.match(/tests run\nimage tested\n/)
     write('.ci/run', '#!/bin/sh\nexit 1\n', 0o755)
     const { code, said } = release('--run-ci')
     expect(code).to.equal(1)
     expect(said).to.contain('no: it has failed')
     expect(said).not.to.contain('git tag')
+  })
+
+  it('says how it is used from wherever it is called', () => {
+    for (const script of ['release', 'publish']) {
+      const { said } = run(`./${script}`, ['--help'], resolve('scripts'))
+      expect(said).to.match(new RegExp(`^ +${script} `))
+    }
   })
 
   it('does not take silence for an answer', () => {
@@ -215,6 +231,26 @@ describe('scripts/release', function () {
       () => write('deploy/base/daemonset.yaml', 'image: kube-ipvs:1.2.2\n'),
     ],
     [
+      'a page with a package of another version',
+      /no: they also name kube-ipvs-1\.2\.2/,
+      () => write('docs/operations.md', 'kube-ipvs:1.2.3, kube-ipvs-1.2.2.tgz\n'),
+    ],
+    [
+      'an origin that cannot be asked for its tags',
+      /no: origin does not answer/,
+      () => {
+        git('remote', 'add', 'origin', join(folder, 'gone'))
+      },
+    ],
+    [
+      'a package that cannot be made',
+      /no: it has failed\n +do: see above; npm pack/,
+      () => {
+        const manifest = JSON.parse(readFileSync(join(folder, 'package.json'), 'utf8')) as object
+        write('package.json', JSON.stringify({ ...manifest, scripts: { prepack: 'exit 1' } }))
+      },
+    ],
+    [
       'a tag that is there',
       /no: there is one here/,
       () => {
@@ -236,7 +272,7 @@ describe('scripts/release', function () {
       'a package with what git does not have',
       /no: missing \(<\) or too much \(>\): > docs\/secret\.txt/,
       () => {
-        write('.gitignore', 'dist/\nsecret.txt\n')
+        write('.gitignore', 'dist/\nnative/prebuilds/\nsecret.txt\n')
         write('.npmignore', '')
         write('docs/secret.txt', '')
       },

@@ -153,7 +153,16 @@ describe('scripts/publish', function () {
   it('has made a chart that takes this image', () => {
     const helm = run(clone, 'scripts/helm').trim()
     const of = ['kube-ipvs', `oci://${CHART}`, '--version', version]
-    const objects = run(folder, helm, 'template', ...of, '--set', 'replaceKubeProxy=true')
+    const objects = run(
+      folder,
+      helm,
+      'template',
+      ...of,
+      '-n',
+      'kube-system',
+      '--set',
+      'replaceKubeProxy=true',
+    )
     expect(objects).to.contain(`image: ${IMAGE}:${version}`)
   })
 

@@ -8,7 +8,8 @@ export function cleanFolder(place: string): string {
   const files = execFileSync('git', ['ls-files', '-co', '--exclude-standard'], { encoding: 'utf8' })
   for (const file of files.trim().split('\n')) {
     mkdirSync(dirname(join(place, file)), { recursive: true })
-    if (lstatSync(file, { throwIfNoEntry: false })) cpSync(file, join(place, file))
+    if (lstatSync(file, { throwIfNoEntry: false }))
+      cpSync(file, join(place, file), { verbatimSymlinks: true })
   }
   if (spawnSync('cp', ['-al', 'node_modules', place]).status !== 0)
     execFileSync('cp', ['-a', 'node_modules', place])
