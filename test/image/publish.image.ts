@@ -89,8 +89,8 @@ describe('scripts/publish', function () {
   let clone: string
   let server: ChildProcess
 
-  const publish = (): { readonly code: number | null; readonly said: string } => {
-    const { status, stdout, stderr } = spawnSync('scripts/publish', [`${HOST}/team`], {
+  const publish = (registry = `${HOST}/team`): { readonly code: number | null; readonly said: string } => {
+    const { status, stdout, stderr } = spawnSync('scripts/publish', [registry], {
       cwd: clone,
       env: environment(),
       encoding: 'utf8',
@@ -127,6 +127,12 @@ describe('scripts/publish', function () {
     rmSync(join(clone, 'note'))
     expect(code).to.equal(1)
     expect(said).to.contain('no: there are changes that no commit has')
+  })
+
+  it('takes no silence for an empty place: a registry that does not answer gets nothing', () => {
+    const { code, said } = publish('localhost:1/team')
+    expect(code).to.equal(1)
+    expect(said).to.match(/no: whether localhost:1\/team\/kube-ipvs:\S+ is there: .*connection refused/)
   })
 
   it('puts the image, the chart and their signatures into the registry, and the package beside them', () => {
