@@ -18,6 +18,8 @@ const API_SERVER = 'https://kubernetes-api.example.com:6443'
 const BASE = '../deploy/base'
 const OVERLAY = '../deploy/overlays/replace-kube-proxy'
 
+const COMPONENTS = ['seccomp', 'apparmor']
+
 /** The same choices, said to helm and to kustomize. */
 interface Choice {
   readonly name: string
@@ -204,6 +206,14 @@ const WORK: readonly Choice[] = [
     },
   },
   {
+    name: 'profiles that are on every node',
+    values: { replaceKubeProxy: true, seccompProfile: 'kube-ipvs.json', appArmorProfile: 'kube-ipvs' },
+    kustomization: {
+      resources: [OVERLAY],
+      components: COMPONENTS.map((name) => `../deploy/components/${name}`),
+    },
+  },
+  {
     name: 'a monitor, alerts and a dashboard',
     values: {
       replaceKubeProxy: true,
@@ -293,7 +303,7 @@ describe('the chart', () => {
   const root = mkdtempSync(join(tmpdir(), 'kube-ipvs-chart-'))
   const rendered = new Map<Choice, Manifest[]>()
   before(async () => {
-    for (const name of ['base', 'overlays'])
+    for (const name of ['base', 'overlays', 'components'])
       cpSync(`deploy/${name}`, join(root, 'deploy', name), { recursive: true })
     for (const choice of CHOICES) rendered.set(choice, await renderChart(choice.values, choice.namespace))
   })
@@ -302,7 +312,7 @@ describe('the chart', () => {
   })
 
   it('is one that helm has nothing to say against', async () => {
-    for (const values of [{}, WORK[0]!.values, WORK[3]!.values]) {
+    for (const values of [{}, WORK[0]!.values, WORK[3]!.values, WORK[4]!.values]) {
       const { isGood, stdout } = await helm(['lint', '--strict', CHART], { values })
       expect(isGood, stdout).to.equal(true)
       // An icon is for pages that list charts.
@@ -396,6 +406,16 @@ describe('the chart', () => {
   })
 
   it('has containers with no more privileges than deploy/base, whatever is chosen', () => {
+    // Which ones there can be is what kustomize says above.
+    const withoutProfiles = ({
+      seccompProfile,
+      appArmorProfile,
+      ...rest
+    }: Container['securityContext']): object => {
+      expect(seccompProfile?.type).to.not.equal('Unconfined')
+      expect(appArmorProfile?.type).to.not.equal('Unconfined')
+      return rest
+    }
     const containersOf = (daemonSet: Manifest): Container[] => {
       const { initContainers, containers } = podSpecOf(daemonSet)
       return [...initContainers, ...containers]
@@ -404,8 +424,8 @@ describe('the chart', () => {
     for (const objects of rendered.values()) {
       const daemonSet = objects.find(({ kind }) => kind === 'DaemonSet')!
       for (const [i, { securityContext, volumeMounts }] of containersOf(daemonSet).entries())
-        expect({ securityContext, volumeMounts }).to.deep.equal({
-          securityContext: expected[i]!.securityContext,
+        expect({ securityContext: withoutProfiles(securityContext), volumeMounts }).to.deep.equal({
+          securityContext: withoutProfiles(expected[i]!.securityContext),
           volumeMounts: expected[i]!.volumeMounts,
         })
     }

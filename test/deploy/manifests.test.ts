@@ -16,6 +16,7 @@ import {
 } from '../support/deploy.ts'
 
 const FOLDERS = ['deploy/base', ...readdirSync('deploy/overlays').map((name) => `deploy/overlays/${name}`)]
+const COMPONENTS = readdirSync('deploy/components').map((name) => `deploy/components/${name}`)
 
 describe('the manifests', () => {
   it('are refused by these tests when they are wrong', () => {
@@ -55,6 +56,18 @@ describe('the manifests', () => {
       }
     })
   }
+
+  it('with every component are what the API takes, and have the profiles of the node in the main container', () => {
+    const daemonSet = render('deploy/base', ...COMPONENTS).find(({ kind }) => kind === 'DaemonSet')!
+    checkManifest(daemonSet)
+    const { initContainers, containers } = podSpecOf(daemonSet)
+    expect(initContainers).to.deep.equal(podSpec().initContainers)
+    expect(containers[0]!.securityContext).to.deep.equal({
+      ...podSpec().containers[0]!.securityContext,
+      seccompProfile: { type: 'Localhost', localhostProfile: 'kube-ipvs.json' },
+      appArmorProfile: { type: 'Localhost', localhostProfile: 'kube-ipvs' },
+    })
+  })
 
   it('to replace kube-proxy use its ConfigMap', () => {
     const volumesOf = (folder: string): string[] =>

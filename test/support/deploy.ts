@@ -15,6 +15,12 @@ export function manifestsOf(file: string): Manifest[] {
   return parseAllDocuments(readFileSync(file, 'utf8')).map((document) => document.toJS() as Manifest)
 }
 
+/** What a container may ask of the kernel. */
+interface Profile {
+  readonly type: 'RuntimeDefault' | 'Localhost' | 'Unconfined'
+  readonly localhostProfile?: string
+}
+
 export interface Container {
   readonly name: string
   readonly image: string
@@ -25,10 +31,13 @@ export interface Container {
     readonly allowPrivilegeEscalation?: boolean
     readonly readOnlyRootFilesystem?: boolean
     readonly capabilities?: { readonly drop: readonly string[]; readonly add: readonly string[] }
+    readonly seccompProfile?: Profile
+    readonly appArmorProfile?: Profile
   }
   readonly volumeMounts: readonly {
     readonly name: string
     readonly mountPath: string
+    readonly readOnly?: boolean
     readonly subPath?: string
   }[]
 }
@@ -106,19 +115,24 @@ export function unitCommand(): string[] {
 interface Kustomization {
   readonly resources: readonly string[]
   readonly images?: readonly { readonly name: string; readonly newName: string; readonly newTag: string }[]
+  readonly components?: readonly string[]
   readonly patches?: readonly {
     readonly target: { readonly kind: string; readonly name: string }
     readonly patch: string
   }[]
 }
 
-/** What `kubectl kustomize` prints, as far as these kustomizations go. */
-export function render(folder: string): Manifest[] {
-  const text = readFileSync(join(folder, 'kustomization.yaml'), 'utf8')
-  const { resources, patches = [], images = [] } = parse(text) as Kustomization
+const kustomizationOf = (folder: string): Kustomization =>
+  parse(readFileSync(join(folder, 'kustomization.yaml'), 'utf8')) as Kustomization
+
+/** What `kubectl kustomize` prints, as far as these kustomizations go; with components that are named beside its own. */
+export function render(folder: string, ...more: readonly string[]): Manifest[] {
+  const { resources, patches: own = [], components = [], images = [] } = kustomizationOf(folder)
   const objects = resources.flatMap((resource) =>
     resource.endsWith('.yaml') ? manifestsOf(join(folder, resource)) : render(join(folder, resource)),
   )
+  const all = [...components.map((component) => join(folder, component)), ...more]
+  const patches = [...all.flatMap((component) => kustomizationOf(component).patches ?? []), ...own]
   const patched = patches.reduce((current, { target, patch }) => {
     const isTarget = ({ kind, metadata }: Manifest): boolean =>
       kind === target.kind && metadata.name === target.name

@@ -17,6 +17,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { promisify } from 'node:util'
+import { recorder } from './calls.ts'
 import { eventually } from './eventually.ts'
 import type { LogLine } from './log.ts'
 import { inImage } from './pod.ts'
@@ -247,8 +248,10 @@ export function temporaryFolder(): string {
 }
 
 /** The bundle, or what is in the image that LAB_IMAGE has unpacked (scripts/image/try). */
-const OURS =
-  process.env.LAB_IMAGE === undefined ? [process.execPath, PROGRAM] : inImage(process.env.LAB_IMAGE)
+const ours = (): readonly string[] =>
+  process.env.LAB_IMAGE === undefined
+    ? [...recorder(), process.execPath, PROGRAM]
+    : inImage(process.env.LAB_IMAGE)
 
 /** The program, running on the node. */
 export class Program {
@@ -257,7 +260,7 @@ export class Program {
   stdout = ''
 
   /** `wrapper` is a command that runs it, such as setpriv; `program` how it is called. */
-  constructor(args: readonly string[], wrapper: readonly string[] = [], program: readonly string[] = OURS) {
+  constructor(args: readonly string[], wrapper: readonly string[] = [], program = ours()) {
     const [command, ...rest] = [...wrapper, ...program, ...args]
     this.process = spawn(command!, rest, {
       stdio: ['ignore', 'pipe', 'pipe'],

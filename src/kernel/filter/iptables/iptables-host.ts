@@ -88,6 +88,10 @@ const REASONS: readonly (readonly [RegExp, (family: Family, ...groups: string[])
     () => 'we may not: run kube-ipvs as root with CAP_NET_ADMIN and CAP_NET_RAW',
   ],
   [
+    /open socket to ipset/,
+    () => 'rules that ask sets take a raw socket: run kube-ipvs as root with CAP_NET_RAW',
+  ],
+  [
     /xtables lock/,
     () =>
       `another program has held /run/xtables.lock for ${LOCK_SECONDS} s: find it with "fuser /run/xtables.lock"`,

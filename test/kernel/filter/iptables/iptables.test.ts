@@ -392,6 +392,10 @@ describe('Iptables', () => {
         'we may not: run kube-ipvs as root with CAP_NET_ADMIN and CAP_NET_RAW',
       ],
       [
+        { code: 2, stderr: "iptables-restore v1.8.9 (nf_tables): Can't open socket to ipset.\n\n" },
+        'rules that ask sets take a raw socket: run kube-ipvs as root with CAP_NET_RAW',
+      ],
+      [
         { code: 4, stderr: 'Could not fetch rule set generation id: Invalid argument\n' },
         'this kernel has no nf_tables: load it with "modprobe nf_tables", on the host',
       ],
