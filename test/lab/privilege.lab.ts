@@ -264,7 +264,9 @@ describe('each capability is needed', () => {
       (await run(`iptables-${variant}-save`)).includes('--match-set KUBE-CLUSTER-IP')
 
     it(`NET_RAW: there are rules of iptables-${variant} with it, and without it a reason why not`, async () => {
-      await sh(`iptables-${variant} -t mangle -N KUBE-KUBELET-CANARY`)
+      // As kubelet does, for both families: ip6_tables is there then, which no container may load.
+      for (const tables of ['iptables', 'ip6tables'])
+        await sh(`${tables}-${variant} -t mangle -N KUBE-KUBELET-CANARY`)
       const { program: without } = await start(main(PROFILED, withCapabilities('NET_ADMIN')))
       await eventually(() => expect(without.complaints()).to.have.length(2), PATIENCE_MS)
       for (const { msg, reason } of without.complaints())
