@@ -1,7 +1,7 @@
 /** Runs the lab tests on the machine that has IPVS: each file in a network namespace of its own, three at a time. */
 import { execFileSync, spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
-import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { confined } from '../support/pod.ts'
 
@@ -68,6 +68,8 @@ const OWN_RUN = [
 async function runFile(name: string): Promise<void> {
   const namespace = `lab-${name}`
   const output = join(OUT, `${name}.json`)
+  // What an earlier run has left is no result of this one.
+  rmSync(output, { force: true })
   execFileSync('ip', ['netns', 'add', namespace])
   const mocha = join(process.cwd(), 'node_modules/mocha/bin/mocha.js')
   const args = [
