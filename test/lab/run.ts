@@ -7,7 +7,7 @@
  */
 import { execFileSync, spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
-import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { confined } from '../support/pod.ts'
 
@@ -76,6 +76,8 @@ const OWN_RUN = [
 async function runFile(name: string): Promise<void> {
   const namespace = `lab-${name}`
   const output = join(OUT, `${name}.json`)
+  // What an earlier run has left is no result of this one.
+  rmSync(output, { force: true })
   execFileSync('ip', ['netns', 'add', namespace])
   const mocha = join(process.cwd(), 'node_modules/mocha/bin/mocha.js')
   const args = [
@@ -143,8 +145,9 @@ function report(name: string, result: Result | undefined): void {
 const wanted = process.argv[2]
 function isWanted(name: string): boolean {
   if (wanted === 'beside') return BESIDE.includes(name)
-  if (wanted !== undefined && wanted !== 'rest') return name.includes(wanted)
-  return !name.includes('poor-kernel') && !(wanted === 'rest' && BESIDE.includes(name))
+  if (name.startsWith('poor-kernel')) return wanted?.startsWith('poor') === true
+  if (wanted === 'rest') return !BESIDE.includes(name)
+  return name.includes(wanted ?? '')
 }
 const place = (name: string): number => LONG.findIndex((long) => name.startsWith(long)) >>> 0
 const queue = readdirSync(BUNDLES)
