@@ -83,11 +83,15 @@ function cluster(proxy: 'ipvs' | 'iptables' | 'kube-router'): StoredObject[] {
   ]
 }
 
+/** What kubectl keeps of the manifest says the same once more. */
+const withoutCopy = (key: string, value: unknown): unknown =>
+  key === 'kubectl.kubernetes.io/last-applied-configuration' ? undefined : value
+
 /** What can be compared of a request. */
 function described({ method, path, body }: Asked): string {
   const line = `${method} ${path.replace(/[?&]fieldManager=[\w-]+/, '').replace(/[?&]fieldValidation=\w+/, '')}`
   if (method === 'PATCH')
-    return `${line} ${JSON.stringify(body).replaceAll(/"\d{4}-\d\d-\d\dT[^"]+"/g, '"NOW"')}`
+    return `${line} ${JSON.stringify(body, withoutCopy).replaceAll(/"\d{4}-\d\d-\d\dT[^"]+"/g, '"NOW"')}`
   if (method !== 'POST' && method !== 'PUT') return line
   const { kind, metadata } = body as StoredObject
   const [images, args] = ['image', 'args'].map((field) => [

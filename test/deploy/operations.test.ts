@@ -162,7 +162,7 @@ describe('the steps of docs/operations.md', () => {
     expect(TEXT).not.to.match(/-k deploy\//)
   })
 
-  it('apply that image, and no other', () => {
+  it('apply that image, then the next version of it, and no other', () => {
     const applied = calls.filter(({ args }) => args[0] === 'apply')
     const objects = applied.flatMap(({ args, input }) =>
       args.includes('-k')
@@ -177,7 +177,9 @@ describe('the steps of docs/operations.md', () => {
       if (object.kind === 'DaemonSet') return containersOf(podSpecOf(object))
       return object.kind === 'Pod' ? containersOf(object.spec as object) : []
     })
-    expect(images.map((container) => container.image)).to.deep.equal([image, image, image])
+    // Of the plan, and twice of a kustomization, which is rendered here as it is in the end.
+    const next = image.replace(/[^:]*$/, /export VERSION=(\S+)/.exec(TEXT)![1]!)
+    expect(images.map((container) => container.image)).to.deep.equal([image, next, next, next, next])
     for (const { args } of calls.filter(({ program: name }) => name === 'docker'))
       expect(args).to.include(image)
     expect(calls.flatMap(({ args }) => args)).to.include(`kube-proxy=${image}`)

@@ -149,6 +149,7 @@ describe('scripts/release', function () {
     write('package-lock.json', JSON.stringify({ lockfileVersion: 3, packages }))
     write('docs/CHANGELOG.md', CHANGELOG)
     write('docs/operations.md', 'kube-ipvs:1.2.3, kube-ipvs-1.2.3.tgz\n')
+    write('test/previous-version', '0123abc\n')
     write('.gitignore', 'dist/\nnative/prebuilds/\n')
     write('dist/main.cjs', '')
     write('.ci/run', '#!/bin/sh\necho tests run\n', 0o755)
@@ -162,11 +163,12 @@ describe('scripts/release', function () {
   it('goes through all steps, prints the commands that publish, and changes nothing', () => {
     const { code, said } = release()
     expect(code, said).to.equal(0)
-    expect(said.match(/==> /g)).to.have.length(8)
+    expect(said.match(/==> /g)).to.have.length(9)
     for (const command of [
       "git tag --sign v1.2.3 --message 'kube-ipvs 1.2.3'",
       'git push origin v1.2.3',
       'scripts/publish REGISTRY',
+      'echo v1.2.3 >test/previous-version',
     ])
       expect(said).to.contain(command)
     expect(git('status', '--porcelain') + git('tag')).to.equal('')
@@ -259,6 +261,15 @@ describe('scripts/release', function () {
       },
     ],
     [
+      'upgrades that are tested from an older release',
+      /no: they are from v1\.2\.1, and the last is v1\.2\.2\n +do: echo v1\.2\.2 >test\/previous-version/,
+      () => {
+        write('test/previous-version', 'v1.2.1\n')
+        commit()
+        for (const tag of ['v1.2.1', 'v1.2.2']) git('tag', tag)
+      },
+    ],
+    [
       'a lock file with a fault',
       /no: package-lock\.json is not what it should be/,
       () => write('package-lock.json', JSON.stringify({ lockfileVersion: 2, packages: { '': {} } })),
@@ -326,6 +337,16 @@ describe('the workflows', () => {
       for (const script of scripts) expect(existsSync(script), script).to.equal(true)
     })
   }
+
+  it('take all of the history where tests run, as the version before this one is made of it', () => {
+    for (const file of ['ci.yml', 'release.yml']) {
+      const { jobs } = parse(readFileSync(`.github/workflows/${file}`, 'utf8')) as Workflow
+      for (const { steps } of Object.values(jobs)) {
+        if (!steps.some(({ run: line = '' }) => /^(\.ci\/run|scripts\/release .*)$/.test(line))) continue
+        expect(steps[0]!.with, file).to.include({ 'fetch-depth': 0 })
+      }
+    }
+  })
 
   it('look at the lock file, and at signatures, before anything of it runs', () => {
     const { jobs } = parse(readFileSync('.github/workflows/ci.yml', 'utf8')) as Workflow

@@ -28,7 +28,14 @@ const CLUSTER_IP = '10.96.210.96'
 const NODE_PORT = 30_087
 const LOAD_BALANCER = '203.0.113.80'
 /** The messages of IPVS, by the letter of ipvsadm that stands for each. */
-const IPVS_COMMANDS: Readonly<Record<string, number>> = { A: 1, E: 2, D: 3, a: 5, e: 6, d: 7 }
+const IPVS_MESSAGES: Readonly<Record<string, string>> = {
+  A: 'virtual server added',
+  E: 'virtual server changed',
+  D: 'virtual server deleted',
+  a: 'real server added',
+  e: 'real server changed',
+  d: 'real server deleted',
+}
 
 let cluster: ClusterLab
 const manifests = temporaryFolder()
@@ -115,11 +122,11 @@ describe('on a node where kube-proxy has been running in mode ipvs', () => {
       .filter((line) => line.endsWith(' -m -w 0'))
       .map((line) => line.replace(/^-e (.*) -m -w 0$/, '-d $1'))
     expect(done.filter((line) => !quiesced.includes(line)).sort()).to.deep.equal([...announced].sort())
-    for (const [letter, command] of Object.entries(IPVS_COMMANDS)) {
+    for (const [letter, message] of Object.entries(IPVS_MESSAGES)) {
       const count = done.filter((line) => line.startsWith(`-${letter} `)).length
-      expect(counts[`16/${family}/${command}`] ?? 0, `messages for ipvsadm -${letter}`).to.equal(count)
+      expect(counts[message] ?? 0, `messages for ipvsadm -${letter}`).to.equal(count)
     }
-    expect(counts['0/20'] ?? 0, 'addresses added').to.equal(0)
+    expect(counts).not.to.have.property('address added')
     await allOpen()
   })
 

@@ -147,10 +147,10 @@ describe('kill -9', () => {
     const family = await ipvsFamily()
 
     expect(changing(await monitor.stop(), family)).to.deep.equal({
-      '0/20': 1,
-      [`16/${family}/1`]: 1,
+      'address added': 1,
+      'virtual server added': 1,
       // KUBE-IPVS-IPS and KUBE-CLUSTER-IP.
-      '12/1545': 2,
+      'set member added': 2,
     })
   })
 })

@@ -78,7 +78,7 @@ export interface Reply {
   readonly errors: Readonly<Record<string, number>>
 }
 
-/** Connections that stay open, each speaking ten times a second. */
+/** Connections that stay open, each speaking from time to time. */
 export class HeldConnections {
   readonly #process: ChildProcess
   readonly #lines: { open: number; broken: Record<string, string>; servers: string[]; rounds: number }[] = []
@@ -118,6 +118,51 @@ export class HeldConnections {
     const line = this.#lines.at(-1)
     if (line === undefined) throw new Error(`no connection is open (exit code ${this.#process.exitCode})`)
     return line
+  }
+}
+
+/** Where a connection goes. */
+export type Target = Pick<Question, 'protocol' | 'address' | 'port'>
+
+/** What became of new connections so far. */
+export interface Tally {
+  readonly asked: number
+  readonly answered: number
+  /** Connections that failed, by their target and the error. */
+  readonly errors: Readonly<Record<string, number>>
+  /** The longest that an answer took, in seconds. */
+  readonly slowest: number
+  /** How long it has been going on. */
+  readonly seconds: number
+}
+
+/** New connections at a rate, to one target after the other, each with a request and its answer. */
+export class NewConnections {
+  readonly #process: ChildProcess
+  readonly #lines: Tally[] = []
+
+  constructor(process: ChildProcess, targets: readonly Target[]) {
+    this.#process = process
+    createInterface({ input: process.stdout! }).on('line', (line) =>
+      this.#lines.push(JSON.parse(line) as Tally),
+    )
+    process.stdin!.write(`${JSON.stringify(targets)}\n`)
+  }
+
+  /** As it is a second from now. */
+  async tally(): Promise<Tally> {
+    const told = this.#lines.length
+    return eventually(() => {
+      if (this.#lines.length === told) throw new Error('nothing said since')
+      return this.#lines.at(-1)!
+    }, 30_000)
+  }
+
+  /** Opens no more; resolves when all have ended. */
+  async close(): Promise<Tally> {
+    this.#process.stdin!.end()
+    if (this.#process.exitCode === null) await once(this.#process, 'close')
+    return this.#lines.at(-1)!
   }
 }
 
@@ -191,12 +236,24 @@ export class Host {
     return ask(questions, seconds, ['ip', 'netns', 'exec', this.namespace])
   }
 
-  async hold(protocol: WireProtocol, address: string, port: number, count = 1): Promise<HeldConnections> {
-    const held = new HeldConnections(
-      this.#spawn(TRAFFIC, 'hold', protocol, address, String(port), '-n', String(count)),
-    )
+  /** Opens connections, and speaks on each every `pause` seconds: no answer within `timeout` seconds breaks it. */
+  async hold(
+    protocol: WireProtocol,
+    address: string,
+    port: number,
+    count = 1,
+    { pause = 0.1, timeout = 5, sourcePort = 0 } = {},
+  ): Promise<HeldConnections> {
+    const options = ['-p', String(pause), '-t', String(timeout), '-s', String(sourcePort)]
+    const args = ['hold', protocol, address, String(port), '-n', String(count), ...options]
+    const held = new HeldConnections(this.#spawn(TRAFFIC, ...args))
     await held.opened()
     return held
+  }
+
+  /** Opens new connections until they are closed, `rate` a second. */
+  stream(rate: number, targets: readonly Target[]): NewConnections {
+    return new NewConnections(this.#spawn(TRAFFIC, 'stream', String(rate)), targets)
   }
 
   async remove(): Promise<void> {

@@ -36,12 +36,62 @@ export class NetlinkMonitor {
   }
 }
 
-/** Messages that create, change or delete: of IPVS, of links and addresses, of sets, of rules. */
+const IPVS: Readonly<Record<number, string>> = {
+  1: 'virtual server added',
+  2: 'virtual server changed',
+  3: 'virtual server deleted',
+  5: 'real server added',
+  6: 'real server changed',
+  7: 'real server deleted',
+  9: 'daemon added',
+  10: 'daemon deleted',
+  12: 'timeouts changed',
+  16: 'counters set to 0',
+  17: 'IPVS flushed',
+}
+const LINKS: Readonly<Record<number, string>> = {
+  16: 'link added',
+  17: 'link deleted',
+  19: 'link changed',
+  20: 'address added',
+  21: 'address deleted',
+  24: 'route added',
+  25: 'route deleted',
+}
+const FLOWS: Readonly<Record<number, string>> = { 0: 'flow added', 2: 'flow deleted' }
+const SETS: Readonly<Record<number, string>> = {
+  2: 'set created',
+  3: 'set destroyed',
+  4: 'set flushed',
+  5: 'set renamed',
+  6: 'sets swapped',
+  9: 'set member added',
+  10: 'set member deleted',
+}
+const RULES: Readonly<Record<number, string>> = {
+  0: 'table added',
+  2: 'table deleted',
+  3: 'chain added',
+  5: 'chain deleted',
+  6: 'rule added',
+  8: 'rule deleted',
+  9: 'set of rules added',
+  11: 'set of rules deleted',
+}
+/** Subsystems of nfnetlink, above the type (linux/netfilter/nfnetlink.h). */
+const SUBSYSTEMS = { flows: 1 << 8, sets: 6 << 8, rules: 10 << 8 }
+
+/** Messages that create, change or delete, by what they do: to IPVS, links and addresses, flows, sets, rules. */
 export function changing(counts: Readonly<Record<string, number>>, family: number): Record<string, number> {
-  const ipvs = [1, 2, 3, 5, 6, 7, 9, 10, 12, 16, 17].map((command) => `16/${family}/${command}`)
-  const routes = [16, 17, 19, 20, 21, 24, 25].map((type) => `0/${type}`)
-  const sets = [2, 3, 4, 5, 6, 9, 10].map((command) => `12/${(6 << 8) | command}`)
-  const rules = [0, 2, 3, 5, 6, 8, 9, 11].map((command) => `12/${(10 << 8) | command}`)
-  const kinds = [...ipvs, ...routes, ...sets, ...rules]
-  return Object.fromEntries(Object.entries(counts).filter(([kind]) => kinds.includes(kind)))
+  const kinds: readonly (readonly [string, Readonly<Record<number, string>>, number?])[] = [
+    [`16/${family}/`, IPVS],
+    ['0/', LINKS],
+    ['12/', FLOWS, SUBSYSTEMS.flows],
+    ['12/', SETS, SUBSYSTEMS.sets],
+    ['12/', RULES, SUBSYSTEMS.rules],
+  ]
+  const found = kinds.flatMap(([prefix, names, base = 0]) =>
+    Object.entries(names).map(([type, name]) => [name, counts[`${prefix}${base + Number(type)}`]] as const),
+  )
+  return Object.fromEntries(found.filter((entry): entry is [string, number] => entry[1] !== undefined))
 }

@@ -4,10 +4,14 @@
   traffic.py connect PROTO ADDRESS PORT [-n COUNT] [-s SOURCE_PORT]
                                                 COUNT connections one after the other, from ascending source
                                                 ports: who answered, as JSON
-  traffic.py hold PROTO ADDRESS PORT [-n COUNT] [-s SOURCE_PORT]
-                                                opens COUNT connections, speaks on each of them ten times a second,
-                                                prints a JSON line for what is open and what has broken, until
+  traffic.py hold PROTO ADDRESS PORT [-n COUNT] [-s SOURCE_PORT] [-p PAUSE] [-t TIMEOUT]
+                                                opens COUNT connections, speaks on each of them every PAUSE seconds
+                                                (0.1), waits TIMEOUT seconds for the answer (5), prints a JSON line for what is open and what has broken, until
                                                 standard input ends
+  traffic.py stream RATE                        reads a line, a JSON list of targets {protocol, address, port}, and opens
+                                                RATE connections a second, to one after the other: a request and its
+                                                answer on each; prints a JSON line each second for what became of them,
+                                                until standard input ends, and then a last one
   traffic.py ask SECONDS                        reads a JSON list of questions {protocol, address, port, count,
                                                 source?}, opens all their connections at once, and prints for each
                                                 who answered and which client it saw, or the error; no answer within
@@ -22,6 +26,7 @@ import socket
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 TYPES = {
     "tcp": (socket.SOCK_STREAM, socket.IPPROTO_TCP),
@@ -29,6 +34,11 @@ TYPES = {
     "sctp": (socket.SOCK_STREAM, 132),
 }
 TIMEOUT = 5
+# For what is to be answered on a machine that has much else to do.
+PATIENCE = 60
+# Source ports of new connections, each its own: two with one port, to two virtual servers with one real server, IPVS
+# cannot tell apart on the way back.
+FIRST_PORT, PORTS = 20000, 40000
 
 
 def open_socket(family, proto):
@@ -82,9 +92,9 @@ def echo(connection, hello):
         connection.close()
 
 
-def dial(proto, address, port, source_port):
+def dial(proto, address, port, source_port, timeout=TIMEOUT):
     sock = open_socket(socket.AF_INET6 if ":" in address else socket.AF_INET, proto)
-    sock.settimeout(TIMEOUT)
+    sock.settimeout(timeout)
     try:
         if source_port:
             sock.bind(("::" if ":" in address else "0.0.0.0", source_port))
@@ -115,8 +125,9 @@ def connect(proto, address, port, count, source_port):
     print(json.dumps({"answers": answers, "sources": sources, "errors": errors, "sequence": sequence}))
 
 
-def hold(proto, address, port, count, source_port):
-    connections = [dial(proto, address, port, source_port + i if source_port else 0) for i in range(count)]
+def hold(proto, address, port, count, source_port, pause, timeout):
+    ports = [source_port + i if source_port else 0 for i in range(count)]
+    connections = [dial(proto, address, port, source, timeout) for source in ports]
     state = {"servers": sorted(name for _, (name, _) in connections), "open": count, "broken": {}, "rounds": 0}
     print(json.dumps(state), flush=True)
     ended = threading.Event()
@@ -134,7 +145,52 @@ def hold(proto, address, port, count, source_port):
         state["open"] = len(connections)
         state["rounds"] += 1
         print(json.dumps(state), flush=True)
-        ended.wait(0.1)
+        ended.wait(pause)
+
+
+def speak_once(source_port, protocol, address, port):
+    sock, _ = dial(protocol, address, port, source_port, PATIENCE)
+    with sock:
+        sock.sendall(b"ping\n")
+        if not sock.recv(2048):
+            raise ConnectionResetError
+
+
+def stream(rate):
+    targets = json.loads(sys.stdin.readline())
+    state = {"asked": 0, "answered": 0, "errors": {}, "slowest": 0, "seconds": 0}
+    guard = threading.Lock()
+    ended = threading.Event()
+    begun = time.monotonic()
+
+    def speak(target, source_port):
+        since = time.monotonic()
+        try:
+            speak_once(source_port, **target)
+            outcome = None
+        except OSError as error:
+            outcome = f"{target['address']}:{target['port']} {reason(error)}"
+        with guard:
+            if outcome is None:
+                state["answered"] += 1
+            else:
+                tally(state["errors"], outcome)
+            state["slowest"] = max(state["slowest"], time.monotonic() - since)
+
+    def tell():
+        with guard:
+            state["seconds"] = time.monotonic() - begun
+            print(json.dumps(state), flush=True)
+
+    threading.Thread(target=lambda: (sys.stdin.read(), ended.set()), daemon=True).start()
+    with ThreadPoolExecutor(100) as pool:
+        while not ended.is_set():
+            pool.submit(speak, targets[state["asked"] % len(targets)], FIRST_PORT + state["asked"] % PORTS)
+            state["asked"] += 1
+            if state["asked"] % rate == 0:
+                tell()
+            ended.wait(max(0, begun + state["asked"] / rate - time.monotonic()))
+    tell()
 
 
 def begin(question):
@@ -206,6 +262,10 @@ def main():
         client.add_argument("port", type=int)
         client.add_argument("-n", "--count", type=int, default=1)
         client.add_argument("-s", "--source-port", type=int, default=0)
+        if verb == "hold":
+            client.add_argument("-p", "--pause", type=float, default=0.1)
+            client.add_argument("-t", "--timeout", type=float, default=TIMEOUT)
+    verbs.add_parser("stream").add_argument("rate", type=int)
     verbs.add_parser("ask").add_argument("seconds", type=float)
     args = vars(parser.parse_args())
     globals()[args.pop("verb")](**args)
