@@ -9,6 +9,7 @@ import { execFileSync, spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { OWN_RUN } from '../support/lab.ts'
 import { confined } from '../support/pod.ts'
 
 const BUNDLES = join(process.cwd(), '.cache/bundles')
@@ -65,14 +66,7 @@ function tellFailure(text: string): void {
   failures.push(text)
 }
 
-/** Each file is a node, and has a /run/kube-ipvs of its own: `ip netns exec` mounts in a namespace of its own. */
-const OWN_RUN = [
-  'sh',
-  '-c',
-  'mkdir -p /run/kube-ipvs && mount -t tmpfs tmpfs /run/kube-ipvs && exec "$@"',
-  'sh',
-]
-
+/** Each file is a node. */
 async function runFile(name: string): Promise<void> {
   const namespace = `lab-${name}`
   const output = join(OUT, `${name}.json`)

@@ -169,6 +169,14 @@ export class NewConnections {
 /** The namespace of a host: such names are the machine's, so every test has its own. */
 export const namespaceOf = (name: string): string => `${PREFIX}-${name}`
 
+/** After `ip netns exec NAMESPACE`: a node has a /run/kube-ipvs of its own, as that mounts in a namespace of its own. */
+export const OWN_RUN: readonly string[] = [
+  'sh',
+  '-c',
+  'mkdir -p /run/kube-ipvs && mount -t tmpfs tmpfs /run/kube-ipvs && exec "$@"',
+  'sh',
+]
+
 /** A namespace, usually with one wire to the node. */
 export class Host {
   readonly name: string
