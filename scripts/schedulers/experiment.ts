@@ -12,7 +12,7 @@ import { type Answer, askAll, type Failure } from './traffic.ts'
 
 const ROUNDS = join(process.env.LAB_OUT ?? '.', 'rounds.jsonl')
 /** Rounds in which the lab was in the way are measured once more: so many in one run. */
-const REPETITIONS = 12
+const REPETITIONS = 36
 
 /** Time of all processors since the start: in use, and all. */
 function processorTime(): { used: number; all: number } {
@@ -78,7 +78,7 @@ async function measureAll(nodes: Nodes, cells: readonly Cell[], extent: Extent):
         break
       }
       if (measured === 1 + cells.length + REPETITIONS)
-        throw new Error('The lab is too slow, or busy: this would measure the lab')
+        throw new Error('The lab is too slow, or busy: begin again with --slower 2')
     }
 }
 

@@ -88,7 +88,10 @@ export interface Extent {
 const DEFAULT: Extent = { rounds: 3, count: 3_400, slower: 1 }
 export const QUICK: Extent = { rounds: 1, count: 200, slower: 1 }
 
-/** Of the command line. */
+/** Each measurement has a virtual IP of its own, of a network of 256. */
+const MOST_ROUNDS = 11
+
+/** Of the command line. Throws with what is wrong with it. */
 export function extentOf(args: readonly string[]): Extent {
   const { values } = parseArgs({
     args: [...args],
@@ -100,12 +103,15 @@ export function extentOf(args: readonly string[]): Extent {
       slower: { type: 'string' },
     },
   })
-  const extent = values.quick === true ? QUICK : DEFAULT
-  return {
-    rounds: Number(values.rounds ?? extent.rounds),
-    count: Number(values.count ?? extent.count),
-    slower: Number(values.slower ?? extent.slower),
-  }
+  const { quick, record } = values
+  const extent = quick === true ? QUICK : DEFAULT
+  const rounds = Number(values.rounds ?? extent.rounds)
+  const count = Number(values.count ?? extent.count)
+  const slower = Number(values.slower ?? extent.slower)
+  if (!(rounds >= 1 && rounds <= MOST_ROUNDS && count >= 1 && slower >= 1))
+    throw new Error(`--rounds is 1 to ${MOST_ROUNDS}, --count and --slower are 1 or more`)
+  if (quick === true && record === true) throw new Error('--quick has too few requests to be recorded')
+  return { rounds, count, slower }
 }
 
 export const warmUpOf = ({ count }: Extent): number => Math.ceil(count / 10)
@@ -141,3 +147,12 @@ export function cellsOf(rounds: number): Cell[] {
     }),
   )
 }
+
+// Before a machine is booted for it.
+if (import.meta.main)
+  try {
+    extentOf(process.argv.slice(2))
+  } catch (error) {
+    console.error((error as Error).message)
+    process.exitCode = 2
+  }

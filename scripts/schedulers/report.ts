@@ -19,7 +19,9 @@ export const PLOT = join(ROOT, 'docs/schedulers.svg')
 
 const count = (value: number): string => value.toLocaleString('en')
 
-const cell = ({ all, low, high }: Spread): string => `${count(all)} (${count(low)} to ${count(high)})`
+/** The lowest and the highest round say nothing where there is one. */
+const cell = ({ all, low, high }: Spread): string =>
+  low === high ? count(all) : `${count(all)} (${count(low)} to ${count(high)})`
 
 /** Without waiting nothing depends on the round but its requests. */
 const line = ({ choice, latency }: Row): string =>
@@ -42,8 +44,9 @@ function tableOf(scenario: Scenario, { rows, extent: { slower } }: Result): stri
 const times = (number: number, what: string): string => `${count(number)} ${what}${number === 1 ? '' : 's'}`
 
 const extentText = ({ extent: { rounds, count: requests }, kernel }: Result): string =>
-  `Linux ${kernel}, ${count(rounds * requests)} requests for each line, in ${times(rounds, 'round')}; in brackets the ` +
-  'lowest and the highest round. "No waiting" is what requests take by themselves, on Pods that are not slow.'
+  `Linux ${kernel}, ${count(rounds * requests)} requests for each line, in ${times(rounds, 'round')}` +
+  (rounds > 1 ? '; in brackets the lowest and the highest round' : '') +
+  '. "No waiting" is what requests take by themselves, on Pods that are not slow.'
 
 const labText = ({ lab, failures, repeated, extent: { slower } }: Result): string =>
   `Of a request the lab itself took ${lab.median} ms (median; at 99 %: ${lab.at99} ms), sent it ${lab.lag99} ms late at ` +

@@ -197,8 +197,8 @@ describe('what docs show of the experiment', () => {
   }
   const result = JSON.parse(readFileSync(RECORDED, 'utf8')) as Result
 
-  it('is of several rounds in which no request has failed', () => {
-    expect(result.extent.rounds).to.be.at.least(2)
+  it('is of enough requests for each line, of which none has failed', () => {
+    expect(result.extent.rounds * result.extent.count).to.be.at.least(1_900)
     expect(result.failures).to.equal(0)
   })
 
