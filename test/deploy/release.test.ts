@@ -355,6 +355,7 @@ describe('the workflows', () => {
       'scripts/verify-lock',
       'npm ci --ignore-scripts --no-audit --no-fund && npm audit signatures',
       '.ci/run',
+      'sudo sysctl -w kernel.apparmor_restrict_unprivileged_userns=0',
       'npm run test:image',
     ])
   })
