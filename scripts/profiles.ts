@@ -24,6 +24,7 @@ const KEYS = 'V8 protects the code that it has made, where the processor has key
 const NEWER = 'newer releases of the C library, of Node and of runc try it first'
 const LOCK =
   'iptables-legacy waits for /run/xtables.lock, which no test has it do in a program that is recorded'
+const NAMES = 'the C library, which asks name servers for addresses of both families at once'
 const RUNC = 'runc, which is written in Go, calls it after it has applied the profile'
 
 /** What x86-64 has for older programs, and arm64 does not: these do the same. */
@@ -54,6 +55,7 @@ export const ADDED: Readonly<Record<string, string>> = {
   ...{ clock_getres: CLOCK, clock_gettime: CLOCK, getcpu: CLOCK, gettimeofday: CLOCK, time: CLOCK },
   ...{ pkey_alloc: KEYS, pkey_free: KEYS, pkey_mprotect: KEYS },
   ...{ close_range: NEWER, faccessat2: NEWER, futex_waitv: NEWER, openat2: NEWER },
+  ...{ sendmmsg: NAMES, getpeername: NAMES },
   ...{ fstatfs: RUNC, nanosleep: RUNC, sigaltstack: RUNC },
   tgkill: `abort, and ${RUNC}`,
   ...{ alarm: LOCK, flock: LOCK },

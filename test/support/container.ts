@@ -12,7 +12,7 @@ export type Volumes = Readonly<Record<string, string>>
 const SECCOMP_PROFILES: Readonly<Record<string, string>> = {
   'kube-ipvs.json': 'deploy/profiles/seccomp.json',
 }
-/** That of CRI-O and Podman; containerd's allows as much of what matters here. */
+/** That of CRI-O and Podman. Those of others refuse more, such as mount and unshare, which the program does not call. */
 const RUNTIME_DEFAULT = '/usr/share/containers/seccomp.json'
 
 const MASKED = ['acpi', 'asound', 'kcore', 'keys', 'latency_stats', 'sched_debug', 'scsi', 'timer_list']
@@ -161,7 +161,7 @@ export function make(container: Container, root: string, volumes: Volumes, runti
 
 /** Files of /etc that the image has, and one that a container has no business with. */
 const ETC =
-  'alternatives ethertypes group gshadow hosts ld.so.cache modprobe.d nsswitch.conf passwd protocols services shadow ssl'
+  'alternatives ethertypes group hosts ld.so.cache modprobe.d nsswitch.conf passwd protocols services'
 
 /** A root as the image's, with this machine's programs and libraries; the paths are those of the Dockerfile. */
 export async function imageRoot(): Promise<string> {
@@ -181,7 +181,10 @@ export async function imageRoot(): Promise<string> {
     mount --bind ${process.execPath} usr/local/bin/node
     for name in kube-ipvs kube-proxy; do ln -s ../lib/kube-ipvs/dist/kube-ipvs.cjs usr/local/bin/$name; done
     for file in ${ETC}; do [ ! -e /etc/$file ] || cp -a /etc/$file etc; done
-    echo secret > root/secret`)
+    mkdir etc/ssl
+    cp -aL /etc/ssl/openssl.cnf /etc/ssl/certs etc/ssl
+    echo nameserver 127.0.0.1 > etc/resolv.conf
+    for file in etc/shadow root/secret; do echo secret > $file; done`)
   await sh(`cp -L --parents ${filesOfImage(process.arch).join(' ')} ${home}`)
   return root
 }
