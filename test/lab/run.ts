@@ -112,9 +112,9 @@ function describeError({ message, stack, expected, actual }: Result['tests'][num
   return `${stack ?? message}${difference}`.replaceAll(/^/gm, '        ')
 }
 
-/** A test that is pending has shown nothing: it counts as failed. */
+/** A test that is pending, or a file without any, has shown nothing: it counts as failed. */
 function report(name: string, result: Result | undefined): void {
-  if (result === undefined) {
+  if (result === undefined || result.tests.length + result.failures.length === 0) {
     totals.failed++
     tellFailure(`\n  ${name}\n    ✘ ended without a result`)
     return
@@ -163,6 +163,10 @@ function raiseLimits(): void {
 
 async function main(): Promise<void> {
   raiseLimits()
+  if (queue.length === 0) {
+    totals.failed++
+    tellFailure(`    ✘ no file of lab tests has ${wanted} in its name`)
+  }
   await Promise.all(Array.from({ length: wanted === 'beside' ? 1 : AT_ONCE }, worker))
   // The one table that is worth reading whole.
   const matrix = join(OUT, 'matrix.txt')
