@@ -155,20 +155,30 @@ async function lastAudit(): Promise<number> {
   return Number(/^kube_ipvs_last_audit_timestamp_seconds (\S+)$/m.exec(text)![1])
 }
 
+/** Virtual IPs that are routes. */
+const routes = async (family: string): Promise<string[]> =>
+  (await run('ip', family, 'route', 'show', 'table', 'local', 'proto', '73')).trim().split('\n')
+
 /** All that there is on the node, a line each. */
 async function stateLines(): Promise<string[]> {
   const pattern = String.raw`^net\.(bridge|ipv4\.vs|netfilter\.nf_conntrack_(max|tcp|udp))|ip_forward|route_localnet|arp_`
   const state = {
     ...(await nodeState()),
     sysctl: (await run('sysctl', '-a', '--pattern', pattern)).trim().split('\n'),
-    routes: (await run('ip', 'route', 'show', 'table', 'local', 'proto', '73')).trim().split('\n'),
+    routes: (await Promise.all(['-4', '-6'].map(routes))).flat(),
   }
   return Object.entries(state).flatMap(([kind, lines]) => lines.map((line) => `${kind}: ${line}`))
 }
 
+/** A line that is there twice where it was there once is a difference, too. */
 function differences(before: readonly string[], after: readonly string[]): string[] {
-  const gone = before.filter((line) => !after.includes(line)).map((line) => `- ${line}`)
-  return [...gone, ...after.filter((line) => !before.includes(line)).map((line) => `+ ${line}`)]
+  const come = [...after]
+  const gone = before.filter((line) => {
+    const place = come.indexOf(line)
+    if (place >= 0) come.splice(place, 1)
+    return place < 0
+  })
+  return [...gone.map((line) => `- ${line}`), ...come.map((line) => `+ ${line}`)]
 }
 
 describe('an upgrade, and the way back', () => {

@@ -16,7 +16,7 @@ import {
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
-import { promisify } from 'node:util'
+import { isDeepStrictEqual, promisify } from 'node:util'
 import { recorder } from './calls.ts'
 import { eventually } from './eventually.ts'
 import type { LogLine } from './log.ts'
@@ -425,6 +425,20 @@ export class ConfigMapVolume {
   }
 }
 
+/**
+ * What two readings in a row agree on. While the kernel lists the virtual servers of one namespace it counts those of all,
+ * so that what another test adds or deletes meanwhile hides some (ip_vs_genl_dump_services).
+ */
+async function steady(read: () => Promise<string[]>): Promise<string[]> {
+  let last = await read()
+  for (let i = 0; i < 5; i++) {
+    const next = await read()
+    if (isDeepStrictEqual(next, last)) return next
+    last = next
+  }
+  return last
+}
+
 /** Everything on the node that kube-proxies write, without what differs from reading to reading. */
 export async function nodeState(): Promise<Readonly<Record<string, readonly string[]>>> {
   const lines = async (command: string, ...args: readonly string[]): Promise<string[]> =>
@@ -432,7 +446,7 @@ export async function nodeState(): Promise<Readonly<Record<string, readonly stri
   const rules = async (program: string): Promise<string[]> =>
     (await lines(program)).map((line) => line.replace(/ \[\d+:\d+\]$/, ''))
   return {
-    ipvs: await lines('ipvsadm', '-S', '-n'),
+    ipvs: await steady(() => lines('ipvsadm', '-S', '-n')),
     sets: (await lines('ipset', 'save')).map((line) => line.replace(/ initval \w+$/, '')).sort(),
     iptables: await rules('iptables-save'),
     ip6tables: await rules('ip6tables-save'),
