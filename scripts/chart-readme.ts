@@ -110,8 +110,8 @@ made of \`config\` belongs to who edits it:
 \`helm uninstall\` ends the Pods, and changes nothing on their nodes: these serve on as they are, and follow no change
 until another proxy runs. So kube-proxy comes first: the ways back are in [docs/install.md](../../docs/install.md).
 
-Objects that \`kubectl apply -k\` has made are taken over with \`helm install --take-ownership\` (Helm 3.17 or later); a ConfigMap that the chart
-makes, too, is then written from the values.
+Objects that \`kubectl apply -k\` has made are taken over with \`helm install --take-ownership\` (Helm 3.17 or later); a
+ConfigMap that the chart makes, too, is then written from the values.
 
 ## Values
 `

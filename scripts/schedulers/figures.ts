@@ -1,5 +1,5 @@
 /** What rounds come to: latencies at 50, 99 and 99.9 %, how far rounds differ, and whether the lab was in the way. */
-import { type Choice, CHOICES, type Extent, requestsOf, SCENARIOS, warmUpOf } from './plan.ts'
+import { type Choice, CHOICES, type Extent, numbers, requestsOf, SCENARIOS, warmUpOf } from './plan.ts'
 
 export const PERCENTS = [50, 99, 99.9] as const
 
@@ -87,8 +87,6 @@ export interface Result {
     readonly busy: number
   }
 }
-
-const numbers = (count: number): number[] => Array.from({ length: count }, (_, i) => i + 1)
 
 /** The requests' own times, on Pods that are not slow. */
 function withoutWaiting(extent: Extent): Row[] {

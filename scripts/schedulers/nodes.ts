@@ -12,10 +12,10 @@ import { join } from 'node:path'
 import { service, slice } from '../../test/support/builders.ts'
 import { eventually } from '../../test/support/eventually.ts'
 import { namespaceOf, OWN_RUN, Program, sh, temporaryFolder } from '../../test/support/lab.ts'
-import { type Choice, NODES, PODS } from './plan.ts'
-import { ALL_PODS, clientAddress, podAddress, PORT, startPods } from './traffic.ts'
+import { type Choice, NODES, numbers, PODS } from './plan.ts'
+import { ALL_PODS, clientAddress, PORT, startPods } from './traffic.ts'
 
-const ALL = Array.from({ length: NODES }, (_, i) => i + 1)
+const ALL = numbers(NODES)
 const namespace = (node: number): string => namespaceOf(`node${node}`)
 const PODS_NAMESPACE = namespaceOf('pods')
 const inside = (of: string): string[] => ['ip', 'netns', 'exec', of]
@@ -27,7 +27,7 @@ const virtualIp = (number: number, choice: Choice): string =>
 const addPods = (): string => `
   ip netns add ${PODS_NAMESPACE}
   ip -n ${PODS_NAMESPACE} link set lo up
-  ${Array.from({ length: PODS }, (_, pod) => `ip -n ${PODS_NAMESPACE} addr add ${podAddress(pod)}/32 dev lo`).join('\n')}`
+  ${ALL_PODS.map(({ address }) => `ip -n ${PODS_NAMESPACE} addr add ${address}/32 dev lo`).join('\n')}`
 
 /** A client's packets take the way of its own node: which one, its address says. */
 const addNode = (node: number): string => {
@@ -59,7 +59,7 @@ const addRandomChoice = (node: number): string => `
     chain services {
       type nat hook prerouting priority dstnat
       ip daddr 10.97.0.0/24 tcp dport ${PORT} dnat to numgen random mod ${PODS} map {
-        ${Array.from({ length: PODS }, (_, pod) => `${pod} : ${podAddress(pod)}`).join(', ')}
+        ${ALL_PODS.map(({ address }, pod) => `${pod} : ${address}`).join(', ')}
       }
     }
   }
@@ -68,8 +68,8 @@ END`
 /** As many Services as there are measurements, all with the same Pods. */
 function publish(folder: string, services: number): void {
   const port = { name: 'http', port: PORT, protocol: 'TCP' }
-  const endpoints = Array.from({ length: PODS }, (_, pod) => podAddress(pod))
-  const objects = Array.from({ length: services }, (_, i) => i + 1).flatMap((number) => [
+  const endpoints = ALL_PODS.map(({ address }) => address)
+  const objects = numbers(services).flatMap((number) => [
     service({ name: `web-${number}`, clusterIP: virtualIp(number, 'rr'), ports: [port] }),
     slice({ name: `web-${number}`, service: `web-${number}`, ports: [port], endpoints }),
   ])

@@ -7,6 +7,9 @@ export const PODS = 16
 /** So many requests a Pod handles at once; others wait for their turn. */
 export const SLOTS = 2
 
+/** From 1. */
+export const numbers = (count: number): number[] => Array.from({ length: count }, (_, i) => i + 1)
+
 /** What kube-proxy does in its modes iptables and nftables, and schedulers of IPVS. */
 export const CHOICES = ['random', 'rr', 'lc', 'wlc', 'sed', 'mh'] as const
 export type Choice = (typeof CHOICES)[number]
@@ -139,7 +142,7 @@ export interface Cell {
 
 /** In turns, and each round begins with another choice: the lab is not always equally fast. */
 export function cellsOf(rounds: number): Cell[] {
-  return Array.from({ length: rounds }, (_, i) => i + 1).flatMap((round) =>
+  return numbers(rounds).flatMap((round) =>
     SCENARIOS.flatMap((scenario) => {
       const first = ((round - 1) * 2) % CHOICES.length
       const choices = [...CHOICES.slice(first), ...CHOICES.slice(0, first)]

@@ -13,6 +13,7 @@ import {
   cellsOf,
   CHOICES,
   extentOf,
+  numbers,
   rateOf,
   requestsOf,
   type Scenario,
@@ -24,7 +25,6 @@ import { type Answer, type Failure, send, type Sent, startPods } from '../../scr
 
 const scenarioOf = (name: string): Scenario => SCENARIOS.find((scenario) => scenario.name === name)!
 const EXTENT = { rounds: 1, count: 20_000, slower: 1 }
-const numbers = (count: number): number[] => Array.from({ length: count }, (_, i) => i + 1)
 
 describe('requests of the experiment', () => {
   for (const scenario of SCENARIOS)

@@ -426,8 +426,8 @@ export class ConfigMapVolume {
 }
 
 /**
- * What two readings in a row agree on. While the kernel lists the virtual servers of one namespace it counts those of all,
- * so that what another test adds or deletes meanwhile hides some (ip_vs_genl_dump_services).
+ * What two readings in a row agree on. While the kernel lists the virtual servers of one namespace it counts those of
+ * all, so that what another test adds or deletes meanwhile hides some (ip_vs_genl_dump_services).
  */
 async function steady(read: () => Promise<string[]>): Promise<string[]> {
   let last = await read()

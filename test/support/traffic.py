@@ -6,12 +6,12 @@
                                                 ports: who answered, as JSON
   traffic.py hold PROTO ADDRESS PORT [-n COUNT] [-s SOURCE_PORT] [-p PAUSE] [-t TIMEOUT]
                                                 opens COUNT connections, speaks on each of them every PAUSE seconds
-                                                (0.1), waits TIMEOUT seconds for the answer (5), prints a JSON line for what is open and what has broken, until
-                                                standard input ends
-  traffic.py stream RATE                        reads a line, a JSON list of targets {protocol, address, port}, and opens
-                                                RATE connections a second, to one after the other: a request and its
-                                                answer on each; prints a JSON line each second for what became of them,
-                                                until standard input ends, and then a last one
+                                                (0.1), waits TIMEOUT seconds for the answer (5), prints a JSON line
+                                                for what is open and what has broken, until standard input ends
+  traffic.py stream RATE                        reads a line, a JSON list of targets {protocol, address, port}, and
+                                                opens RATE connections a second, to one after the other: a request
+                                                and its answer on each; prints a JSON line each second for what
+                                                became of them, until standard input ends, and then a last one
   traffic.py ask SECONDS                        reads a JSON list of questions {protocol, address, port, count,
                                                 source?}, opens all their connections at once, and prints for each
                                                 who answered and which client it saw, or the error; no answer within
